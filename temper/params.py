@@ -1,0 +1,344 @@
+"""The schema of params.yaml, and the one place that reads it.
+
+Every key that is not marked optional must be there: a misspelt or missing key stops a stage before any work.
+Numbers may come as strings: `dvc exp run -S lr=3e-6` writes `lr: 3e-06`, which YAML 1.1 reads as text.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from temper.errors import TemperError
+
+
+def _number(value: Any) -> Any:
+    """A number that YAML 1.1 took for text (`3e-06`, `1e20`) as a float; anything else as it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _height_width(value: Any) -> Any:
+    """`224` as (224, 224), `[320, 380]` as (320, 380)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+# Checked against keras.applications by a test: importing Keras here would cost every stage seconds.
+BackboneName = Literal[
+    "tiny",
+    "ConvNeXtBase",
+    "ConvNeXtLarge",
+    "ConvNeXtSmall",
+    "ConvNeXtTiny",
+    "ConvNeXtXLarge",
+    "DenseNet121",
+    "DenseNet169",
+    "DenseNet201",
+    "EfficientNetB0",
+    "EfficientNetB1",
+    "EfficientNetB2",
+    "EfficientNetB3",
+    "EfficientNetB4",
+    "EfficientNetB5",
+    "EfficientNetB6",
+    "EfficientNetB7",
+    "EfficientNetV2B0",
+    "EfficientNetV2B1",
+    "EfficientNetV2B2",
+    "EfficientNetV2B3",
+    "EfficientNetV2L",
+    "EfficientNetV2M",
+    "EfficientNetV2S",
+    "InceptionResNetV2",
+    "InceptionV3",
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Large",
+    "MobileNetV3Small",
+    "NASNetLarge",
+    "NASNetMobile",
+    "ResNet101",
+    "ResNet101V2",
+    "ResNet152",
+    "ResNet152V2",
+    "ResNet50",
+    "ResNet50V2",
+    "VGG16",
+    "VGG19",
+    "Xception",
+]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Rate = Annotated[Number, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+Magnitude = Annotated[Number, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1)]
+Pixels = Annotated[int, Field(ge=8, le=4096)]
+ImageSize = Annotated[tuple[Pixels, Pixels], BeforeValidator(_height_width)]
+
+
+class Section(BaseModel):
+    """A mapping of params.yaml: no key but these, each of exactly its type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Nothing(Section):
+    """A choice that has no settings: `{}`."""
+
+
+class FolderSource(Section):
+    """`source: folder`: a folder, zip or tar of class folders. DVC watches `path` for changes."""
+
+    path: Annotated[str, Field(min_length=1)]
+
+
+class Cifar100Source(Section):
+    """`source: cifar100`: the official python archive, from a URL or a local path, known by its checksum."""
+
+    archive: str
+    sha256: Sha256
+    labels: Literal["coarse", "fine"]
+
+
+class Sources(Section):
+    """The settings of each source; only those of the chosen one count."""
+
+    digits: Nothing
+    folder: FolderSource
+    cifar100: Cifar100Source
+
+
+class Normalize(Section):
+    """What becomes of the rows of the raw table: who trains, who validates, who tests."""
+
+    validation: Fraction  # share of the images, where the source publishes no validation split
+    test: Fraction  # share of the images, where the source publishes no test split
+    near_duplicates: Annotated[int, Field(ge=0, le=16)] | None  # bits of 64 that may differ; null: equal bytes only
+    leaks: Literal["report", "remove"]  # training images that repeat one of another published split
+
+    @model_validator(mode="after")
+    def _some_are_left_to_train(self) -> "Normalize":
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation + test must be below 1, received {self.validation} + {self.test}")
+        return self
+
+
+class Detect(Section):
+    """The detector that finds the main object, and the settings of each detector."""
+
+    detector: Literal["none"]
+    none: Nothing
+
+
+class Pack(Section):
+    """How a photo becomes an array of `image_size`."""
+
+    fit: Literal["stretch", "crop", "pad"]
+    margin: Annotated[Number, Field(ge=0, le=2)]  # added on each side of a detected box, in fractions of it
+
+
+class Backbone(Section):
+    """A model of keras.applications by its class name, or `tiny`."""
+
+    name: BackboneName
+    arguments: dict[str, Any]  # of its class: alpha, ...
+    weights: Annotated[str, Field(min_length=1)]  # imagenet, none, or the path of a weights file
+    sha256: Sha256 | None = None  # of the weights file: DVC sees a new file under an old path only by it
+    input_size: ImageSize | None  # resized to this inside the model; null: image_size
+
+
+class Augmentation(Section):
+    """The magnitude of each transformation; `null` follows `aug`, 0 switches it off."""
+
+    flip: Magnitude | None = None
+    rotation: Magnitude | None = None
+    zoom: Magnitude | None = None
+    translation: Magnitude | None = None
+    brightness: Magnitude | None = None
+    contrast: Magnitude | None = None
+    hue: Magnitude | None = None
+
+
+class Head(Section):
+    """What is put on the backbone: dense layers, then one output a class."""
+
+    units: list[Count]
+    activation: Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid"]
+    batch_norm: bool
+    dropout: Fraction
+
+
+class Optimizer(Section):
+    """Adam, AdamW (`weight_decay`) or SGD (`momentum`)."""
+
+    name: Literal["adam", "adamw", "sgd"]
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.004
+
+
+class Constant(Section):
+    """The rate stays at lr."""
+
+    name: Literal["constant"]
+
+
+class Piecewise(Section):
+    """`epochs: [7, 8], factors: [0.5, 0.05]`: lr for 7 epochs, half of it to epoch 8, then a twentieth."""
+
+    name: Literal["piecewise"]
+    epochs: list[Count]
+    factors: list[Rate]
+
+    @model_validator(mode="after")
+    def _as_many_factors_as_epochs(self) -> "Piecewise":
+        if len(self.epochs) != len(self.factors) or self.epochs != sorted(set(self.epochs)):
+            raise ValueError(f"expected rising epochs and a factor for each, received {self.epochs}, {self.factors}")
+        return self
+
+
+class Cosine(Section):
+    """From lr down to lr * end along half a cosine (Loshchilov & Hutter, arXiv:1608.03983, without restarts)."""
+
+    name: Literal["cosine"]
+    end: Annotated[Number, Field(ge=0, le=1)] = 0.0
+
+
+class Plateau(Section):
+    """lr times factor whenever the validation loss has not improved for `patience` epochs (as ReduceLROnPlateau)."""
+
+    name: Literal["plateau"]
+    factor: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    patience: Count = 3
+    min_delta: Annotated[Number, Field(ge=0)] = 1e-4
+    cooldown: Annotated[int, Field(ge=0)] = 0
+    min_lr: Annotated[Number, Field(ge=0)] = 0.0
+
+
+Schedule = Annotated[Constant | Piecewise | Cosine | Plateau, Field(discriminator="name")]
+
+
+class EarlyStopping(Section):
+    """Ends a heat when val_accuracy has not risen by more than min_delta for `patience` epochs; null: never."""
+
+    patience: Count | None
+    min_delta: Annotated[Number, Field(ge=0)] = 0.0
+
+
+class WarmUp(Section):
+    """The first heat: the head alone, on the embeddings of the frozen backbone."""
+
+    views: Count  # embeddings of each training image: 1 is the plain image, more are augmented ones
+    aug: Magnitude  # how strongly the further views are augmented
+    augmentation: Augmentation
+    head: Head
+    epochs: Count
+    lr: Rate
+    optimizer: Optimizer
+    schedule: Schedule
+    early_stopping: EarlyStopping
+
+
+class FineTune(Section):
+    """The second heat: the head and the opened part of the backbone, at the top-level lr, with the top-level aug."""
+
+    unfreeze_from: str  # a layer or block name, all, or none
+    epochs: Count
+    optimizer: Optimizer
+    schedule: Schedule
+    early_stopping: EarlyStopping
+    augmentation: Augmentation
+
+
+class Params(Section):
+    """params.yaml."""
+
+    source: Literal["digits", "folder", "cifar100"]
+    image_size: ImageSize  # (height, width) of the packed images
+    batch_size: Count
+    lr: Rate  # of the fine-tune
+    aug: Magnitude  # of the fine-tune
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    sources: Sources
+    normalize: Normalize
+    detect: Detect
+    pack: Pack
+    backbone: Backbone
+    warm_up: WarmUp
+    fine_tune: FineTune
+
+
+def load(path: str | Path) -> Params:
+    """Reads and validates a params file.
+
+    Raises:
+        TemperError: the file is missing, is no YAML or does not satisfy the schema; the message names the key.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TemperError(f"{path}: no such file; copy one of recipes/ to it") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date of month 13
+        raise TemperError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise TemperError(f"{path}: expected a mapping of keys, received {type(content).__name__}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise TemperError(f"{path}: {_explain(problems[0], content)}{more}") from None
+
+
+def _explain(problem: ErrorDetails, content: dict[str, Any]) -> str:
+    """One problem that pydantic found, with the key's full name, what was expected and what was received."""
+    place = _keys_in_file(problem, content)
+    key = ".".join(map(str, place))
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(place[:-1])
+        close = difflib.get_close_matches(str(place[-1]), known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"unknown key {key}: expected one of {', '.join(known)}{hint}"
+    if problem["type"] == "missing":
+        return f"missing key {key}: add it, as in recipes/digits.yaml"
+    return f"{key}: {problem['msg']}, received {problem['input']!r}"
+
+
+def _keys_in_file(problem: ErrorDetails, content: Any) -> list[int | str]:
+    """Pydantic's location of a problem without the names of chosen variants, which are no keys of the file."""
+    keys: list[int | str] = []
+    for key in problem["loc"]:
+        is_variant = isinstance(content, dict) and key not in content
+        if is_variant and not (problem["type"] == "missing" and key == problem["loc"][-1]):
+            continue
+        keys.append(key)
+        content = content.get(key) if isinstance(content, dict) else None
+    return keys
+
+
+def _known_keys(place: list[int | str]) -> list[str]:
+    """The keys of the section at `place`; of all its variants where it has several."""
+    sections: list[Any] = [Params]
+    for key in place:
+        sections = [
+            section
+            for parent in sections
+            if key in parent.model_fields
+            for section in _sections_in(parent.model_fields[str(key)].annotation)
+        ]
+    return sorted({name for section in sections for name in section.model_fields})
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, Section) else []
+    return [section for part in getattr(annotation, "__args__", ()) for section in _sections_in(part)]
