@@ -1,0 +1,72 @@
+"""`source: cifar100`: the official python archive of CIFAR-100 (Krizhevsky 2009), 32x32 pixels."""
+
+import io
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+
+from stages.fetch.archives import read_files
+from stages.fetch.downloads import obtain
+from stages.fetch.source import Photo, Source
+from temper.errors import TemperError
+from temper.params import Cifar100Source
+
+_FOLDER = "cifar-100-python"
+
+
+class _CifarUnpickler(pickle.Unpickler):
+    """Admits only what CIFAR's files are made of: an archive with the right checksum is trusted no further."""
+
+    _ADMITTED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._ADMITTED:
+            raise TemperError(f"expected arrays, lists and text in CIFAR-100's pickles, received {module}.{name}")
+        return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
+
+
+def unpickle(data: bytes) -> dict[bytes, Any]:
+    """The mapping in one of the archive's files, with bytes for text as Python 2 wrote it."""
+    return _CifarUnpickler(io.BytesIO(data), encoding="bytes").load()  # type: ignore[no-any-return]
+
+
+def open_source(settings: Cifar100Source) -> Source:
+    """CIFAR-100 as PNG files with its published train and test splits.
+
+    The checksum is verified before anything in the archive is unpickled.
+    """
+    path = obtain(settings.archive, settings.sha256)
+    wanted = {f"{_FOLDER}/{name}" for name in ("meta", "train", "test")}
+    files = dict(read_files(path, wanted))
+    if set(files) != wanted:
+        raise TemperError(f"{settings.archive}: expected {', '.join(sorted(wanted))}, found {sorted(files)}")
+    names = [name.decode() for name in unpickle(files[f"{_FOLDER}/meta"])[f"{settings.labels}_label_names".encode()]]
+    splits = {split: unpickle(files[f"{_FOLDER}/{split}"]) for split in ("train", "test")}
+
+    def photos() -> Iterator[Photo]:
+        for split, content in splits.items():
+            labels = content[f"{settings.labels}_labels".encode()]
+            for name, row, label in zip(content[b"filenames"], content[b"data"], labels, strict=True):
+                pixels = row.reshape(3, 32, 32).transpose(1, 2, 0)  # (32, 32, 3), RGB
+                _, png = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+                yield Photo(f"{split}/{name.decode()}", names[label], split, png.tobytes())
+
+    facts = {
+        "source": "cifar100",
+        "from": "cifar-100-python.tar.gz",
+        "sha256": settings.sha256,
+        "labels": settings.labels,
+        "origin": "Learning Multiple Layers of Features from Tiny Images, A. Krizhevsky, 2009",
+        "licence": "none stated; cite the report",
+    }
+    return Source(facts, sum(len(content[b"data"]) for content in splits.values()), photos())
