@@ -1,0 +1,1 @@
+"""The stage `detect`: `__main__` runs it; a module for each detector comes beside it."""
