@@ -1,0 +1,86 @@
+"""The backbones: every classification model of keras.applications with its own preprocessing inside, and `tiny`."""
+
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from temper.errors import TemperError
+
+TINY = "tiny"
+
+
+def known() -> dict[str, ModuleType | None]:
+    """Each backbone's name and the module that defines it, which knows its preprocessing too."""
+    found: dict[str, ModuleType | None] = {TINY: None}
+    for name, builder in vars(keras.applications).items():
+        if inspect.isfunction(builder):
+            found[name] = inspect.getmodule(builder)
+    return dict(sorted(found.items()))
+
+
+def build(
+    name: str,
+    arguments: dict[str, Any],
+    weights: str | None,
+    image_size: tuple[int, int],
+    input_size: tuple[int, int] | None,
+) -> keras.Model:
+    """A backbone: (n, height, width, 3) pixels, RGB, 0-255 -> (n, features), averaged over the image.
+
+    Args:
+        name: one of `known()`.
+        weights: "imagenet", the path of a weights file, or `None` for random ones.
+        image_size: height and width of what it is given.
+        input_size: height and width that it is resized to inside the model, or `None` for no resizing.
+
+    Raises:
+        TemperError: wrong arguments, weights that do not fit, or an input below its minimum.
+    """
+    pixels = keras.Input((*image_size, 3), name="pixels")
+    x = pixels if input_size is None else keras.layers.Resizing(*input_size, name="resize")(pixels)
+    module = known()[name]
+    if module is None:
+        if arguments or weights is not None:
+            raise TemperError("backbone: expected arguments: {} and weights: none with tiny, which has neither")
+        outputs = _tiny(x)
+    else:
+        outputs = _application(name, getattr(module, name), module.preprocess_input(x), arguments, weights)
+    return keras.Model(pixels, outputs, name="backbone")
+
+
+def _application(
+    name: str, builder: Callable[..., keras.Model], x: keras.KerasTensor, arguments: dict[str, Any], weights: str | None
+) -> keras.KerasTensor:
+    taken = {"include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation"}
+    allowed = sorted(set(inspect.signature(builder).parameters) - taken - {"name", "weights_name"})
+    unknown = sorted(set(arguments) - set(allowed))
+    if unknown:
+        expected = ", ".join(allowed) or "none"
+        raise TemperError(f"backbone.arguments: expected only {expected} with {name}, received {', '.join(unknown)}")
+    try:
+        # Some builders compare the sizes only of `input_shape`, others only of `input_tensor`: they get both.
+        model = builder(
+            include_top=False, weights=weights, input_tensor=x, input_shape=x.shape[1:], pooling="avg", **arguments
+        )
+    except Exception as error:  # Keras raises ValueError, OSError, URLError and plain Exception here
+        hint = "; backbone.input_size enlarges small images" if "size" in str(error).lower() else ""
+        raise TemperError(
+            f"backbone {name} (weights {weights or 'none'}, {x.shape[1]}x{x.shape[2]} pixels): {error}{hint}"
+        ) from None
+    return model.output
+
+
+def _tiny(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Four convolutions, 0.2 million parameters, no BatchNorm: enough for digits, trained in seconds on a CPU."""
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(x)
+    for block, filters in enumerate((32, 64, 96, 128), start=1):
+        # He initialization (arXiv:1502.01852) keeps the signal's scale: a head on the random backbone learns from it.
+        x = keras.layers.Conv2D(
+            filters, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=f"block{block}_conv"
+        )(x)
+        if block < 4:
+            x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
+    return keras.layers.GlobalAveragePooling2D(name="average")(x)
