@@ -1,0 +1,103 @@
+"""Law 5 inside one process: a heat that is cut off anywhere goes on to the same bits."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from temper import params
+from temper.batches import Batches, shuffled
+from temper.errors import TemperError
+from temper.fitting import Heat, Result, fit, open_live
+from temper.unfinished import Unfinished
+
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(96, 6)).astype(np.float32)
+LABELS = (INPUTS[:, 0] + 0.8 * RANDOM.normal(size=96) > 0).astype(np.int32)
+
+
+SEED = 7
+
+
+class Cut(Exception):
+    """Stands for a kill."""
+
+
+def heat(optimizer: str, schedule: dict[str, Any]) -> Heat:
+    return Heat(
+        epochs=9,
+        lr=0.05,
+        optimizer=params.Optimizer.model_validate({"name": optimizer}),
+        schedule=params.Plateau.model_validate({"name": "plateau", "patience": 1})
+        if schedule
+        else params.Cosine(name="cosine"),
+        early_stopping=params.EarlyStopping(patience=4),
+    )
+
+
+def train(folder: Path, how: Heat, cut_at: int | None = None) -> tuple[keras.Model, Result]:
+    """A heat of a model with two dropout layers and a BatchNorm, in a fresh state of Keras's random numbers."""
+    keras.utils.set_random_seed(SEED)
+    inputs = keras.Input((6,))
+    x = keras.layers.Dropout(0.2)(inputs)
+    x = keras.layers.BatchNormalization()(keras.layers.Dense(8, "relu")(x))
+    x = keras.layers.Dropout(0.4)(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, "softmax")(x))
+
+    def training(epoch: int) -> Batches:
+        def read(rows: np.ndarray) -> Any:
+            if epoch == cut_at and rows[0] != order[0]:
+                raise Cut  # in the middle of the epoch
+            return INPUTS[rows]
+
+        order = shuffled(64, SEED, epoch)
+        return Batches(read, LABELS, order, 16)
+
+    validation = Batches(lambda rows: INPUTS[rows], LABELS, np.arange(64, 96), 32)
+    folder.mkdir(exist_ok=True)
+    with open_live(str(folder / "live")) as live:
+        result = fit(model, how, training, validation, Unfinished(folder), live)
+    return model, result
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("schedule", [{}, {"plateau": True}], ids=["cosine", "plateau"])
+def test_a_heat_cut_off_twice_ends_in_the_same_bits(tmp_path: Path, optimizer: str, schedule: dict[str, Any]) -> None:
+    how = heat(optimizer, schedule)
+    whole, expected = train(tmp_path / "whole", how)
+    for cut_at in (1, 3):
+        with pytest.raises(Exception) as cut:  # TensorFlow wraps it in an error of its own
+            train(tmp_path / "cut", how, cut_at)
+        assert "Cut" in f"{cut.type.__name__} {cut.value}"
+    resumed, result = train(tmp_path / "cut", how)
+    assert result == expected
+    for ours, theirs in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        assert np.array_equal(ours, theirs)
+    curves = sorted((tmp_path / "whole/live").rglob("*.tsv"))
+    assert len(curves) == 5
+    for curve in curves:
+        again = tmp_path / "cut" / curve.relative_to(tmp_path / "whole")
+        assert again.read_bytes() == curve.read_bytes()
+
+
+def test_the_best_epoch_is_restored_not_the_last(tmp_path: Path) -> None:
+    model, result = train(tmp_path / "heat", heat("adam", {}))
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = model.evaluate(INPUTS[64:], LABELS[64:], verbose=0)
+    best = result.history[result.best_epoch]
+    assert accuracy == pytest.approx(best["val_accuracy"]) and loss == pytest.approx(best["val_loss"], rel=1e-5)
+    assert best["val_accuracy"] == max(record["val_accuracy"] for record in result.history)
+
+
+def test_dropout_differs_from_epoch_to_epoch(tmp_path: Path) -> None:
+    how = heat("sgd", {})
+    _, result = train(tmp_path / "heat", how)
+    assert len({record["loss"] for record in result.history}) == len(result.history)
+
+
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    how = heat("sgd", {})
+    with pytest.raises(TemperError, match="expected finite figures"):
+        train(tmp_path / "heat", Heat(9, 1e30, how.optimizer, how.schedule, how.early_stopping))
