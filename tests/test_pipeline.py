@@ -1,0 +1,385 @@
+"""The pipeline as its users run it: the real `dvc`, on toy photos."""
+
+import csv
+import json
+import shutil
+import signal
+import time
+import zipfile
+from collections.abc import Callable
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from conftest import ROOT, Workspace, ran, toy_params, toy_photo, write_toy_photos
+from temper.packs import Pack
+
+STAGES = ["fetch", "normalize", "detect", "pack", "backbone", "embed", "warm_up", "fine_tune", "evaluate"]
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def kill_inside_fine_tune(workspace: Workspace, epochs: int) -> None:
+    """Starts `dvc repro` and kills it (-9) in the fine-tune, as soon as `epochs` of them are saved."""
+    process = workspace.start("dvc repro")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for state in workspace.folder.glob(".temper/unfinished/fine_tune-*/state.npz"):
+            with np.load(state) as saved:
+                if len(json.loads(str(saved["history"]))) >= epochs:
+                    time.sleep(0.05)  # into the next epoch
+                    process.kill()
+                    process.wait()
+                    return
+        assert process.poll() is None, f"dvc ended before it was killed: {process.stdout and process.stdout.read()}"
+        time.sleep(0.01)
+    raise AssertionError("the fine-tune never saved an epoch")
+
+
+def trainers(folder: Path) -> list[int]:
+    """The processes that run a stage in `folder`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"stages." in (process / "cmdline").read_bytes() and (process / "cwd").readlink() == folder:
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_every_stage_runs_and_a_second_repro_runs_nothing(pipeline: Workspace) -> None:
+    lock = yaml.safe_load((pipeline.folder / "dvc.lock").read_text(encoding="utf-8"))
+    assert list(lock["stages"]) == STAGES
+    assert ran(pipeline.run("dvc repro")) == []
+    metrics = json.loads((pipeline.folder / "metrics/evaluate/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["accuracy"] > 0.6
+    assert "top_5_accuracy" not in metrics  # 3 classes
+    assert set(metrics) == {"accuracy", "macro_precision", "macro_recall", "macro_f1", "loss", "images"}
+    predictions = pq.read_table(pipeline.folder / "data/predictions.parquet")
+    assert len(predictions) == metrics["images"]
+    right = [row["class_name"] == row["predicted"] for row in predictions.to_pylist()]
+    assert np.mean(right) == pytest.approx(metrics["accuracy"])
+
+
+def test_the_warm_up_is_as_good_through_the_real_backbone(pipeline: Workspace) -> None:
+    classifier = keras.saving.load_model(pipeline.folder / "models/warm_up.keras", compile=False)
+    validation = Pack(pipeline.folder / "data/packed/validation")
+    probabilities = classifier.predict(validation.images(np.arange(len(validation))), verbose=0)
+    logged = json.loads((pipeline.folder / "metrics/warm_up/metrics.json").read_text(encoding="utf-8"))["best"]
+    accuracy = (probabilities.argmax(axis=1) == validation.labels).mean()
+    assert accuracy == pytest.approx(logged["accuracy"], abs=1e-3)
+
+
+def test_class_order_is_decided_in_classes_txt_alone(pipeline: Workspace) -> None:
+    """Law 1: everything after `normalize` follows that file, whatever the folders are called."""
+    before = Pack(pipeline.folder / "data/packed/train").labels
+    classes = pipeline.folder / "data/classes.txt"
+    names = classes.read_text(encoding="utf-8").splitlines()
+    classes.unlink()  # it may be a link into DVC's cache
+    classes.write_text("".join(f"{name}\n" for name in reversed(names)), encoding="utf-8")
+    for stage in ("pack", "embed", "warm_up", "fine_tune", "evaluate"):
+        pipeline.run(f"python -m stages.{stage}")
+    assert np.array_equal(Pack(pipeline.folder / "data/packed/train").labels, len(names) - 1 - before)
+    predictions = pq.read_table(pipeline.folder / "data/predictions.parquet").to_pylist()
+    for row in predictions:
+        assert row["predicted"] == names[::-1][int(np.argmax(row["probabilities"]))]
+    assert np.mean([row["predicted"] == row["class_name"] for row in predictions]) > 0.6
+
+
+def test_exp_run_with_a_new_lr_runs_fine_tune_and_evaluate_only(pipeline: Workspace) -> None:
+    output = pipeline.run("dvc exp run -S lr=3e-6")
+    assert ran(output) == ["fine_tune", "evaluate"]
+    assert "lr: 3e-06" in (pipeline.folder / "params.yaml").read_text(encoding="utf-8")  # text to YAML 1.1
+    rates = (pipeline.folder / "metrics/fine_tune/plots/metrics/learning_rate.tsv").read_text(encoding="utf-8")
+    assert float(rates.splitlines()[1].split("\t")[1]) == pytest.approx(3e-6)
+    back = pipeline.run("dvc exp run -S lr=0.001")
+    assert ran(back) == []
+    assert pipeline.run("git status --short --untracked-files=no") == " M params.yaml\n"  # its text, not its value
+
+
+def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> None:
+    before = checksum(pipeline.folder / "models/fine_tune.keras")
+    pipeline.set(warm_up__lr=0.02)
+    assert ran(pipeline.run("dvc repro")) == ["warm_up", "fine_tune", "evaluate"]
+    pipeline.run("git checkout -q params.yaml")
+    assert ran(pipeline.run("dvc repro")) == []
+    assert checksum(pipeline.folder / "models/fine_tune.keras") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ({"aug": 0.2}, ["fine_tune", "evaluate"]),
+        ({"warm_up__aug": 0.2}, ["embed"]),  # views: 1 has nothing to augment: the same embeddings
+        ({"pack__fit": "crop"}, ["pack"]),  # the toys are square: the same pixels
+        ({"sources__cifar100__labels": "fine"}, []),  # not the chosen source
+    ],
+)
+def test_an_edit_runs_what_it_touches(pipeline: Workspace, change: dict[str, Any], stages: list[str]) -> None:
+    pipeline.set(**change)
+    assert ran(pipeline.run("dvc repro")) == stages
+
+
+def test_metrics_and_params_diff_show_what_a_branch_changed(pipeline: Workspace) -> None:
+    pipeline.run("git checkout -qb review")
+    pipeline.set(lr=1e-5)
+    pipeline.run("dvc repro")
+    pipeline.commit("lower the rate")
+    metrics = json.loads(pipeline.run("dvc metrics diff main --json"))
+    assert "loss" in metrics["metrics/evaluate/metrics.json"]
+    assert "accuracy" in pipeline.run("dvc metrics diff main --all")
+    params = json.loads(pipeline.run("dvc params diff main --json"))
+    lr = params["params.yaml"]["lr"]
+    assert (lr["old"], lr["new"]) == (0.001, 1e-5)
+
+
+def test_a_new_photo_in_the_folder_is_fetched(
+    make_workspace: Callable[[dict[str, Any]], Workspace], tmp_path: Path
+) -> None:
+    photos = write_toy_photos(tmp_path / "photos", per_class=20)
+    workspace = make_workspace(toy_params(photos))
+    workspace.run("dvc repro normalize")
+    (photos / "ant" / "new.png").write_bytes(toy_photo(0, 999))
+    assert ran(workspace.run("dvc repro normalize")) == ["fetch", "normalize"]
+    assert len(pq.read_table(workspace.folder / "data/images.parquet")) == 61
+
+
+def test_two_forced_runs_give_the_same_bytes(pipeline: Workspace) -> None:
+    before = {path.name: checksum(path) for path in sorted((pipeline.folder / "models").glob("*.keras"))}
+    assert ran(pipeline.run("dvc repro --force")) == STAGES
+    assert {path.name: checksum(path) for path in sorted((pipeline.folder / "models").glob("*.keras"))} == before
+
+
+def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline: Workspace) -> None:
+    pipeline.set(
+        lr=2e-3,
+        fine_tune__epochs=30,
+        fine_tune__schedule={"name": "plateau", "patience": 2, "factor": 0.5},
+        fine_tune__early_stopping={"patience": 12},
+        warm_up__head__dropout=0.3,
+    )
+    pipeline.run("dvc repro warm_up")
+    for epochs in (2, 7):
+        kill_inside_fine_tune(pipeline, epochs)
+        time.sleep(1)
+        assert trainers(pipeline.folder) == []
+        assert not (pipeline.folder / "models/fine_tune.keras").exists()
+    resumed = pipeline.run("dvc repro")
+    assert "going on after epoch" in resumed
+    assert ran(resumed) == ["fine_tune", "evaluate"]
+    model = checksum(pipeline.folder / "models/fine_tune.keras")
+    plots = {path: path.read_bytes() for path in pipeline.folder.glob("metrics/fine_tune/plots/metrics/**/*.tsv")}
+    assert list(pipeline.folder.glob(".temper/unfinished/fine_tune-*")) == []
+
+    whole = pipeline.run("dvc repro --force --single-item fine_tune")
+    assert "going on after epoch" not in whole
+    assert checksum(pipeline.folder / "models/fine_tune.keras") == model
+    assert {path: path.read_bytes() for path in plots} == plots
+
+
+def test_an_edited_param_starts_an_unfinished_heat_afresh(pipeline: Workspace) -> None:
+    pipeline.set(lr=2e-3, fine_tune__epochs=30)
+    kill_inside_fine_tune(pipeline, 2)
+    pipeline.set(lr=1e-3, fine_tune__epochs=2)
+    assert "going on after epoch" not in pipeline.run("dvc repro")
+
+
+def test_a_heat_whose_model_cannot_be_saved_is_not_lost(pipeline: Workspace) -> None:
+    pipeline.set(lr=2e-3)
+    pipeline.run("rm models/fine_tune.keras")
+    pipeline.run("mkdir models/fine_tune.keras")  # in the way of the file
+    assert "error: " in pipeline.run("python -m stages.fine_tune", code=1)
+    pipeline.run("rmdir models/fine_tune.keras")
+    assert "going on after epoch 3" in pipeline.run("python -m stages.fine_tune")
+
+
+def test_a_second_trainer_of_the_same_heat_is_refused(pipeline: Workspace) -> None:
+    pipeline.set(lr=2e-3, fine_tune__epochs=2000)
+    first = pipeline.start("python -m stages.fine_tune")
+    while not list(pipeline.folder.glob(".temper/unfinished/fine_tune-*/state.npz")):
+        assert first.poll() is None
+        time.sleep(0.05)
+    output = pipeline.run("python -m stages.fine_tune", code=1)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert "error: fine_tune: another process runs it with these params" in output
+
+
+def test_the_pipeline_leaves_its_own_files_alone(pipeline: Workspace) -> None:
+    assert pipeline.run("git diff --stat HEAD~1 -- dvc.yaml params.yaml .dvc stages temper") == ""
+
+
+def test_an_experiment_in_a_temporary_copy(pipeline: Workspace) -> None:
+    output = pipeline.run("dvc exp run --temp -S lr=2e-6")
+    assert ran(output) == ["fine_tune", "evaluate"]
+
+
+def test_the_page_of_plots_opens_offline(pipeline: Workspace) -> None:
+    pipeline.run("dvc plots show")
+    page = (pipeline.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
+    for title in ("Accuracy of both heats", "Recall of each class", "Images of each class", "mistakes.png"):
+        assert title in page
+    assert "<script src=" not in page and "<link" not in page
+    assert page.count("vegaEmbed(") >= 5
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_without_network_draws_every_plot(pipeline: Workspace, tmp_path: Path) -> None:
+    pipeline.run("dvc plots show")
+    page = pipeline.folder / "dvc_plots/index.html"
+    drawn = pipeline.run(
+        "chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --host-resolver-rules='MAP * ~NOTFOUND' "
+        f"--user-data-dir={tmp_path / 'browser'} --virtual-time-budget=20000 --dump-dom file://{page}"
+    )
+    charts = page.read_text(encoding="utf-8").count("vegaEmbed(") - drawn.count("function vegaEmbed")
+    assert drawn.count("<canvas") + drawn.count('<svg class="marks"') >= 14 <= charts
+    assert drawn.count('src="static/') == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": "fast"}, "lr: Input should be a valid number, received 'fast'"),
+        ({"fine_tune__epoch": 3}, "unknown key fine_tune.epoch: expected one of"),
+        ({"backbone__name": "ResNet5O", "seed": 1}, "'Xception', received 'ResNet5O'"),
+    ],
+)
+def test_a_wrong_param_stops_repro_in_one_line_and_loses_nothing(
+    pipeline: Workspace, changes: dict[str, Any], message: str
+) -> None:
+    before = checksum(pipeline.folder / "models/warm_up.keras")
+    pipeline.set(**changes)
+    output = pipeline.run("dvc repro", code=None)
+    errors = [line for line in output.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and message in errors[0], output
+    assert "Traceback" not in output
+    pipeline.run("git checkout -q params.yaml")
+    assert ran(pipeline.run("dvc repro")) == []
+    assert checksum(pipeline.folder / "models/warm_up.keras") == before
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        ("mount -t tmpfs -o size=64k tmpfs data", "No space left on device"),
+        ("ulimit -f 64", "File too large"),  # what anybody may do: no file above 64 blocks
+    ],
+)
+def test_a_full_disk_ends_the_stage_in_one_line_with_nothing_half_written(
+    pipeline: Workspace, prepare: str, reason: str
+) -> None:
+    (pipeline.folder / "fill.sh").write_text(
+        f"rm -r data/raw && {prepare} || exit 77\npython -m stages.fetch; code=$?; ls -A data | grep raw; exit $code\n"
+    )
+    process = pipeline.start("unshare --mount bash fill.sh" if "mount" in prepare else "bash fill.sh")
+    output, _ = process.communicate()
+    if process.returncode == 77 or "unshare" in output:
+        pytest.skip(f"no file system may be mounted here: {output}")
+    assert process.returncode == 1
+    last = output.splitlines()[-1]
+    assert last.startswith("error: ") and reason in last and "Traceback" not in output, output
+
+
+def write_zip(path: Path, names: list[str]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, name in enumerate(names):
+            archive.writestr(name, toy_photo(number % 3, number) if name.endswith("png") else b"")
+
+
+def one_class(path: Path) -> None:
+    write_zip(path, [f"ant/{number}.png" for number in range(30)])
+
+
+def an_empty_class(path: Path) -> None:
+    write_zip(path, ["ant/1.png", "bee/1.png", "cat/"])
+
+
+def a_truncated_archive(path: Path) -> None:
+    write_zip(path, [f"{name}/{number}.png" for name in "ab" for number in range(30)])
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def a_name_that_leads_out(path: Path) -> None:
+    write_zip(path, ["ant/1.png", "bee/1.png", "../../evil.png"])
+
+
+def no_image(path: Path) -> None:
+    write_zip(path, [])
+
+
+def text_as_images(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("ant/1.png", "bee/1.png"):
+            archive.writestr(name, b"hello")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (one_class, "normalize: expected at least 2 classes, received 1: ant"),
+        (an_empty_class, "expected images in every class folder, found none in cat; fill it or remove it"),
+        (a_truncated_archive, "expected a folder, zip or tar, received a file that is neither (or a truncated one)"),
+        (a_name_that_leads_out, "received '../../evil.png', which leads out of it"),
+        (no_image, "expected class folders of images, found none"),
+        (text_as_images, "normalize: expected at least 2 classes, received 0"),
+    ],
+)
+def test_bad_photos_end_the_stage_in_one_line(
+    make_workspace: Callable[[dict[str, Any]], Workspace], tmp_path: Path, write: Callable[[Path], None], message: str
+) -> None:
+    photos = tmp_path / "photos.zip"
+    write(photos)
+    workspace = make_workspace(toy_params(photos))
+    output = workspace.run("dvc repro normalize", code=None)
+    errors = [line for line in output.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and message in errors[0] and "Traceback" not in output, output
+    assert not (workspace.folder / "data/images.parquet").exists()
+    assert not list((workspace.folder / "data").glob(".partial*"))
+
+
+def test_a_missing_folder_is_named(make_workspace: Callable[[dict[str, Any]], Workspace], tmp_path: Path) -> None:
+    """DVC watches the folder, and stops before the stage could."""
+    workspace = make_workspace(toy_params(tmp_path / "nowhere"))
+    assert f"No such file or directory: '{tmp_path}/nowhere'" in workspace.run("dvc repro fetch", code=255)
+    assert "expected a folder, zip or tar, found nothing there" in workspace.run("python -m stages.fetch", code=1)
+
+
+def test_a_wrong_checksum_ends_fetch_in_one_line(
+    make_workspace: Callable[[dict[str, Any]], Workspace], tmp_path: Path
+) -> None:
+    (tmp_path / "cifar.tar.gz").write_bytes(b"something else")
+    params = toy_params(ROOT / "data/photos") | {"source": "cifar100"}
+    params["sources"]["cifar100"]["archive"] = str(tmp_path / "cifar.tar.gz")
+    output = make_workspace(params).run("dvc repro fetch", code=255)
+    assert "error: " in output and "expected sha256 85cd44d0" in output and "Traceback" not in output
+
+
+def test_the_odd_files_of_real_datasets_stop_nothing(
+    make_workspace: Callable[[dict[str, Any]], Workspace], tmp_path: Path, shared: Path
+) -> None:
+    """Every one of them is packed or rejected with its reason."""
+    photos = write_toy_photos(tmp_path / "photos")
+    odd = {path.name for path in (shared / "data/odd").iterdir()}
+    for name in odd:
+        (photos / "ant" / name).write_bytes((shared / "data/odd" / name).read_bytes())
+    workspace = make_workspace(toy_params(photos))
+    workspace.run("dvc repro pack")
+    kept = pq.read_table(workspace.folder / "data/images.parquet")["path"].to_pylist()
+    kept_odd = {Path(path).name for path in kept} & odd
+    with (workspace.folder / "data/rejected.csv").open(encoding="utf-8") as file:
+        rejected = {Path(row["path"]).name: row["reason"] for row in csv.DictReader(file)}
+    assert kept_odd | set(rejected) == odd and not kept_odd & set(rejected)
+    assert sorted(rejected) == ["broken.png", "reallybig.bmp", "truncated_jpeg.jpg"] and all(rejected.values())
+    packed = sum(len(Pack(workspace.folder / "data/packed" / split)) for split in ("train", "validation", "test"))
+    assert packed == len(kept) == 120 + len(odd) - 3
