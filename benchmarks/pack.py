@@ -1,0 +1,74 @@
+"""The stage `pack`: threads against one, and its peak memory over 20,000 photos of 500x375.
+
+    python -m benchmarks.pack [--photos 20000] [--rounds 3]
+
+JPEGs of smooth noise, about as large as real ones; decoded and resized to 224 in this process with one thread and with
+two in turn, then the whole stage as a process of its own, whose largest resident set is read.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks import workspace
+from stages.fetch.__main__ import describe
+from stages.fetch.source import Photo
+from stages.pack import prepared
+from temper import params, tables
+from temper.parallel import ordered_map
+
+
+def jpeg(number: int) -> bytes:
+    random = np.random.default_rng(number)
+    coarse = random.integers(0, 256, (24, 32, 3)).astype(np.uint8)
+    photo = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC).astype(np.int16)
+    photo += random.integers(-20, 20, photo.shape, dtype=np.int16)
+    return bytes(cv2.imencode(".jpg", np.clip(photo, 0, 255).astype(np.uint8))[1])
+
+
+def write_raw(folder: Path, count: int) -> None:
+    with tables.RawWriter(folder) as writer:
+        for number, data in enumerate(ordered_map(jpeg, range(count))):
+            writer.append(describe(Photo(f"{number % 5}/{number}.jpg", str(number % 5), None, data)))
+
+
+def main(count: int, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        workspace.make(folder, "digits", image_size=224)
+        raw = folder / "data/raw"
+        raw.mkdir(parents=True)
+        write_raw(raw, count)
+        workspace.run(folder, "python -m stages.normalize")
+        workspace.run(folder, "python -m stages.detect")
+        images = tables.read(folder / "data/images.parquet", tables.IMAGES).slice(0, 2000)
+        settings = params.load(folder / "params.yaml")
+        ratios = []
+        for _ in range(rounds):
+            seconds = []
+            for threads in (1, 2):
+                start = time.perf_counter()
+                for _ in prepared(raw, images, {}, settings, threads):
+                    pass
+                seconds.append(time.perf_counter() - start)
+            ratios.append(seconds[0] / seconds[1])
+            print(f"{len(images)} photos: {seconds[0]:.1f} s with one thread, {seconds[1]:.1f} s with two")
+        print(f"median speed-up with two threads: {statistics.median(ratios):.2f}")
+        before = workspace.peak_memory_of_children()
+        seconds_all = workspace.run(folder, "python -m stages.pack")
+        after = workspace.peak_memory_of_children()
+        note = "" if after > before else " at most (a child before it had as much)"
+        print(f"{count} photos packed in {seconds_all:.0f} s, peak memory {after:.0f} MB{note}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    main(arguments.photos, arguments.rounds)
