@@ -6,6 +6,7 @@ classes.txt.
 
 import difflib
 import math
+import re
 
 import keras
 
@@ -74,11 +75,13 @@ def _find_layer(backbone: keras.Model, start: str) -> int:
         if name == start or name.startswith(f"{start}_"):
             return number
     trained = [layer.name for layer in backbone.layers if layer.weights]
-    close = difflib.get_close_matches(start, trained, 1)
+    numbered = [re.match(r".*?\d+[a-z]?(?=_|$)", name) for name in trained]  # block_13_expand: block_13
+    blocks = list(dict.fromkeys(match[0] for match in numbered if match))
+    close = difflib.get_close_matches(start, [*blocks, *trained], 1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise TemperError(
         f"fine_tune.unfreeze_from: expected all, none, or a layer or block of the backbone, received {start!r}{hint}; "
-        f"its layers: {', '.join(trained)}"
+        f"its blocks: {', '.join(blocks)}; its layers: {', '.join(trained)}"
     )
 
 

@@ -58,7 +58,7 @@ def fit(
     if state is None:
         state = State([], _arrays(model.variables), _arrays(model.optimizer.variables), [])
     else:
-        print(f"going on after epoch {len(state.history)}, saved by a run that did not end")
+        print(f"going on after {len(state.history)} epochs, saved by a run that did not end")
         _assign(model.variables, state.weights)
         _assign(model.optimizer.variables, state.optimizer)
     for record in state.history:

@@ -294,7 +294,8 @@ def load(path: str | Path) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        # A misspelt key is unknown and makes another one missing: its own line helps more.
+        problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise TemperError(f"{path}: {_explain(problems[0], content)}{more}") from None
 

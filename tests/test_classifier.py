@@ -58,7 +58,7 @@ def test_a_small_image_is_resized_inside_the_backbone() -> None:
     [
         (("Xception", {}, None, (32, 32), None), r"must be at least 71x71.*backbone.input_size enlarges"),
         (("MobileNet", {"alpha": 0.3, "beta": 1}, None, (32, 32), None), r"expected only alpha.*, received beta"),
-        (("MobileNet", {}, "/no/such.h5", (32, 32), None), r"backbone MobileNet \(weights /no/such.h5"),
+        (("MobileNet", {}, "/no/such.h5", (32, 32), None), r"\(weights /no/such.h5.*expected the path of this"),
         (("tiny", {}, "imagenet", (32, 32), None), r"weights: none with tiny"),
     ],
 )
@@ -143,8 +143,10 @@ def test_unfreeze_takes_the_name_of_a_block() -> None:
 
 
 def test_an_unknown_layer_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(TemperError, match=r"received 'conv_pw_99' \(did you mean conv_pw_9\?\); its layers: conv1,"):
+    with pytest.raises(TemperError, match=r"received 'conv_pw_99' \(did you mean conv_pw_9\?\); its blocks: conv1,"):
         unfreeze(classifier(alpha=0.25), "conv_pw_99", pretrained=True)
+    with pytest.raises(TemperError, match=r"received 'block13' \(did you mean block_13\?\).*; its layers: Conv1, "):
+        unfreeze(classifier("MobileNetV2"), "block13", pretrained=True)
 
 
 @pytest.mark.parametrize("name", ["tiny", "MobileNet", "ResNet50"])

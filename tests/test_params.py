@@ -106,6 +106,11 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "params.yaml")
 
 
+def test_a_misspelt_key_is_named_rather_than_the_one_it_makes_missing(tmp_path: Path) -> None:
+    with pytest.raises(TemperError, match=r"unknown key batchsize: .* did you mean batch_size\? \(and 1 more\)"):
+        load(changed(tmp_path, batch_size="DELETE", batchsize="32"))
+
+
 def test_every_choice_of_a_schedule_can_be_made_by_its_name_alone(tmp_path: Path) -> None:
     """So that `-S fine_tune.schedule.name=cosine` is enough."""
     for name in ("constant", "cosine", "plateau"):

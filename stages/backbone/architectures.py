@@ -66,11 +66,22 @@ def _application(
             include_top=False, weights=weights, input_tensor=x, input_shape=x.shape[1:], pooling="avg", **arguments
         )
     except Exception as error:  # Keras raises ValueError, OSError, URLError and plain Exception here
-        hint = "; backbone.input_size enlarges small images" if "size" in str(error).lower() else ""
         raise TemperError(
-            f"backbone {name} (weights {weights or 'none'}, {x.shape[1]}x{x.shape[2]} pixels): {error}{hint}"
+            f"backbone {name} (weights {weights or 'none'}, {x.shape[1]}x{x.shape[2]} pixels): {error}; "
+            f"{_advice(str(error), weights)}"
         ) from None
     return model.output
+
+
+def _advice(error: str, weights: str | None) -> str:
+    """What to try when Keras refuses to build a model."""
+    if "input size" in error.lower():
+        return "backbone.input_size enlarges small images"
+    if weights == "imagenet":
+        return "without network, fetch the file elsewhere and set backbone.weights to its path"
+    if weights is not None:
+        return "expected the path of this very model's weights, without its top and with these backbone.arguments"
+    return "correct backbone.arguments"
 
 
 def _tiny(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -124,6 +124,8 @@ def main(params: Params) -> None:
     }
     write_metrics(summary, names, splits, classes)
     print(", ".join(f"{value} {name}" for name, value in summary.items()))
+    if sifted.reasons:
+        print("why images were rejected: data/rejected.csv")
 
 
 def write_tables(
