@@ -1,4 +1,4 @@
-"""A throw-away copy of this repository to measure in."""
+"""Throw-away copies of this repository, to measure in and for tests."""
 
 import os
 import resource
@@ -14,8 +14,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 
 
-def make(folder: Path, recipe: str, **changes: Any) -> None:
-    """Copies the working tree into `folder`, with a recipe as params.yaml; `a__b=1` sets `a.b`."""
+def copy_working_tree(folder: Path) -> None:
+    """Copies what git tracks or would track, as it is now, without what the pipeline wrote."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -23,13 +23,23 @@ def make(folder: Path, recipe: str, **changes: Any) -> None:
         if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    values = yaml.safe_load((ROOT / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8"))
+
+
+def change(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Sets keys of params in place; "a__b" is `a.b`."""
     for name, value in changes.items():
         *sections, key = name.split("__")
         inside = values
         for section in sections:
             inside = inside[section]
         inside[key] = value
+
+
+def make(folder: Path, recipe: str, **changes: Any) -> None:
+    """A repository in `folder` with a recipe as params.yaml; `a__b=1` sets `a.b`."""
+    copy_working_tree(folder)
+    values = yaml.safe_load((ROOT / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8"))
+    change(values, changes)
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     for command in ("git init -q", "git add -A", "git -c user.name=b -c user.email=b@example.org commit -qm start"):
         run(folder, command)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from temper import keras_files, running
 from temper.atomic import atomic_folder
-from temper.augmentation import Magnitudes, augment, magnitudes
+from temper.augmentation import Magnitudes, augment_images, magnitudes
 from temper.batches import INFERENCE_BATCH
 from temper.packs import Pack
 from temper.parallel import ordered_map
@@ -28,8 +28,7 @@ def view_batches(pack: Pack, view: int, magnitude: Magnitudes, seed: int) -> Ite
         rows = np.arange(start, min(start + INFERENCE_BATCH, len(pack)))
         images = pack.images(rows)
         if view:
-            for row, image in zip(rows, images, strict=True):
-                image[:] = augment(image, magnitude, np.random.default_rng([seed, view, int(row)]))
+            augment_images(images, rows, magnitude, seed, view)
         return images
 
     return ordered_map(read, range(0, len(pack), INFERENCE_BATCH))

@@ -1,6 +1,5 @@
 """evaluate: packed test and unlabelled images, the classifier -> metrics/evaluate/, data/predictions.parquet."""
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
 from temper import keras_files, running, tables
-from temper.atomic import atomic_file, atomic_folder
+from temper.atomic import atomic_folder
 from temper.batches import INFERENCE_BATCH, Batches
 from temper.errors import TemperError
 from temper.packs import Pack
@@ -51,17 +50,15 @@ def measure(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
 def write_tables(folder: Path, probabilities: Probabilities, labels: Labels, classes: list[str]) -> None:
     """Writes confusion.csv, a row an image, and per_class.csv, a row a class."""
     predicted = probabilities.argmax(axis=1)
-    with (folder / "confusion.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["actual", "predicted"])
-        writer.writerows((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
+    pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
+    tables.write_csv(folder / "confusion.csv", ["actual", "predicted"], pairs)
     every = range(len(classes))
     scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
-    with (folder / "per_class.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["class_name", "precision", "recall", "f1", "images"])
-        for name, precision, recall, f1, images in zip(classes, *scores, strict=True):
-            writer.writerow([name, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", images])
+    rows = (
+        (name, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", images)
+        for name, precision, recall, f1, images in zip(classes, *scores, strict=True)
+    )
+    tables.write_csv(folder / "per_class.csv", ["class_name", "precision", "recall", "f1", "images"], rows)
 
 
 def write_mistakes(path: Path, test: Pack, probabilities: Probabilities, classes: list[str]) -> None:
@@ -98,8 +95,7 @@ def main(params: Params) -> None:
     probabilities = {split: predict(classifier, pack) for split, pack in packs.items() if len(pack)}
     figures = measure(probabilities["test"], test.labels)
     with atomic_folder("metrics/evaluate") as folder:
-        with atomic_file(folder / "metrics.json") as path:
-            path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         write_tables(folder, probabilities["test"], test.labels, classes)
         write_mistakes(folder / "mistakes.png", test, probabilities["test"], classes)
     write_predictions(probabilities, classes)

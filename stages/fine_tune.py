@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from temper import keras_files, running
-from temper.augmentation import augment, magnitudes
+from temper.augmentation import augment_images, magnitudes
 from temper.batches import INFERENCE_BATCH, Batches, Indices, shuffled
 from temper.classifier import trainable_parameters, unfreeze
 from temper.fitting import Heat, Result, fit, log_outcome, open_live
@@ -25,9 +25,7 @@ def epoch_batches(pack: Pack, params: Params, epoch: int) -> Batches:
 
     def read(rows: Indices) -> npt.NDArray[np.uint8]:
         images = pack.images(rows)
-        if magnitude.any:
-            for row, image in zip(rows, images, strict=True):
-                image[:] = augment(image, magnitude, np.random.default_rng([params.seed, epoch, int(row)]))
+        augment_images(images, rows, magnitude, params.seed, epoch)
         return images
 
     return Batches(read, pack.labels, shuffled(len(pack), params.seed, epoch), params.batch_size, cores())

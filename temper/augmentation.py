@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from temper import params
 from temper.photos import Pixels
@@ -56,6 +57,20 @@ def augment(pixels: Pixels, magnitude: Magnitudes, random: np.random.Generator) 
     """
     draw = random.uniform(-1, 1, 8)
     return _recolour(_move(pixels, magnitude, draw[:5]), magnitude, draw[5:])
+
+
+def augment_images(
+    images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], magnitude: Magnitudes, seed: int, epoch: int
+) -> None:
+    """Changes images in place, each by random numbers that follow from the seed, the epoch (or view) and its row.
+
+    Args:
+        images: uint8 (n, height, width, 3) RGB.
+        rows: int64 (n,), where the images are in their pack.
+    """
+    if magnitude.any:
+        for row, image in zip(rows, images, strict=True):
+            image[:] = augment(image, magnitude, np.random.default_rng([seed, epoch, int(row)]))
 
 
 def _move(pixels: Pixels, magnitude: Magnitudes, draw: np.ndarray) -> Pixels:

@@ -56,7 +56,7 @@ def fit(
     model.optimizer.build(model.trainable_variables)
     state = unfinished.load()
     if state is None:
-        state = State([], _arrays(model.variables), _arrays(model.optimizer.variables), [])
+        state = State([], [], [], [])
     else:
         print(f"going on after {len(state.history)} epochs, saved by a run that did not end")
         _assign(model.variables, state.weights)

@@ -4,7 +4,8 @@ All are Parquet. The raw table comes in parts, `part-00000.parquet`, ... of abou
 16 MB, so that it is written and read as a stream; its metadata columns are read without its image bytes.
 """
 
-from collections.abc import Iterator, Sequence
+import csv
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,6 +89,14 @@ def read(path: str | Path, schema: pa.Schema, columns: Sequence[str] | None = No
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise TemperError(f"{path}: expected a table of {', '.join(schema.names)}: {error}; run dvc repro") from None
     return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table for people and for DVC's plots."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 class RawWriter:

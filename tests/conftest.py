@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks.workspace import change, copy_working_tree
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -84,12 +86,7 @@ class Workspace:
         """Changes keys of params.yaml; `a__b=1` sets `a.b`."""
         path = self.folder / "params.yaml"
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for name, value in changes.items():
-            *sections, key = name.split("__")
-            inside = values
-            for section in sections:
-                inside = inside[section]
-            inside[key] = value
+        change(values, changes)
         path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
     def commit(self, message: str) -> None:
@@ -121,13 +118,7 @@ def make_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[s
 
     def make(params: dict[str, Any]) -> Workspace:
         folder = tmp_path_factory.mktemp("workspace")
-        listed = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        for name in listed.stdout.splitlines():
-            if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
+        copy_working_tree(folder)
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
         workspace = Workspace(folder, environment)
         workspace.run("git init -q")

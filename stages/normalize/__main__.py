@@ -4,13 +4,11 @@ Puts the names right, decides every image's split, and says of every image that 
 read: raw rows = images + rejected.
 """
 
-import csv
 import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -151,7 +149,7 @@ def write_reasons(raw: pa.Table, reasons: dict[int, str]) -> None:
     rows = sorted(reasons)
     columns = (raw[name].take(pa.array(rows, pa.int64())).to_pylist() for name in ("path", "label", "split"))
     with atomic_file("data/rejected.csv") as path:
-        _write_csv(path, ["path", "label", "split", "reason"], zip(*columns, map(reasons.get, rows), strict=True))
+        tables.write_csv(path, ["path", "label", "split", "reason"], zip(*columns, map(reasons.get, rows), strict=True))
 
 
 def write_leaks(raw: pa.Table, sifted: Sifted) -> None:
@@ -159,7 +157,7 @@ def write_leaks(raw: pa.Table, sifted: Sifted) -> None:
     paths, split_of = raw["path"], sifted.split_of
     rows = [(paths[row], split_of[row], paths[twin], split_of[twin]) for row, twin in sorted(sifted.leaks.items())]
     with atomic_file("data/leaks.csv") as path:
-        _write_csv(path, ["path", "split", "repeats", "repeated_split"], rows)
+        tables.write_csv(path, ["path", "split", "repeats", "repeated_split"], rows)
 
 
 def write_metrics(summary: dict[str, int], names: list[str | None], splits: list[str], classes: list[str]) -> None:
@@ -169,14 +167,7 @@ def write_metrics(summary: dict[str, int], names: list[str | None], splits: list
         (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         counts = {name: [per_class[name, split] for split in tables.SPLITS[:3]] for name in classes}
         rows = [(name, *of_class, sum(of_class)) for name, of_class in counts.items()]
-        _write_csv(folder / "classes.csv", ["class_name", *tables.SPLITS[:3], "images"], rows)
-
-
-def _write_csv(path: Path, header: list[str], rows: Iterable[tuple[object, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        tables.write_csv(folder / "classes.csv", ["class_name", *tables.SPLITS[:3], "images"], rows)
 
 
 if __name__ == "__main__":
