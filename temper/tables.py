@@ -28,6 +28,13 @@ RAW = pa.schema(
         ("height", pa.int32()),
         ("phash", pa.uint64()),
         ("problem", pa.string()),  # null, or why the bytes are no usable image
+        # What only some sources publish, null elsewhere:
+        ("coarse", pa.string()),  # a second, coarser label
+        ("licence", pa.string()),  # of this photo
+        ("x1", pa.float32()),  # the main object's box, in pixels of the upright image
+        ("y1", pa.float32()),
+        ("x2", pa.float32()),
+        ("y2", pa.float32()),
     ]
 )
 RAW_METADATA = [name for name in RAW.names if name != "image"]

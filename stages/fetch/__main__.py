@@ -31,11 +31,14 @@ def describe(photo: Photo) -> dict[str, Any]:
         "split": photo.split,
         "image": photo.data,
         "sha256": hashlib.sha256(photo.data).hexdigest(),
+        "coarse": photo.coarse,
+        "licence": photo.licence,
+        **dict(zip(("x1", "y1", "x2", "y2"), photo.box or (None,) * 4, strict=True)),
     }
     try:
         pixels = decode(photo.data)
     except BadPhoto as reason:
-        return row | {"width": None, "height": None, "phash": None, "problem": str(reason)}
+        return row | {"width": None, "height": None, "phash": None, "problem": photo.problem or str(reason)}
     height, width = pixels.shape[:2]
     return row | {"width": width, "height": height, "phash": perceptual_hash(pixels), "problem": None}
 

@@ -12,6 +12,10 @@ class Photo:
     label: str | None  # as published; None: unlabelled
     split: str | None  # train, validation or test; None: the source has no splits
     data: bytes  # encoded, untouched
+    coarse: str | None = None  # a second, coarser label, where the source publishes one
+    box: tuple[float, float, float, float] | None = None  # published: x1, y1, x2, y2, pixels of the upright image
+    licence: str | None = None  # of this photo, where the source says it
+    problem: str | None = None  # why there are no bytes, such as an address that answers 404
 
 
 @dataclass(frozen=True)
