@@ -1,5 +1,7 @@
 """fetch: the chosen source -> data/raw/part-*.parquet (the raw table) and data/raw/source.json.
 
+With the argument `auxiliary`, the stage of that name: the auxiliary source -> data/auxiliary, in the same form.
+
 Every published image becomes one row, in the source's order, its bytes untouched. Each is decoded once, to learn its
 size, its perceptual hash, or why it cannot be used.
 """
@@ -7,12 +9,14 @@ size, its perceptual hash, or why it cannot be used.
 import hashlib
 import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import cv2
 from tqdm import tqdm
 
+from stages.fetch.bundles import forget_unpacked
 from stages.fetch.source import Photo, Source
 from temper import running
 from temper.atomic import atomic_folder
@@ -57,16 +61,28 @@ def write_raw(folder: Path, source: Source) -> tuple[int, int]:
     return images, problems
 
 
+def open_chosen(params: Params, role: str) -> Source:
+    """The source of a role: `fetch` for the photos to learn, `auxiliary` for those that only join train."""
+    if role == "auxiliary":
+        name, local, settings = params.auxiliary.source, params.auxiliary.local, params.auxiliary.of_source()
+    else:
+        name, local, settings = params.source, params.sources.local, getattr(params.sources, params.source)
+    module = importlib.import_module(f"stages.fetch.{name}")
+    source: Source = module.open_source(settings, Path(local))
+    return source
+
+
 def main(params: Params) -> None:
     # A photo that does not decode is reported by its row, not by OpenCV on stderr.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    module = importlib.import_module(f"stages.fetch.{params.source}")
-    source: Source = module.open_source(getattr(params.sources, params.source))
-    with atomic_folder("data/raw") as folder:
+    role = sys.argv[1] if len(sys.argv) > 1 else "fetch"
+    source = open_chosen(params, role)
+    with atomic_folder("data/auxiliary" if role == "auxiliary" else "data/raw") as folder:
         images, problems = write_raw(folder, source)
-        if not images:
-            raise TemperError(f"source {params.source}: expected images, found none: {dict(source.facts)}")
-    print(f"fetched {images} images from {params.source}; {problems} cannot be used")
+        if not images and source.facts["source"] != "none":
+            raise TemperError(f"{role}: expected images, found none: {dict(source.facts)}")
+    forget_unpacked()
+    print(f"fetched {images} images from {source.facts['source']}; {problems} cannot be used")
 
 
 if __name__ == "__main__":

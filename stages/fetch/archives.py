@@ -1,16 +1,20 @@
 """The files of a folder, a zip or a tar, read one after the other without unpacking anything to the disk."""
 
 import lzma
+import shutil
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+from temper.atomic import atomic_file
 from temper.errors import TemperError
 
+_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 _JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 _MOST_BYTES = 2**30  # of one file: no photo is larger, and no cell of a Parquet table holds twice as much
 _DAMAGE = (
@@ -49,8 +53,21 @@ def _readable(path: Path) -> Iterator[None]:
         ) from None
 
 
-def list_contents(path: str | Path) -> Listing:
+def is_archive(name: str) -> bool:
+    """Whether a file is an archive by the ending of its name."""
+    return name.lower().endswith(_ENDINGS)
+
+
+def without_ending(name: str) -> str:
+    """The name of an archive as its folder would be called: `a/images.tar.gz` is `a/images`."""
+    return name[: -max(len(ending) for ending in _ENDINGS if name.lower().endswith(ending))]
+
+
+def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
     """Lists a folder or archive, sorted; a tar in its own order, which is the only one it can be read in.
+
+    Args:
+        archives_inside: whether archives in it are expected, which may be larger than any photo.
 
     Raises:
         TemperError: it is missing, damaged or of another format, or a name in it leads out of it (`../`, absolute),
@@ -67,13 +84,31 @@ def list_contents(path: str | Path) -> Listing:
     else:
         with _readable(path), _open_tar(path) as tar:
             inside = [_tar_entry(path, member) for member in _members(tar)]
-    _refuse_what_is_unsafe(path, inside)
+    _refuse_unsafe_names(path, inside)
+    _refuse_large_files(path, [entry for entry in inside if not (archives_inside and is_archive(entry.name))])
     kept = [entry for entry in inside if not _is_junk(entry.name)]
     folders = {entry.name for entry in kept if entry.is_folder}
     files = [entry.name for entry in kept if not entry.is_folder]
     for name in files:  # archives need not list their folders
         folders.update(parent.as_posix() for parent in PurePosixPath(name).parents)
     return Listing(files, sorted(folders - {"."}))
+
+
+def unpack(path: Path, name: str, target: Path) -> None:
+    """Copies one file of an archive to `target`, block by block: it may be larger than memory."""
+    with _readable(path), ExitStack() as stack:
+        if _is_zip(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            info = next(info for info in archive.infolist() if info.filename.removeprefix("./") == name)
+            content: IO[bytes] | None = stack.enter_context(archive.open(info))
+        else:
+            tar = stack.enter_context(_open_tar(path))
+            content = next(
+                tar.extractfile(member) for member in _members(tar) if member.name.removeprefix("./") == name
+            )
+        assert content is not None  # a regular file has content
+        with atomic_file(target) as partial, partial.open("wb") as file:
+            shutil.copyfileobj(content, file, 2**20)
 
 
 def read_files(path: str | Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
@@ -140,7 +175,7 @@ def _tar_entry(path: Path, member: tarfile.TarInfo) -> _Entry:
     return _Entry(member.name.removeprefix("./"), member.isdir(), member.size)
 
 
-def _refuse_what_is_unsafe(path: Path, entries: list[_Entry]) -> None:
+def _refuse_unsafe_names(path: Path, entries: list[_Entry]) -> None:
     seen: set[str] = set()
     for entry in entries:
         pure = PurePosixPath(entry.name.replace("\\", "/"))
@@ -150,11 +185,15 @@ def _refuse_what_is_unsafe(path: Path, entries: list[_Entry]) -> None:
             )
         if not _is_text(entry.name) or "\n" in entry.name:
             raise TemperError(f"{path}: expected names of text in one line, received {entry.name!r}; rename it")
-        if entry.size > _MOST_BYTES and not entry.is_folder:
-            raise TemperError(f"{path}: expected photos, received {entry.name} of {entry.size} bytes; remove it")
         if entry.name in seen and not entry.is_folder:
             raise TemperError(f"{path}: expected every name once, received {entry.name!r} twice; pack it anew")
         seen.add(entry.name)
+
+
+def _refuse_large_files(path: Path, entries: list[_Entry]) -> None:
+    for entry in entries:
+        if entry.size > _MOST_BYTES and not entry.is_folder:
+            raise TemperError(f"{path}: expected photos, received {entry.name} of {entry.size} bytes; remove it")
 
 
 def _is_text(name: str) -> bool:

@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -40,7 +41,7 @@ def unpickle(data: bytes) -> dict[bytes, Any]:
     return _CifarUnpickler(io.BytesIO(data), encoding="bytes").load()  # type: ignore[no-any-return]
 
 
-def open_source(settings: Cifar100Source) -> Source:
+def open_source(settings: Cifar100Source, local: Path) -> Source:
     """CIFAR-100 as PNG files with its published train and test splits.
 
     The checksum is verified before anything in the archive is unpickled.
@@ -50,22 +51,25 @@ def open_source(settings: Cifar100Source) -> Source:
     files = dict(read_files(path, wanted))
     if set(files) != wanted:
         raise TemperError(f"{settings.archive}: expected {', '.join(sorted(wanted))}, found {sorted(files)}")
-    names = [name.decode() for name in unpickle(files[f"{_FOLDER}/meta"])[f"{settings.labels}_label_names".encode()]]
+    meta = unpickle(files[f"{_FOLDER}/meta"])
+    fine_names, coarse_names = (
+        [n.decode() for n in meta[f"{kind}_label_names".encode()]] for kind in ("fine", "coarse")
+    )
     splits = {split: unpickle(files[f"{_FOLDER}/{split}"]) for split in ("train", "test")}
 
     def photos() -> Iterator[Photo]:
         for split, content in splits.items():
-            labels = content[f"{settings.labels}_labels".encode()]
-            for name, row, label in zip(content[b"filenames"], content[b"data"], labels, strict=True):
+            columns = (content[key] for key in (b"filenames", b"data", b"fine_labels", b"coarse_labels"))
+            for name, row, fine, coarse in zip(*columns, strict=True):
                 pixels = row.reshape(3, 32, 32).transpose(1, 2, 0)  # (32, 32, 3), RGB
                 _, png = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-                yield Photo(f"{split}/{name.decode()}", names[label], split, png.tobytes())
+                path = f"{split}/{name.decode()}"
+                yield Photo(path, fine_names[fine], split, png.tobytes(), coarse=coarse_names[coarse])
 
     facts = {
         "source": "cifar100",
         "from": "cifar-100-python.tar.gz",
         "sha256": settings.sha256,
-        "labels": settings.labels,
         "origin": "Learning Multiple Layers of Features from Tiny Images, A. Krizhevsky, 2009",
         "licence": "none stated; cite the report",
     }

@@ -1,6 +1,7 @@
 """`source: digits`: the 1,797 scans of handwritten digits that scikit-learn ships (8x8 pixels, 16 grays)."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from stages.fetch.source import Photo, Source
 from temper.params import Nothing
 
 
-def open_source(settings: Nothing) -> Source:
+def open_source(settings: Nothing, local: Path) -> Source:
     """The digits as PNG files, labelled 0 to 9, without a published split."""
     digits = load_digits()
 

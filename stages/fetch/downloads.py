@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from temper.errors import TemperError
 
-_BLOCK = 2**20
+_BLOCK = 2**17  # bytes: what a kill loses at most
 _TIMEOUT = 60  # seconds without a byte
 
 

@@ -1,0 +1,35 @@
+"""`source: kaggle`: the images of a Kaggle dataset or competition, labelled by their folders."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from stages.fetch.bundles import open_bundle
+from stages.fetch.kaggle_downloads import obtain_dataset
+from stages.fetch.layouts import place_by_folders, place_by_patterns
+from stages.fetch.source import Photo, Source
+from temper.errors import TemperError
+from temper.params import KaggleSource
+
+
+def open_source(settings: KaggleSource, local: Path) -> Source:
+    """The images of the downloaded files, archives opened, placed by `layout` or by the names of their folders.
+
+    Raises:
+        TemperError: what is missing or refused, or no image fits.
+    """
+    downloaded = obtain_dataset(settings.dataset, settings.files)
+    bundle = open_bundle(downloaded.folder)
+    try:
+        if settings.layout is None:
+            places = place_by_folders(bundle.files, bundle.folders)
+        else:
+            places = place_by_patterns(bundle.files, settings.layout, settings.splits)
+    except TemperError as error:
+        raise TemperError(f"sources.kaggle, {settings.dataset}: {error}") from None
+
+    def photos() -> Iterator[Photo]:
+        for name, data in bundle.read(set(places)):
+            split, label = places[name]
+            yield Photo(name, label, split, data)
+
+    return Source({"source": "kaggle", **downloaded.facts}, len(places), photos())

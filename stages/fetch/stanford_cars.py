@@ -1,0 +1,108 @@
+"""`source: stanford_cars`: 16,185 photos of 196 models of cars, with boxes.
+
+The devkit's `cars_meta.mat` names the classes, `cars_train_annos.mat` and `cars_test_annos_withlabels.mat` (or
+`cars_test_annos.mat`, without labels) say what is in the folders `cars_train` and `cars_test`.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from stages.fetch.bundles import Bundle, open_bundle
+from stages.fetch.kaggle_downloads import obtain_dataset
+from stages.fetch.layouts import is_image
+from stages.fetch.source import Photo, Source
+from temper.errors import TemperError
+from temper.params import StanfordCarsSource
+
+_ANNOTATIONS = {
+    "train": ("cars_train_annos.mat",),
+    "test": ("cars_test_annos_withlabels.mat", "cars_test_annos.mat"),
+}
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What the devkit says of one photo; the label is None in the version of the test set without labels."""
+
+    label: str | None
+    box: tuple[float, float, float, float] | None
+
+
+def open_source(settings: StanfordCarsSource, local: Path) -> Source:
+    """The photos of cars_train and cars_test with names as published (`AM General Hummer SUV 2000`) and boxes.
+
+    A photo that no annotation names is unlabelled; annotations of photos that are not there are counted.
+
+    Raises:
+        TemperError: no photos or no devkit there, or files that are not the devkit's.
+    """
+    downloaded = obtain_dataset(settings.kaggle, []) if settings.kaggle else None
+    bundle = open_bundle(downloaded.folder if downloaded else local)
+    where = settings.kaggle or str(local)
+    annotations = read_annotations(bundle, where)
+    splits = {name: split for name in bundle.files if is_image(name) and (split := _split_of(name))}
+    if not splits:
+        raise TemperError(f"{where}: expected photos in cars_train or cars_test, found {bundle.files[:3]}, ...")
+
+    def photos() -> Iterator[Photo]:
+        for name, data in bundle.read(set(splits)):
+            said = annotations.get((splits[name], PurePosixPath(name).name), Annotation(None, None))
+            yield Photo(name, said.label, splits[name], data, box=said.box)
+
+    found = {(split, PurePosixPath(name).name) for name, split in splits.items()}
+    facts = {
+        "source": "stanford_cars",
+        **(downloaded.facts if downloaded else {"from": local.name}),
+        "origin": "3D Object Representations for Fine-Grained Categorization, J. Krause et al., 3dRR 2013",
+        "licence": "non-commercial research",
+        "annotated_but_not_there": len(set(annotations) - found),
+    }
+    return Source(facts, len(splits), photos())
+
+
+def _split_of(name: str) -> str | None:
+    """The split of a photo by the folder that it is in; Kaggle's copies have cars_train/cars_train."""
+    folders = PurePosixPath(name).parts[:-1]
+    return next((split for split in ("train", "test") if f"cars_{split}" in folders), None)
+
+
+def read_annotations(bundle: Bundle, where: str) -> dict[tuple[str, str], Annotation]:
+    """The annotations of each (split, file name)."""
+    meta = bundle.find("cars_meta.mat")
+    if meta is None:
+        raise TemperError(f"{where}: expected the devkit's cars_meta.mat, found {', '.join(bundle.files[:3])}, ...")
+    names = [str(name) for name in _load(bundle, meta)["class_names"].tolist()]
+    annotations: dict[tuple[str, str], Annotation] = {}
+    for split, candidates in _ANNOTATIONS.items():
+        path = next(filter(None, map(bundle.find, candidates)), None)
+        for row in _load(bundle, path)["annotations"].ravel() if path else ():
+            number = int(row["class"]) if "class" in row.dtype.names else None
+            annotations[split, str(row["fname"])] = Annotation(names[number - 1] if number else None, _box(row))
+    return annotations
+
+
+def _load(bundle: Bundle, name: str) -> dict[str, Any]:
+    data = io.BytesIO(bundle.only(name))
+    try:
+        loaded: dict[str, Any] = loadmat(data, squeeze_me=True)
+    except (MatReadError, OSError, ValueError, TypeError, NotImplementedError, IndexError) as error:
+        raise TemperError(f"{name}: expected one of the devkit's .mat files, received no such file: {error}") from None
+    if not {"class_names", "annotations"} & set(loaded):
+        raise TemperError(f"{name}: expected class_names or annotations in it, received {sorted(loaded)}")
+    return loaded
+
+
+def _box(row: Any) -> tuple[float, float, float, float]:
+    """The devkit counts pixels from 1 and includes the last one; here they are counted from 0, the end excluded."""
+    return (
+        float(row["bbox_x1"]) - 1,
+        float(row["bbox_y1"]) - 1,
+        float(row["bbox_x2"]),
+        float(row["bbox_y2"]),
+    )
