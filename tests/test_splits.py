@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.normalize.near_duplicates import near_pairs
-from stages.normalize.splits import Placement, Shares, place
+from stages.normalize.splits import Placement, Shares, conflicts, group, place
 
 SHARES = Shares(validation=0.1, test=0.2)
 
@@ -26,8 +26,11 @@ def placed(
     published: Sequence[str | None] | None = None,
     distance: int | None = 4,
     shares: Shares = SHARES,
+    auxiliary: Sequence[int] = (),
 ) -> Placement:
-    return place([digest(n) for n in numbers], hashes[numbers], published or [None] * len(numbers), shares, 0, distance)
+    pictures = group([digest(n) for n in numbers], hashes[numbers], distance)
+    extra = np.isin(np.arange(len(numbers)), auxiliary)
+    return place(pictures, published or [None] * len(numbers), extra, shares, 0)
 
 
 def test_shares_are_met_on_average() -> None:
@@ -58,7 +61,7 @@ def test_nearly_the_same_pictures_that_are_used_share_a_split() -> None:
     hashes = with_near_duplicates(3000, every=2, seed=2)
     placement = placed(list(range(3000)), hashes)
     pairs = near_pairs(hashes, 4)
-    assert placement.near_pairs > 1000
+    assert len(pairs) > 1000
     apart = {(left, right) for left, right in pairs.tolist() if placement.splits[left] != placement.splits[right]}
     assert len(apart) > 100
     assert all(left in placement.repeats or right in placement.repeats for left, right in apart)
@@ -104,7 +107,31 @@ def test_a_leak_between_a_published_and_a_drawn_split_is_found() -> None:
     assert placement.splits == splits and placement.leaks == {0: drawn} and not placement.repeats
 
 
-@pytest.mark.parametrize("distance", [1, 2, 4, 8])
+def test_auxiliary_rows_train_and_make_way_for_what_they_repeat() -> None:
+    hashes = random_hashes(300)
+    alone = placed(list(range(200)), hashes)
+    test, train = alone.splits.index("test"), alone.splits.index("train")
+    hashes[200], hashes[201] = hashes[test] ^ np.uint64(1), hashes[train] ^ np.uint64(1)
+    published = [None] * 200 + ["test"] * 100  # what the second source calls its test split is nothing here
+    placement = placed(list(range(300)), hashes, published, auxiliary=range(200, 300))
+    assert placement.splits == alone.splits + ["train"] * 100
+    assert placement.repeats == {200: test} and not placement.leaks
+    given = placed(list(range(300)), hashes, ["test"] * 200 + [None] * 100, auxiliary=range(200, 300))
+    assert set(given.repeats) == {200, 201} and not given.leaks  # never only reported
+
+
+def test_pictures_under_two_classes_are_conflicts() -> None:
+    hashes = random_hashes(8)
+    hashes[1] = hashes[0]  # the same picture: another class
+    hashes[3] = hashes[2] ^ np.uint64(5)  # nearly: another class
+    hashes[5] = hashes[4]  # the same picture and class
+    pictures = group([digest(number) for number in range(8)], hashes, 4)
+    assert conflicts(np.array([0, 1, 2, 0, 1, 1, 0, 0]), pictures) == {0: 1, 1: 0, 2: 3, 3: 2}
+    exact = group([digest(number // 2) for number in range(8)], hashes, None)
+    assert conflicts(np.array([0, 1, 2, 0, 1, 1, 0, 0]), exact) == {0: 1, 1: 0, 2: 3, 3: 2}
+
+
+@pytest.mark.parametrize("distance", [1, 2, 4, 6, 8])
 def test_near_pairs_are_exactly_those_of_brute_force(distance: int) -> None:
     random = np.random.default_rng(distance)
     hashes = np.unique(random_hashes(300))

@@ -7,16 +7,17 @@ tested with.
 """
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.normalize.near_duplicates import near_pairs
+from stages.normalize.near_duplicates import Pairs, near_pairs
 
-_RANK = {"train": 0, "validation": 1, "test": 2}
+RANK = {"train": 0, "validation": 1, "test": 2}
+
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,37 @@ class Shares:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Rows grouped by content, and which groups are nearly the same picture.
+
+    Attributes:
+        contents: of each row, what its split is drawn by: its bytes' hash, or its perceptual hash.
+        group_of: of each row, its group of equal contents.
+        first_of: of each group, its first row.
+        pairs: of groups.
+    """
+
+    contents: list[str]
+    group_of: Integers
+    first_of: Integers
+    pairs: Pairs
+
+
+def group(sha256: list[str], hashes: npt.NDArray[np.uint64], distance: int | None) -> Pictures:
+    """Groups rows by what they show.
+
+    Args:
+        hashes: perceptual hashes, uint64 (N,).
+        distance: how many bits of two hashes may differ in nearly the same picture; `None`: only equal bytes count.
+    """
+    if distance is None:
+        _, first, group_of = np.unique(np.asarray(sha256, "S64"), return_index=True, return_inverse=True)
+        return Pictures(sha256, group_of, first, np.empty((0, 2), np.int64))
+    unique, first, group_of = np.unique(hashes, return_index=True, return_inverse=True)
+    return Pictures(list(map(str, hashes.tolist())), group_of, first, near_pairs(unique, distance))
+
+
+@dataclass(frozen=True)
 class Placement:
     """Where every row goes.
 
@@ -35,74 +67,89 @@ class Placement:
         splits: for each row.
         repeats: rows that may not be used, because a row drawn into a later split is nearly the same; with that row.
         leaks: rows that a row of a later split nearly repeats, where one of the two splits is published; with that row.
-        near_pairs: how many pairs of different hashes are nearly the same.
     """
 
     splits: list[str]
     repeats: dict[int, int]
     leaks: dict[int, int]
-    near_pairs: int
 
 
 def hashed_split(content: str, seed: int, shares: Shares) -> str:
     """The split of an image alone: a uniform number from its content and the seed, cut by the shares."""
-    digest = hashlib.sha256(f"{seed}:{content}".encode()).digest()
-    number = int.from_bytes(digest[:8], "big") / 2**64
+    number = uniform(f"{seed}:{content}")
     if number < shares.test:
         return "test"
     return "validation" if number < shares.test + shares.validation else "train"
 
 
+def uniform(text: str) -> float:
+    """A number in [0, 1) that `text` alone decides."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
 def place(
-    sha256: list[str],
-    hashes: npt.NDArray[np.uint64],
-    published: Sequence[str | None],
-    shares: Shares,
-    seed: int,
-    distance: int | None,
+    pictures: Pictures, published: Sequence[str | None], auxiliary: npt.NDArray[np.bool_], shares: Shares, seed: int
 ) -> Placement:
     """Places each row.
 
     Args:
-        hashes: perceptual hashes, uint64 (N,).
         published: the source's own split of each row. Rows without one count as train, out of which a split is drawn
             only if the source publishes no such split itself.
-        distance: how many bits of two hashes may differ in nearly the same picture; `None`: only equal bytes count.
+        auxiliary: bool (N,), rows of the second source: they train, unless another split repeats them.
     """
-    given = set(published)
+    given = {own for own, extra in zip(published, auxiliary.tolist(), strict=True) if not extra}
     shares = Shares(
         0.0 if "validation" in given else shares.validation,
         0.0 if "test" in given else shares.test,
     )
-    contents = sha256 if distance is None else [str(number) for number in hashes.tolist()]
-    fixed = [own in ("validation", "test") for own in published]
-    splits = [
-        str(own) if kept else hashed_split(content, seed, shares)
-        for own, kept, content in zip(published, fixed, contents, strict=True)
-    ]
-    repeated, pairs = _later_twins(splits, contents, hashes, distance)
-    leaks = {row: twin for row, twin in repeated.items() if fixed[row] or fixed[twin]}
-    repeats = {row: twin for row, twin in repeated.items() if row not in leaks}
-    return Placement(splits, repeats, leaks, pairs)
+    splits = []
+    for own, extra, content in zip(published, auxiliary.tolist(), pictures.contents, strict=True):
+        if extra:
+            splits.append("train")
+        else:
+            splits.append(own if own in ("validation", "test") else hashed_split(content, seed, shares))
+    fixed = [own in ("validation", "test") and not extra for own, extra in zip(published, auxiliary, strict=True)]
+    repeated = _later_twins(splits, pictures)
+    leaks = {row: twin for row, twin in repeated.items() if not auxiliary[row] and (fixed[row] or fixed[twin])}
+    return Placement(splits, {row: twin for row, twin in repeated.items() if row not in leaks}, leaks)
 
 
-def _later_twins(
-    splits: list[str], contents: list[str], hashes: npt.NDArray[np.uint64], distance: int | None
-) -> tuple[dict[int, int], int]:
-    """For each row that a row of a later split nearly repeats, that row; and the number of near pairs."""
-    _, first, group_of = np.unique(contents, return_index=True, return_inverse=True)
-    pairs = near_pairs(hashes[first], distance) if distance else np.empty((0, 2), np.int64)
-    near: dict[int, list[int]] = defaultdict(list)
-    for left, right in pairs.tolist():
-        near[left].append(right)
-        near[right].append(left)
-    latest: dict[int, int] = {}  # of each group: its row of the latest split
-    for row, group in enumerate(group_of.tolist()):
-        if group not in latest or _RANK[splits[row]] > _RANK[splits[latest[group]]]:
-            latest[group] = row
-    twins: dict[int, int] = {}
-    for row, group in enumerate(group_of.tolist()):
-        twin = max((latest[other] for other in (group, *near.get(group, ()))), key=lambda other: _RANK[splits[other]])
-        if _RANK[splits[twin]] > _RANK[splits[row]]:
-            twins[row] = twin
-    return twins, len(pairs)
+def _later_twins(splits: list[str], pictures: Pictures) -> dict[int, int]:
+    """For each row that a row of a later split nearly repeats, the first row of the latest such split."""
+    rank = np.asarray([RANK[split] for split in splits], np.int64)
+    rows = np.arange(len(rank))
+    if not len(rows):
+        return {}
+    of_group, _ = extremes(rank * len(rows) + (len(rows) - 1 - rows), pictures)
+    twin = len(rows) - 1 - of_group[pictures.group_of] % len(rows)
+    later = rank[twin] > rank
+    return dict(zip(rows[later].tolist(), twin[later].tolist(), strict=True))
+
+
+def extremes(values: Integers, pictures: Pictures) -> tuple[Integers, Integers]:
+    """The largest and the smallest of the rows' `values` in each group and the groups near it."""
+    limits = np.iinfo(np.int64)
+    largest = np.full(len(pictures.first_of), limits.min)
+    smallest = np.full(len(pictures.first_of), limits.max)
+    np.maximum.at(largest, pictures.group_of, values)
+    np.minimum.at(smallest, pictures.group_of, values)
+    own_largest, own_smallest = largest.copy(), smallest.copy()
+    for here, there in (pictures.pairs.T, pictures.pairs.T[::-1]):
+        np.maximum.at(largest, here, own_largest[there])
+        np.minimum.at(smallest, here, own_smallest[there])
+    return largest, smallest
+
+
+def conflicts(classes: Integers, pictures: Pictures) -> dict[int, int]:
+    """For each row that nearly shows a picture of another class, one such row.
+
+    Args:
+        classes: the number of each row's class, (N,).
+    """
+    rows = np.arange(len(classes))
+    if not len(rows):
+        return {}
+    largest, smallest = (of_group[pictures.group_of] for of_group in extremes(classes * len(rows) + rows, pictures))
+    twin = np.where(largest // len(rows) != classes, largest % len(rows), smallest % len(rows))
+    differs = classes[twin] != classes
+    return dict(zip(rows[differs].tolist(), twin[differs].tolist(), strict=True))

@@ -1,0 +1,81 @@
+"""What a person should look at: leaks, conflicts and near-duplicates, written to data/review/."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.normalize.splits import Pictures
+from temper import tables
+from temper.atomic import atomic_folder
+
+MOST_PAIRS = 100_000  # written for review; all are counted
+
+SIDES = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048, 4096)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found among the labelled rows, by row numbers of the raw tables, each with the row that it repeats.
+
+    Attributes:
+        pictures: the labelled rows, by position, grouped by what they show.
+        labelled: the row of each position.
+        hashes: the perceptual hash of each position.
+        leaks: repeated in a later split, one of the two published.
+        conflicts: repeated in another class.
+        duplicates: training images repeated byte for byte.
+    """
+
+    pictures: Pictures
+    labelled: Sequence[int]
+    hashes: npt.NDArray[np.uint64]
+    leaks: Mapping[int, int]
+    conflicts: Mapping[int, int]
+    duplicates: Mapping[int, int]
+
+
+def write_review(
+    folder: str,
+    raw: pa.Table,
+    names: Sequence[str | None],
+    splits: Sequence[str | None],
+    reasons: Mapping[int, str],
+    found: Findings,
+) -> None:
+    """Writes leaks.csv, conflicts.csv, duplicates.csv and near_duplicates.csv.
+
+    Each has a row for a pair: where the two images are, their classes, their splits, and whether the first is used.
+    """
+    paths, part, place = raw["path"], raw["part"].to_numpy(), raw["row"].to_numpy()
+    sides = ["path", "class_name", "split", "part", "row"]
+    header = ["used", "bits", *sides, *(f"other_{side}" for side in sides)]
+    positions = dict(zip(found.labelled, range(len(found.labelled)), strict=True))
+
+    def described(row: int, other: int) -> list[object]:
+        bits = int(found.hashes[positions[row]] ^ found.hashes[positions[other]]).bit_count()
+        both = [[paths[r], names[r], splits[r], part[r], place[r]] for r in (row, other)]
+        return ["no" if row in reasons else "yes", bits, *both[0], *both[1]]
+
+    with atomic_folder(folder) as partial:
+        for name in ("leaks", "conflicts", "duplicates"):
+            pairs = sorted(getattr(found, name).items())[:MOST_PAIRS]
+            tables.write_csv(partial / f"{name}.csv", header, (described(*pair) for pair in pairs))
+        near = found.pictures.first_of[found.pictures.pairs[:MOST_PAIRS]].tolist()
+        tables.write_csv(
+            partial / "near_duplicates.csv",
+            header,
+            (described(found.labelled[left], found.labelled[right]) for left, right in near),
+        )
+
+
+def shorter_sides(raw: pa.Table) -> list[tuple[str, int]]:
+    """How many images have a shorter side of how many pixels."""
+    shorter = np.minimum(raw["width"].to_numpy(), raw["height"].to_numpy())
+    counts = Counter(np.searchsorted(SIDES, shorter, side="right").tolist())
+    edges = [1, *SIDES]
+    labels = [f"{low}-{high - 1}" for low, high in zip(edges, SIDES, strict=False)] + [f"{SIDES[-1]}-"]
+    return [(label, counts[number]) for number, label in enumerate(labels) if counts[number]]

@@ -1,0 +1,70 @@
+"""Published labels to class names, and names that splits do not agree on."""
+
+import difflib
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from temper.errors import TemperError
+
+
+def class_name(label: str) -> str:
+    """A published label as a name: Unicode NFC, trimmed, inner spaces collapsed, case kept."""
+    return " ".join(unicodedata.normalize("NFC", label).split())
+
+
+def rename(labels: Iterable[str], renamed: Mapping[str, str | None], key: str) -> dict[str, str | None]:
+    """The class name of each published label; None where `renamed` leaves it out.
+
+    Raises:
+        TemperError: a name in `renamed` (the value of the param `key`) is that of no label.
+    """
+    names = {label: class_name(label) for label in set(labels)}
+    wanted = {class_name(old): None if new is None else class_name(new) for old, new in renamed.items()}
+    known = set(names.values())
+    for old in wanted:
+        if old not in known:
+            raise TemperError(f"{key}: expected published labels, received {old!r}{_closest(old, known)}; correct it")
+    return {label: wanted.get(name, name) for label, name in names.items()}
+
+
+def merged_names(names: Mapping[str, str | None]) -> dict[str, list[str]]:
+    """The class names that several published labels became, with those labels."""
+    published: dict[str, list[str]] = {}
+    for label, name in sorted(names.items()):
+        if name is not None:
+            published.setdefault(name, []).append(label)
+    return {name: labels for name, labels in sorted(published.items()) if len(labels) > 1}
+
+
+def refuse_strange_names(names_of: Mapping[str, set[str]]) -> None:
+    """Stops where a published validation or test split has classes that train has not: misspelt, or never trained.
+
+    Args:
+        names_of: the class names in each published split; rows without one count as train.
+
+    Raises:
+        TemperError: with the closest name of train, and both ways out. Nothing is ever guessed.
+    """
+    train = names_of.get("train", set())
+    for split in ("validation", "test"):
+        names = names_of.get(split, set())
+        strange = sorted(names - train)
+        if not train or not strange:
+            continue
+        name = strange[0]
+        close = closest(name, train - names) or closest(name, train)
+        says = f"train has {close!r}: add to normalize.rename {name}: {close}" if close else "train has no such name"
+        more = f" (and {len(strange) - 1} more names that train lacks)" if len(strange) > 1 else ""
+        raise TemperError(f"normalize: {split} has {name!r}, {says}; or leave it out by adding {name}: null{more}")
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The most similar of the known names; one that holds the other counts as similar whatever its length."""
+    known = sorted(known)
+    inside = [other for other in known if name.lower() in other.lower() or other.lower() in name.lower()]
+    return next(iter(difflib.get_close_matches(name, inside or known, 1, cutoff=0.0 if inside else 0.6)), None)
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    close = closest(name, known)
+    return f"; did you mean {close!r}?" if close else ""
