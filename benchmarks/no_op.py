@@ -32,7 +32,7 @@ def main(rounds: int) -> None:
         for count, folder in folders.items():
             photos = Path(name) / f"{count}.zip"
             write_photos(photos, count)
-            changes = {"source": "folder", "sources__folder__path": str(photos)}
+            changes = {"source": "folder", "sources__local": str(photos)}
             workspace.make(folder, "digits", **changes, warm_up__epochs=1, fine_tune__epochs=1)
             print(f"{count} images: first run {workspace.run(folder, 'dvc repro'):.0f} s")
         seconds: dict[int, list[float]] = {count: [] for count in counts}

@@ -53,7 +53,7 @@ def main(count: int, rounds: int) -> None:
             seconds = []
             for threads in (1, 2):
                 start = time.perf_counter()
-                for _ in prepared(raw, images, {}, settings, threads):
+                for _ in prepared([raw], images, {}, settings, threads):
                     pass
                 seconds.append(time.perf_counter() - start)
             ratios.append(seconds[0] / seconds[1])

@@ -83,7 +83,10 @@ def compare(archive: Path, weights: Path, rounds: int) -> None:
         changes = {
             "sources__cifar100__archive": str(archive.resolve()),
             "sources__cifar100__sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+            "backbone__name": "MobileNet",
+            "backbone__arguments": {"alpha": 0.25},
             "backbone__weights": str(weights.resolve()),
+            "backbone__input_size": 96,
             "warm_up__views": 1,
             "warm_up__epochs": EPOCHS,
         }

@@ -4,7 +4,7 @@ Decodes every image once, on all cores: cropped to its box where it has one, the
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def read_boxes(path: str) -> dict[str, Box]:
 
 
 def prepared(
-    raw: str | Path, images: pa.Table, boxes: dict[str, Box], params: Params, threads: int | None = None
+    raw: Sequence[str | Path], images: pa.Table, boxes: dict[str, Box], params: Params, threads: int | None = None
 ) -> Iterator[Pixels]:
     """The rows of `images`, in order, each uint8 (height, width, 3) of `image_size`."""
     height, width = params.image_size
@@ -99,7 +99,7 @@ def main(params: Params) -> None:
     classes = Path("data/classes.txt").read_text(encoding="utf-8").splitlines()
     boxes = read_boxes("data/boxes.parquet")
     with atomic_folder("data/packed") as folder:
-        write_packs(folder, images, prepared("data/raw", images, boxes, params), classes, params)
+        write_packs(folder, images, prepared(tables.RAW_FOLDERS, images, boxes, params), classes, params)
         write_class_sheet(folder, classes)
     height, width = params.image_size
     print(f"packed {len(images)} images of {height}x{width}; {len(boxes)} of them have a box")

@@ -92,39 +92,129 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+SourceName = Literal["digits", "folder", "cifar100", "flowers", "kaggle", "stanford_cars", "cub", "csv", "urls"]
+
+
 class Nothing(Section):
     """A choice that has no settings: `{}`."""
 
 
-class FolderSource(Section):
-    """`source: folder`: a folder, zip or tar of class folders. DVC watches `path` for changes."""
-
-    path: Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1)]
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+(/versions/[1-9][0-9]*)?)?$")]
 
 
 class Cifar100Source(Section):
     """`source: cifar100`: the official python archive, from a URL or a local path, known by its checksum."""
 
-    archive: str
+    archive: Text
     sha256: Sha256
-    labels: Literal["coarse", "fine"]
+
+
+class FlowersSource(Section):
+    """`source: flowers`: TensorFlow's flower_photos.tgz, from a URL or a local path, known by its checksum."""
+
+    archive: Text
+    sha256: Sha256
+
+
+class CubSource(Section):
+    """`source: cub`: CUB_200_2011.tgz, from a URL or a local path, known by its checksum."""
+
+    archive: Text
+    sha256: Sha256
+
+
+class KaggleSource(Section):
+    """`source: kaggle`: a dataset (owner/name, owner/name/versions/3) or a competition (name)."""
+
+    dataset: Slug
+    files: list[Text]  # by name; []: all of it
+    layout: list[Text] | None  # patterns such as "{split}/{label}/{name}", the first that fits; null: as `folder`
+    splits: dict[str, Literal["train", "validation", "test"]]  # folders that no split is usually called
+
+
+class StanfordCarsSource(Section):
+    """`source: stanford_cars`: cars_train, cars_test and the devkit, from Kaggle or from `local`."""
+
+    kaggle: Slug | None  # null: local
+
+
+class CsvSource(Section):
+    """`source: csv`: a table of file names and labels beside a folder of images, from Kaggle or from `local`."""
+
+    kaggle: Slug | None  # null: local
+    table: Text  # a path inside
+    images: str  # the folder of the table's images, a path inside; "": the table's names are whole paths
+    unlabelled: Text | None  # a folder of further images, a path inside
+    image_column: Text
+    label_column: Text
+    split_column: Text | None
+
+
+class UrlsSource(Section):
+    """`source: urls`: a CSV, TSV or Parquet of url,label[,split], or a GBIF Darwin Core archive, at `local`."""
+
+    label: Text  # the column of the label; in a Darwin Core archive any of occurrence.txt: species, genus, ...
+    per_host: Count  # how many downloads at a time from one host
+    attempts: Count  # of each download, with growing pauses between them
+    failures: Fraction  # the share that may fail for good
 
 
 class Sources(Section):
-    """The settings of each source; only those of the chosen one count."""
+    """Where the photos come from: the settings of each source. Those of the chosen one must be there."""
 
-    digits: Nothing
-    folder: FolderSource
-    cifar100: Cifar100Source
+    local: Text  # what of a source lies on this machine: DVC watches it, so that a new photo is noticed
+    digits: Nothing | None = None
+    folder: Nothing | None = None
+    cifar100: Cifar100Source | None = None
+    flowers: FlowersSource | None = None
+    kaggle: KaggleSource | None = None
+    stanford_cars: StanfordCarsSource | None = None
+    cub: CubSource | None = None
+    csv: CsvSource | None = None
+    urls: UrlsSource | None = None
+
+
+class Auxiliary(Section):
+    """A second source, whose labelled images join train and nothing else."""
+
+    source: SourceName | Literal["none"]
+    local: Text  # as `sources.local`
+    settings: dict[str, Any]  # as of that source in `sources`
+    rename: dict[Text, Text | None]  # its classes: to those of the first source; null: left out
+
+    def of_source(self) -> Section:
+        """The settings, validated as those of the chosen source."""
+        kind = Nothing if self.source == "none" else _sections_in(Sources.model_fields[self.source].annotation)[0]
+        return kind.model_validate({} if self.source == "none" else self.settings)
+
+    @model_validator(mode="after")
+    def _settings_fit_the_source(self) -> "Auxiliary":
+        try:
+            self.of_source()
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            key = ".".join(map(str, problem["loc"]))
+            raise ValueError(f"settings.{key}, as of sources.{self.source}: {problem['msg']}") from None
+        return self
 
 
 class Normalize(Section):
-    """What becomes of the rows of the raw table: who trains, who validates, who tests."""
+    """What becomes of the rows of the raw table: who trains, who validates, who tests, and who may not."""
 
+    labels: Literal["fine", "coarse"]  # coarse: the second label, of a source that publishes one
+    rename: dict[Text, Text | None]  # published name: class; null: left out
+    classes: list[Text] | None  # only these; null: all
+    min_size: Annotated[int, Field(ge=1)]  # pixels of an image's shorter side
+    min_per_class: Count  # classes with fewer images are left out
+    max_per_class: Count | None  # training images of a class, the rest drawn out by a hash; null: all
+    balance: Literal["none", "smallest"]  # smallest: as many training images of each class as of the rarest
     validation: Fraction  # share of the images, where the source publishes no validation split
     test: Fraction  # share of the images, where the source publishes no test split
-    near_duplicates: Annotated[int, Field(ge=0, le=16)] | None  # bits of 64 that may differ; null: equal bytes only
+    near_duplicates: Annotated[int, Field(ge=0, le=8)] | None  # bits of 64 that may differ; null: equal bytes only
+    duplicates: Literal["report", "remove"]  # training images whose bytes another training image of the class has
     leaks: Literal["report", "remove"]  # training images that repeat one of another published split
+    conflicts: Literal["report", "remove"]  # images that repeat one of another class
 
     @model_validator(mode="after")
     def _some_are_left_to_train(self) -> "Normalize":
@@ -262,19 +352,28 @@ class FineTune(Section):
 class Params(Section):
     """params.yaml."""
 
-    source: Literal["digits", "folder", "cifar100"]
+    source: SourceName
     image_size: ImageSize  # (height, width) of the packed images
     batch_size: Count
     lr: Rate  # of the fine-tune
     aug: Magnitude  # of the fine-tune
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     sources: Sources
+    auxiliary: Auxiliary
     normalize: Normalize
     detect: Detect
     pack: Pack
     backbone: Backbone
     warm_up: WarmUp
     fine_tune: FineTune
+
+    @model_validator(mode="after")
+    def _the_source_has_settings(self) -> "Params":
+        if getattr(self.sources, self.source) is None:
+            raise ValueError(
+                f"source is {self.source}: add its settings as sources.{self.source}, see recipes/digits.yaml"
+            )
+        return self
 
 
 def load(path: str | Path) -> Params:

@@ -75,6 +75,8 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+RAW_FOLDERS = ("data/raw", "data/auxiliary")  # what `fetch` and `auxiliary` write
+
 PART_BYTES = 256 * 2**20
 ROW_GROUP_BYTES = 16 * 2**20
 
@@ -149,32 +151,46 @@ class RawWriter:
         self._close_part()
 
 
-def raw_parts(folder: str | Path) -> list[Path]:
-    """The parts of a raw table, in order."""
-    parts = sorted(Path(folder).glob("part-*.parquet"))
-    if not parts:
-        raise TemperError(f"{folder}: expected part-00000.parquet, ..., found none; run dvc repro fetch")
-    return parts
+def raw_parts(*folders: str | Path) -> list[Path]:
+    """The parts of raw tables, in order: those of the first folder, then those of the next."""
+    found = []
+    for folder in folders:
+        parts = sorted(Path(folder).glob("part-*.parquet"))
+        if not parts:
+            raise TemperError(f"{folder}: expected part-00000.parquet, ..., found none; run dvc repro")
+        found.extend(parts)
+    return found
 
 
-def read_raw_metadata(folder: str | Path) -> pa.Table:
-    """The raw table without its image bytes, with `part` and `row` added: where each row's bytes are."""
-    tables = []
-    for number, path in enumerate(raw_parts(folder)):
-        table = pq.read_table(path, columns=RAW_METADATA)
-        table = table.append_column("part", pa.array(np.full(len(table), number, np.int32)))
-        tables.append(table.append_column("row", pa.array(np.arange(len(table), dtype=np.int32))))
-    return pa.concat_tables(tables)
+def read_raw_metadata(*folders: str | Path) -> pa.Table:
+    """Raw tables without their image bytes, with `part` and `row` added: where each row's bytes are.
+
+    Parts are numbered as `raw_parts` lists them; the column `folder` says which of `folders` a row is from.
+    """
+    found: list[pa.Table] = []
+    for folder_number, folder in enumerate(folders):
+        for path in raw_parts(folder):
+            table = pq.read_table(path, columns=RAW_METADATA)
+            for name, values in (
+                ("part", np.full(len(table), len(found), np.int32)),
+                ("row", np.arange(len(table), dtype=np.int32)),
+                ("folder", np.full(len(table), folder_number, np.int32)),
+            ):
+                table = table.append_column(name, pa.array(values))
+            found.append(table)
+    return pa.concat_tables(found)
 
 
-def stream_images(folder: str | Path, wanted: pa.Table) -> Iterator[bytes]:
+def stream_images(folders: Sequence[str | Path], wanted: pa.Table) -> Iterator[bytes]:
     """The encoded bytes of the rows of `wanted`, which is sorted by its columns `part` and `row`.
 
     Holds one row group in memory and skips those that hold nothing wanted.
     """
     part_of, row_of = wanted["part"].to_numpy(), wanted["row"].to_numpy()
-    for number, path in enumerate(raw_parts(folder)):
+    for number, path in enumerate(raw_parts(*folders)):
         rows = row_of[part_of == number]
+        if not len(rows):
+            continue
         with pq.ParquetFile(path) as part:
             start = 0
             for group in range(part.num_row_groups):

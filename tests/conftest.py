@@ -27,13 +27,14 @@ def shared() -> Path:
     return folder
 
 
-def toy_photo(label: int, number: int, side: int = 24) -> bytes:
-    """A PNG that a small network can tell from those of other labels: a bright square in one of three corners."""
+def toy_photo(label: int, number: int, side: int = 24, ending: str = ".png") -> bytes:
+    """A photo that a small network can tell from those of other labels: a square in a corner, in a colour."""
     random = np.random.default_rng([label, number])
     pixels = random.integers(0, 120, (side, side, 3), np.uint8)
-    top, left = [(0, 0), (0, side // 2), (side // 2, 0)][label]
-    pixels[top : top + side // 2, left : left + side // 2] += 100
-    return bytes(cv2.imencode(".png", pixels)[1])
+    top, left = [(0, 0), (0, side // 2), (side // 2, 0)][label % 3]
+    channels = slice(None) if label < 3 else slice(label % 2, label % 2 + 2)
+    pixels[top : top + side // 2, left : left + side // 2, channels] += 100
+    return bytes(cv2.imencode(ending, pixels)[1])
 
 
 def write_toy_photos(folder: Path, per_class: int = 40) -> Path:
@@ -49,7 +50,7 @@ def toy_params(photos: Path) -> dict[str, Any]:
     """recipes/digits.yaml cut down to toy photos and seconds."""
     values: dict[str, Any] = yaml.safe_load((ROOT / "recipes" / "digits.yaml").read_text(encoding="utf-8"))
     values |= {"source": "folder", "image_size": 16, "batch_size": 16, "lr": 1e-3}
-    values["sources"]["folder"]["path"] = str(photos)
+    values["sources"]["local"] = str(photos)
     values["warm_up"] |= {"epochs": 2, "lr": 0.03}
     values["fine_tune"]["epochs"] = 3
     return values

@@ -58,26 +58,28 @@ def needed(*entries: Path) -> set[str]:
 
 
 def entry(stage: str) -> Path:
-    folder = ROOT / "stages" / stage
+    module = str(STAGES[stage]["cmd"]).split()[3]
+    folder = ROOT / module.replace(".", "/")
     return folder / "__main__.py" if folder.is_dir() else folder.with_suffix(".py")
 
 
 def code_deps(stage: str, source: str) -> set[str]:
-    deps = [dep.replace("${source}", source) for dep in STAGES[stage]["deps"]]
+    deps = [re.sub(r"\$\{(auxiliary\.)?source\}", source, dep) for dep in STAGES[stage]["deps"]]
     return {dep for dep in deps if dep.endswith(".py")}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_are_the_code_that_the_stage_imports(stage: str) -> None:
-    """Law 7. `fetch` imports the module of its source by name."""
-    if stage != "fetch":
+    """Law 7. `fetch` and `auxiliary` import the module of their source by name."""
+    if stage not in ("fetch", "auxiliary"):
         assert code_deps(stage, "") == needed(entry(stage))
         return
-    needs = {source: needed(entry("fetch"), ROOT / f"stages/fetch/{source}.py") for source in SOURCES}
+    sources = SOURCES if stage == "fetch" else [*SOURCES, "none"]
+    needs = {source: needed(entry("fetch"), ROOT / f"stages/fetch/{source}.py") for source in sources}
     for source, files in needs.items():
-        assert files <= code_deps("fetch", source), source
-    for source in SOURCES:
-        unused = code_deps("fetch", source) - set().union(*needs.values())
+        assert files <= code_deps(stage, source), source
+    for source in sources:
+        unused = code_deps(stage, source) - set().union(*needs.values())
         assert not unused
 
 
@@ -101,8 +103,9 @@ def read_params(path: Path) -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_only_params_that_it_tracks(stage: str) -> None:
     tracked = [re.sub(r"\.\$\{.*\}", "", key) for key in STAGES[stage].get("params", [])]
-    folder = ROOT / "stages" / stage
-    for path in folder.glob("*.py") if folder.is_dir() else [entry(stage)]:
+    if entry(stage) == entry("fetch"):  # one module for two stages
+        tracked = ["source", "sources", "auxiliary"]
+    for path in entry(stage).parent.glob("*.py") if entry(stage).stem == "__main__" else [entry(stage)]:
         for key in read_params(path):
             covered = any(key == own or key.startswith(f"{own}.") for own in tracked)
             inner = any(own.startswith(f"{key}.") for own in tracked) and not covered
@@ -115,6 +118,7 @@ def test_every_tracked_param_is_in_every_recipe(recipe: Path) -> None:
     """DVC refuses to run with a tracked key missing."""
     values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     chosen = {"${source}": values["source"], "${detect.detector}": values["detect"]["detector"]}
+    assert (ROOT / "stages/fetch" / f"{values['auxiliary']['source']}.py").exists()
     for stage in STAGES.values():
         for key in stage.get("params", []):
             for name, value in chosen.items():
@@ -148,8 +152,8 @@ def test_no_param_has_a_name_that_the_run_cache_ignores() -> None:
 def test_every_stage_execs_its_module_and_keeps_the_run_cache(stage: str) -> None:
     """Law 12, and what switches the run cache off: `persist`, and an uncached output that is no metric or plot."""
     declared = STAGES[stage]
-    assert declared["cmd"] == f"exec python -m stages.{stage}"
-    assert all(isinstance(out, str) for out in declared["outs"])
+    assert declared["cmd"] == f"exec python -m stages.{'fetch auxiliary' if stage == 'auxiliary' else stage}"
+    assert all(isinstance(out, str) for out in declared.get("outs", []))
     for key in ("metrics", "plots"):
         for out in declared.get(key, []):
             assert "persist" not in str(out)
@@ -177,7 +181,8 @@ def test_only_fetch_lists_folders() -> None:
 def test_one_stage_imports_no_other() -> None:
     for stage in STAGES:
         others = [file for file in needed(entry(stage)) if file.startswith("stages/")]
-        assert all(file.removeprefix("stages/").split("/")[0].removesuffix(".py") == stage for file in others)
+        own = {file.removeprefix("stages/").split("/")[0].removesuffix(".py") for file in others}
+        assert own == {"fetch" if stage == "auxiliary" else stage}
     for path in (ROOT / "temper").glob("*.py"):
         assert not any(file.startswith("stages/") for file in needed(path))
 

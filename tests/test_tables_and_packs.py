@@ -31,16 +31,20 @@ def raw_row(number: int, size: int = 100) -> dict[str, Any]:
 
 
 def test_raw_parts_and_row_groups_read_back_in_order(tmp_path: Path) -> None:
-    with tables.RawWriter(tmp_path, part_bytes=1000, row_group_bytes=300) as writer:
-        for number in range(57):
-            writer.append(raw_row(number))
-    assert len(tables.raw_parts(tmp_path)) == 5
-    metadata = tables.read_raw_metadata(tmp_path)
+    for name, numbers in (("raw", range(40)), ("auxiliary", range(40, 57)), ("none", range(0))):
+        (tmp_path / name).mkdir()
+        with tables.RawWriter(tmp_path / name, part_bytes=1000, row_group_bytes=300) as writer:
+            for number in numbers:
+                writer.append(raw_row(number))
+    folders = [tmp_path / "raw", tmp_path / "none", tmp_path / "auxiliary"]
+    assert len(tables.raw_parts(*folders)) == 4 + 1 + 2
+    metadata = tables.read_raw_metadata(*folders)
     assert metadata["path"].to_pylist() == [f"{number}.png" for number in range(57)]
+    assert metadata["folder"].to_pylist() == [0] * 40 + [2] * 17
     assert metadata["phash"].to_pylist()[5] == 2**64 - 6
     assert "image" not in metadata.column_names
     wanted = metadata.filter(pa.array([number % 5 == 0 for number in range(57)]))
-    assert list(tables.stream_images(tmp_path, wanted)) == [bytes([number]) * 100 for number in range(0, 57, 5)]
+    assert list(tables.stream_images(folders, wanted)) == [bytes([number]) * 100 for number in range(0, 57, 5)]
 
 
 def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
