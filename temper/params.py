@@ -133,11 +133,33 @@ class Normalize(Section):
         return self
 
 
+class OnnxDetector(Section):
+    """`detect.detector: onnx`: any model in YOLOX's format, run by OpenCV itself."""
+
+    weights: Annotated[str, Field(min_length=1)]  # a URL or a local path
+    sha256: Sha256
+    input_size: ImageSize  # (height, width) that the model was exported for
+    classes: Literal["coco"] | list[str] = "coco"  # the names of its classes, in the order of its output
+    floor: Annotated[Number, Field(gt=0, lt=1)]  # boxes below this score are not stored
+
+
 class Detect(Section):
     """The detector that finds the main object, and the settings of each detector."""
 
-    detector: Literal["none"]
+    detector: Literal["none", "published", "onnx"]
     none: Nothing
+    published: Nothing  # the boxes that the source itself ships
+    onnx: OnnxDetector
+
+
+class MainBox(Section):
+    """Which of the detected objects is the main one. Applied when boxes are read: no change runs a detector."""
+
+    classes: list[str]  # published boxes without a class count whatever is here
+    score: Magnitude  # and above; the detector stored nothing below its `floor`
+    overlap: Magnitude  # of two boxes with a larger intersection over union the weaker goes, whatever their classes
+    pick: Literal["largest", "most_central", "highest_score"]
+    min_box: Annotated[int, Field(ge=0)]  # pixels of its shorter side; for a smaller one the whole image is used
 
 
 class Pack(Section):
@@ -145,6 +167,7 @@ class Pack(Section):
 
     fit: Literal["stretch", "crop", "pad"]
     margin: Annotated[Number, Field(ge=0, le=2)]  # added on each side of a detected box, in fractions of it
+    box: MainBox
 
 
 class Backbone(Section):

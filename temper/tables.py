@@ -167,6 +167,13 @@ def read_raw_metadata(folder: str | Path) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def read_metadata_of(folder: str | Path, images: pa.Table) -> pa.Table:
+    """The metadata of the raw rows that `images` names by its columns `part` and `row`, in the order of `images`."""
+    metadata = read_raw_metadata(folder)
+    starts = np.searchsorted(metadata["part"].to_numpy(), images["part"].to_numpy())
+    return metadata.take(starts + images["row"].to_numpy())
+
+
 def stream_images(folder: str | Path, wanted: pa.Table) -> Iterator[bytes]:
     """The encoded bytes of the rows of `wanted`, which is sorted by its columns `part` and `row`.
 
