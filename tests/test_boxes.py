@@ -20,7 +20,7 @@ def found(*rows: tuple[tuple[float, ...], float, str | None]) -> Boxes:
 
 def settings(**changes: Any) -> MainBox:
     values = {"classes": ["car", "truck"], "score": 0.3, "overlap": 0.45, "pick": "largest", "min_box": 0}
-    return MainBox(**(values | changes))
+    return MainBox.model_validate(values | changes)
 
 
 @pytest.mark.parametrize(("pick", "chosen"), [("largest", 1), ("most_central", 2), ("highest_score", 3)], ids=str)

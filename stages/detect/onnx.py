@@ -76,8 +76,8 @@ class OnnxDetector:
 
     def _detect(self, photo: Photo) -> tuple[str, Boxes]:
         pixels = detector.decode(photo)
-        blob, scale = letterbox(pixels, *self._settings.input_size)
-        output = forward(self._network(), blob)[0]
+        framed, scale = letterbox(pixels, *self._settings.input_size)
+        output = forward(self._network(), framed)[0]
         return photo.image_id, self._boxes(output, scale, *pixels.shape[:2])
 
     def _boxes(self, output: Floats, scale: float, height: int, width: int) -> Boxes:
@@ -108,7 +108,7 @@ class OnnxDetector:
         place, (height, width) = self._settings.weights, self._settings.input_size
         expected = (1, len(self._grid), 5 + len(self._classes))
         try:
-            received = forward(self._network(), np.zeros((1, 3, height, width), np.float32)).shape
+            received = forward(self._network(), np.zeros((height, width, 3), np.uint8)).shape
         except cv2.error as error:
             raise TemperError(
                 f"{place}: expected an ONNX model in YOLOX's format for photos of {height}x{width}, "
@@ -126,9 +126,9 @@ class OnnxDetector:
         return hashlib.sha256(json.dumps([settings, cv2.__version__, code], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def forward(network: cv2.dnn.Net, blob: Floats) -> Floats:
-    """(1, 3, height, width) -> (1, n, 5 + classes)."""
-    network.setInput(blob)
+def forward(network: cv2.dnn.Net, framed: photos.Pixels) -> Floats:
+    """(height, width, 3) RGB -> (1, n, 5 + classes)."""
+    network.setInput(cv2.dnn.blobFromImage(framed, swapRB=True))
     output: Floats = network.forward()
     return output
 
@@ -143,13 +143,13 @@ def grid(height: int, width: int) -> tuple[Floats, Floats]:
     return np.concatenate(cells).astype(np.float32), np.concatenate(strides).astype(np.float32)
 
 
-def letterbox(pixels: photos.Pixels, height: int, width: int) -> tuple[Floats, float]:
-    """A photo as the model wants it, (1, 3, height, width), and how many of its pixels one of the photo became."""
+def letterbox(pixels: photos.Pixels, height: int, width: int) -> tuple[photos.Pixels, float]:
+    """A photo in the top left corner of (height, width, 3), and how many of its pixels one of the photo became."""
     scale = min(height / pixels.shape[0], width / pixels.shape[1])
     size = max(1, int(pixels.shape[1] * scale)), max(1, int(pixels.shape[0] * scale))  # rounded as YOLOX does
     framed = np.full((height, width, 3), BORDER, np.uint8)
     framed[: size[1], : size[0]] = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
-    return cv2.dnn.blobFromImage(framed, swapRB=True), scale
+    return framed, scale
 
 
 def above_floor(output: Floats, floor: float) -> tuple[Floats, npt.NDArray[np.intp]]:
