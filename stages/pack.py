@@ -29,6 +29,7 @@ SHEET_CLASSES = 200
 SHEET_PICTURES = 5
 BOX_SHEET_PHOTOS = 8  # of each kind
 BOX_SHEET_CELL = 160  # pixels
+BOX_COLOUR = (255, 120, 0)
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,8 @@ def find_main_objects(path: str, images: pa.Table, sizes: pa.Table, settings: Ma
             score = float(inside.scores[chosen])
             found[image_id] = MainObject(inside.box(chosen), score, inside.classes[chosen], share)
     if names and not names & {None, *settings.classes}:
-        known = ", ".join(sorted(filter(None, names)))
-        raise TemperError(
-            f"pack.box.classes: expected some of what was detected ({known}), received {settings.classes}"
-        )
+        known, wanted = ", ".join(sorted(filter(None, names))), ", ".join(settings.classes)
+        raise TemperError(f"pack.box.classes: expected some of what was detected ({known}), received {wanted}")
     return found
 
 
@@ -187,12 +186,13 @@ def caption(kind: str, found: MainObject | None) -> str:
 
 
 def with_box(photo: Pixels, found: MainObject | None) -> Pixels:
-    """A copy of a photo with a box drawn in it, thick enough to be seen on the sheet."""
-    drawn = photo.copy()
+    """A photo of the sheet's size with a box drawn in it."""
+    scale = BOX_SHEET_CELL / max(photo.shape)
+    height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
+    drawn = resize(photo, height, width, "stretch").copy()
     if found is not None:
-        x1, y1, x2, y2 = map(round, found.box)
-        thickness = max(1, round(2 * max(photo.shape) / BOX_SHEET_CELL))
-        cv2.rectangle(drawn, (x1, y1), (x2, y2), (255, 120, 0), thickness)
+        x1, y1, x2, y2 = (round(side * scale) for side in found.box)
+        cv2.rectangle(drawn, (x1, y1), (x2, y2), BOX_COLOUR, 2)
     return drawn
 
 
