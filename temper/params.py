@@ -143,13 +143,32 @@ class OnnxDetector(Section):
     floor: Annotated[Number, Field(gt=0, lt=1)]  # boxes below this score are not stored
 
 
+class Detectron2Detector(Section):
+    """`detect.detector: detectron2`: any detector of its model zoo, in an environment of its own."""
+
+    config: Annotated[str, Field(min_length=1)]  # its name in the model zoo, without .yaml
+    weights: Annotated[str, Field(min_length=1)]  # zoo: those of the config; or a URL or a local path
+    sha256: Sha256 | None = None  # of weights that are not from the zoo
+    device: str  # auto, cpu, cuda, cuda:1, ...
+    batch: Count
+    floor: Annotated[Number, Field(gt=0, lt=1)]  # boxes below this score are not stored
+    environment: str = ".venv-detectron2"  # its folder, from the repository's root
+
+    @model_validator(mode="after")
+    def _weights_are_known_by_their_checksum(self) -> "Detectron2Detector":
+        if (self.weights == "zoo") != (self.sha256 is None):
+            raise ValueError(f"expected sha256 with weights of your own and null with zoo, received {self.sha256}")
+        return self
+
+
 class Detect(Section):
     """The detector that finds the main object, and the settings of each detector."""
 
-    detector: Literal["none", "published", "onnx"]
+    detector: Literal["none", "published", "onnx", "detectron2"]
     none: Nothing
     published: Nothing  # the boxes that the source itself ships
     onnx: OnnxDetector
+    detectron2: Detectron2Detector
 
 
 class MainBox(Section):

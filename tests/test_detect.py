@@ -273,7 +273,7 @@ def test_published_boxes_are_clamped_and_photos_without_one_stay_whole(in_tmp_pa
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        (None, "expected a source that publishes boxes, this one has none; choose none or onnx"),
+        (None, "expected a source that publishes boxes, this one has none; choose another"),
         ((70, 0, 90, 20), r"expected a box inside the photo of 64x64, received \[70.0, 0.0, 90.0, 20.0\] for 1.jpg"),
         ((9, 0, 9, 20), "expected a box inside the photo"),
     ],

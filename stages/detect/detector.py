@@ -43,10 +43,15 @@ def decode(photo: Photo) -> photos.Pixels:
     try:
         return photos.decode(photo.data)
     except photos.BadPhoto as reason:
-        raise TemperError(
-            f"detect: {photo.path} (image {photo.image_id}): expected the photo that decoded when it was fetched, "
-            f"received {reason}; run dvc repro --force fetch. What was detected before it is kept."
-        ) from None
+        raise undecodable(photo, str(reason)) from None
+
+
+def undecodable(photo: Photo, reason: str) -> TemperError:
+    """What to say of a photo that decoded when it was fetched and no longer does."""
+    return TemperError(
+        f"detect: {photo.path} (image {photo.image_id}): expected the photo that decoded when it was fetched, "
+        f"received {reason}; run dvc repro --force fetch. What was detected before it is kept."
+    )
 
 
 def find_new(raw: str, images: pa.Table, name: str, detector: Detector) -> Iterator[tuple[str, Boxes]]:

@@ -23,7 +23,7 @@ def find_boxes(raw: str, images: pa.Table, settings: Nothing) -> Iterator[tuple[
     corners = np.stack([published[name].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)  # nan: none
     if np.isnan(corners).all():
         raise TemperError(
-            "detect.detector: published: expected a source that publishes boxes, this one has none; choose none or onnx"
+            "detect.detector: published: expected a source that publishes boxes, this one has none; choose another"
         )
     size = np.stack([published[name].to_numpy() for name in ("width", "height")] * 2, axis=1)  # (N, 4)
     inside = np.clip(corners, 0, size).astype(np.float32)
