@@ -133,7 +133,15 @@ class Normalize(Section):
         return self
 
 
-class OnnxDetector(Section):
+class Engine(Section):
+    """Where a detector runs; with the same boxes either way."""
+
+    engine: Literal["local", "ray"] = "local"
+    actors: Count = 1  # of Ray, each with a detector and a core
+    gpus: Annotated[Number, Field(ge=0)] = 0.0  # of an actor: 0.5 puts two on one GPU
+
+
+class OnnxDetector(Engine):
     """`detect.detector: onnx`: any model in YOLOX's format, run by OpenCV itself."""
 
     weights: Annotated[str, Field(min_length=1)]  # a URL or a local path
@@ -143,7 +151,7 @@ class OnnxDetector(Section):
     floor: Annotated[Number, Field(gt=0, lt=1)]  # boxes below this score are not stored
 
 
-class Detectron2Detector(Section):
+class Detectron2Detector(Engine):
     """`detect.detector: detectron2`: any detector of its model zoo, in an environment of its own."""
 
     config: Annotated[str, Field(min_length=1)]  # its name in the model zoo, without .yaml

@@ -20,8 +20,8 @@ import scipy.io
 from toy_detector import CLASSES, onnx_settings, write_other_model, write_toy_detector
 
 from conftest import ROOT
-from stages.detect import detector, onnx, published
-from stages.detect.detector import Photo
+from stages.detect import onnx, published, unseen
+from stages.detect.detector import Detector, Photo
 from stages.fetch import __main__ as fetch
 from stages.fetch import source
 from temper import boxes, params, photos, tables
@@ -88,6 +88,10 @@ def choose(inside: Boxes, data: bytes) -> int | None:
     return boxes.choose(inside, height, width, MAIN)
 
 
+def find_new(raw: str, images: pa.Table, chosen: Detector) -> Iterator[tuple[str, Boxes]]:
+    return unseen.find_boxes(raw, images, "test", lambda: chosen, params.Engine())
+
+
 def rows(found: Iterator[tuple[str, Boxes]]) -> list[Any]:
     return [(image_id, b.corners.tolist(), b.scores.tolist(), list(b.classes)) for image_id, b in found]
 
@@ -151,21 +155,21 @@ def test_boxes_come_back_in_pixels_of_the_photo(in_tmp_path: Path) -> None:
 
 def test_what_the_detector_saw_once_it_is_not_shown_again(in_tmp_path: Path, forwards: list[int]) -> None:
     raw, images = write_table(in_tmp_path, [gray(level) for level in range(100, 160)])
-    first = rows(detector.find_new(raw, images.slice(0, 40), "onnx", toy(in_tmp_path)))
+    first = rows(find_new(raw, images.slice(0, 40), toy(in_tmp_path)))
     assert len(forwards) == 40 + 1, "one is the look at nothing"
-    again = rows(detector.find_new(raw, images, "onnx", toy(in_tmp_path)))
+    again = rows(find_new(raw, images, toy(in_tmp_path)))
     assert len(forwards) == 60 + 2
     assert again[:40] == first and len(again) == 60 and [row[0] for row in again] == images["image_id"].to_pylist()
-    assert rows(detector.find_new(raw, images, "onnx", toy(in_tmp_path))) == again
+    assert rows(find_new(raw, images, toy(in_tmp_path))) == again
     assert len(forwards) == 60 + 3
     toy_without_cache = toy(in_tmp_path, floor=0.06)
-    assert rows(detector.find_new(raw, images, "onnx", toy_without_cache)) == again
+    assert rows(find_new(raw, images, toy_without_cache)) == again
     assert len(forwards) == 120 + 4, "another floor is another detector"
 
 
 def test_equal_bytes_are_detected_once(in_tmp_path: Path, forwards: list[int]) -> None:
     raw, images = write_table(in_tmp_path, [gray(200), gray(210), gray(200)])
-    assert len(list(detector.find_new(raw, images, "onnx", toy(in_tmp_path)))) == 2
+    assert len(list(find_new(raw, images, toy(in_tmp_path)))) == 2
     assert len(forwards) == 2 + 1
 
 
@@ -186,20 +190,20 @@ def test_a_photo_that_does_not_decode_ends_in_one_line_and_loses_nothing(
     good = [gray(level) for level in range(100, 130)]
     raw, images = write_table(in_tmp_path, [*good[:20], b"\x89PNG\r\n\x1a\n broken", *good[20:]])
     with pytest.raises(TemperError, match=r"^detect: 20.jpg .*received a truncated or corrupt PNG; run dvc repro"):
-        list(detector.find_new(raw, images, "onnx", toy(in_tmp_path)))
+        list(find_new(raw, images, toy(in_tmp_path)))
     before = len(forwards)
     mended = images.filter(pa.array([number != 20 for number in range(31)]))
-    assert len(list(detector.find_new(raw, mended, "onnx", toy(in_tmp_path)))) == 30
+    assert len(list(find_new(raw, mended, toy(in_tmp_path)))) == 30
     assert len(forwards) - before <= 10 + 1, "the twenty before it were kept"
 
 
 def test_a_damaged_cache_is_named(in_tmp_path: Path) -> None:
     raw, images = write_table(in_tmp_path, [gray(200)])
-    list(detector.find_new(raw, images, "onnx", toy(in_tmp_path)))
+    list(find_new(raw, images, toy(in_tmp_path)))
     (cache,) = (in_tmp_path / ".temper/boxes").iterdir()
     cache.write_bytes(b"something else" * 1000)
     with pytest.raises(TemperError, match=r"sqlite: expected a cache .* remove the file$"):
-        list(detector.find_new(raw, images, "onnx", toy(in_tmp_path)))
+        list(find_new(raw, images, toy(in_tmp_path)))
 
 
 def wrong_checksum(path: Path) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_detect import as_photos, cars, gray, rows, write_table
+from test_detect import as_photos, cars, find_new, gray, rows, write_table
 
 from conftest import ROOT
-from stages.detect import detector, onnx
+from stages.detect import onnx
 from stages.detect.detectron2 import CHUNK, PACKAGES, Detectron2Detector
 from temper import params
 from temper.errors import TemperError
@@ -110,14 +110,14 @@ def test_a_killed_worker_ends_in_one_line_and_a_second_run_goes_on(
     monkeypatch.setattr("stages.detect.detectron2.CHUNK", 2)
     raw, images = write_table(in_tmp_path, [gray(level, 64, 96) for level in range(10, 20)])
     first = with_reference_weights(environment, reference)
-    found = detector.find_new(raw, images, "detectron2", first)
+    found = find_new(raw, images, first)
     killer = threading.Thread(target=kill_after, args=(in_tmp_path, 1))
     killer.start()
     with pytest.raises(TemperError, match=r"^detect.detectron2: its process was killed by signal 9; what it found"):
         list(found)
     killer.join()
     assert not list((in_tmp_path / ".temper").glob("detectron2-*")), "no scratch is left"
-    assert len(rows(detector.find_new(raw, images, "detectron2", first))) == 10
+    assert len(rows(find_new(raw, images, first))) == 10
 
 
 def kill_after(folder: Path, answers: int) -> None:

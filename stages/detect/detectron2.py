@@ -8,18 +8,20 @@ import ast
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from stages.detect import detector, detectron2_worker
+from stages.detect import detector, detectron2_worker, unseen
 from stages.detect.detector import Photo
 from temper import params, photos
 from temper.boxes import Boxes
@@ -39,7 +41,7 @@ PACKAGES = ("detectron2", "torch", "torchvision", "opencv-python-headless", "pil
 
 def find_boxes(raw: str, images: pa.Table, settings: params.Detectron2Detector) -> Iterator[tuple[str, Boxes]]:
     """All boxes of each image above the floor, from Detectron2 or from the cache."""
-    return detector.find_new(raw, images, "detectron2", Detectron2Detector(settings))
+    return unseen.find_boxes(raw, images, "detectron2", partial(Detectron2Detector, settings), settings)
 
 
 class Detectron2Detector:
@@ -51,6 +53,7 @@ class Detectron2Detector:
 
     def __init__(self, settings: params.Detectron2Detector) -> None:
         self._settings = settings
+        self._worker: Worker | None = None
         self._python = Path(os.environ.get("DVC_ROOT", ".")) / settings.environment / "bin/python"
         versions = self._versions()
         self._weights = None if settings.weights == "zoo" else obtain(settings.weights, str(settings.sha256))
@@ -76,27 +79,37 @@ class Detectron2Detector:
 
     def detect(self, photos: Iterator[Photo]) -> Iterator[tuple[str, Boxes]]:
         """The boxes of each photo, in order; the next ones are read and decoded meanwhile."""
-        scratch = Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".temper"
-        scratch.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=scratch, prefix="detectron2-") as name:
-            worker = Worker(self._python, Path(name), self._settings, self._weights)
-            try:
-                waiting: deque[list[Photo]] = deque()
-                while chunk := list(islice(photos, CHUNK)):
-                    worker.send([photo.data for photo in chunk])
-                    waiting.append(chunk)
-                    if len(waiting) > AHEAD:
-                        yield from worker.receive(waiting.popleft())
-                while waiting:
-                    yield from worker.receive(waiting.popleft())
-            finally:
-                worker.stop()
+        if self._worker is None:
+            self._worker = Worker(self._python, self._settings, self._weights)
+        whole = False
+        try:
+            waiting: deque[list[Photo]] = deque()
+            while chunk := list(islice(photos, CHUNK)):
+                self._worker.send([photo.data for photo in chunk])
+                waiting.append(chunk)
+                if len(waiting) > AHEAD:
+                    yield from self._worker.receive(waiting.popleft())
+            while waiting:
+                yield from self._worker.receive(waiting.popleft())
+            whole = True
+        finally:
+            if not whole:  # the next photos are no answer to messages of these
+                self.close()
+
+    def close(self) -> None:
+        """Ends the worker."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
 
 
 class Worker:
     """The other process, and the messages to and from it."""
 
-    def __init__(self, python: Path, folder: Path, settings: params.Detectron2Detector, weights: Path | None) -> None:
+    def __init__(self, python: Path, settings: params.Detectron2Detector, weights: Path | None) -> None:
+        scratch = Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".temper"
+        scratch.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=scratch, prefix="detectron2-"))
         self._folder, self._sent, self._received = folder, 0, 0
         values = settings.model_dump(include={"config", "device", "batch", "floor"})
         values |= {"weights": weights and str(weights.resolve()), "threads": cores()}
@@ -141,6 +154,7 @@ class Worker:
         return f"detect.detectron2: its process {how}{said}; what it found before is kept: run again to go on"
 
     def stop(self) -> None:
-        """Ends the other process."""
+        """Ends the other process and removes what they wrote to each other."""
         self._process.kill()
         self._process.wait()
+        shutil.rmtree(self._folder)

@@ -10,6 +10,7 @@ and torch and detectron2 only where they run.
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -143,6 +144,7 @@ def main(folder: Path) -> None:
                 send(folder, "boxes", number, detect(predictor, prepared, settings["batch"]))
             elif message is None:
                 time.sleep(POLL)
+    shutil.rmtree(folder, ignore_errors=True)  # nobody else is left to do it
 
 
 if __name__ == "__main__":

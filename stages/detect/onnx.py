@@ -9,6 +9,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.detect import detector
+from stages.detect import detector, unseen
 from stages.detect.detector import Photo
 from temper import params, photos
 from temper.boxes import Boxes, suppress
@@ -45,7 +46,8 @@ Floats = npt.NDArray[np.float32]
 
 def find_boxes(raw: str, images: pa.Table, settings: params.OnnxDetector) -> Iterator[tuple[str, Boxes]]:
     """All boxes of each image above the floor, from the model or from the cache."""
-    return detector.find_new(raw, images, "onnx", OnnxDetector(settings))
+    threads = 1 if settings.engine == "ray" else None  # of an actor, which has one core
+    return unseen.find_boxes(raw, images, "onnx", partial(OnnxDetector, settings, threads), settings)
 
 
 class OnnxDetector:
@@ -73,6 +75,9 @@ class OnnxDetector:
             yield from ordered_map(self._detect, photos, self._threads)
         finally:
             cv2.setNumThreads(threads)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _detect(self, photo: Photo) -> tuple[str, Boxes]:
         pixels = detector.decode(photo)
@@ -121,7 +126,7 @@ class OnnxDetector:
             )
 
     def _fingerprint(self) -> str:
-        settings = self._settings.model_dump(exclude={"weights"})
+        settings = self._settings.model_dump(include={"sha256", "input_size", "classes", "floor"})
         code = [ast.unparse(ast.parse(Path(path).read_text(encoding="utf-8"))) for path in (__file__, photos.__file__)]
         return hashlib.sha256(json.dumps([settings, cv2.__version__, code], sort_keys=True).encode()).hexdigest()[:16]
 
