@@ -5,6 +5,7 @@ Ray starts on this machine.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def detect(
         ) from None
     started = not ray.is_initialized()
     if started:
-        ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}, log_to_driver=False, include_dashboard=False)
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        ray.init(runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
     try:
         photos = ray.data.from_items(list(blocks(raw, images))).flat_map(read_block)
         found = photos.map_batches(

@@ -59,7 +59,7 @@ class OnnxDetector:
 
     def __init__(self, settings: params.OnnxDetector, threads: int | None = None) -> None:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said by an error
-        self._settings, self._threads = settings, threads
+        self.settings, self._threads = settings, threads
         self._weights = np.fromfile(obtain(settings.weights, settings.sha256), np.uint8)
         self._classes = COCO if settings.classes == "coco" else tuple(settings.classes)
         self._grid, self._stride = grid(*settings.input_size)
@@ -81,21 +81,21 @@ class OnnxDetector:
 
     def _detect(self, photo: Photo) -> tuple[str, Boxes]:
         pixels = detector.decode(photo)
-        framed, scale = letterbox(pixels, *self._settings.input_size)
+        framed, scale = letterbox(pixels, *self.settings.input_size)
         output = forward(self._network(), framed)[0]
         return photo.image_id, self._boxes(output, scale, *pixels.shape[:2])
 
     def _boxes(self, output: Floats, scale: float, height: int, width: int) -> Boxes:
         """The boxes above the floor in one photo, (n, 5 + classes) -> best first."""
-        output, cells = above_floor(output, self._settings.floor)
+        output, cells = above_floor(output, self.settings.floor)
         centres = (output[:, :2] + self._grid[cells]) * self._stride[cells]
         halves = np.exp(output[:, 2:4]) * self._stride[cells] / 2
         limits = np.array([width, height] * 2, np.float32)
         corners = (np.concatenate([centres - halves, centres + halves], axis=1) / scale).clip(0, limits)
         scores = output[:, 4:5] * output[:, 5:]
         kept = []
-        for number in np.flatnonzero((scores > self._settings.floor).any(axis=0)):
-            inside = (scores[:, number] > self._settings.floor) & (corners[:, :2] < corners[:, 2:]).all(axis=1)
+        for number in np.flatnonzero((scores > self.settings.floor).any(axis=0)):
+            inside = (scores[:, number] > self.settings.floor) & (corners[:, :2] < corners[:, 2:]).all(axis=1)
             rows = np.flatnonzero(inside)
             kept += [(row, number) for row in rows[suppress(corners[rows], scores[rows, number], OVERLAP)]]
         kept.sort(key=lambda place: -scores[place])
@@ -110,7 +110,7 @@ class OnnxDetector:
 
     def _check(self) -> None:
         """Looks at nothing once: a model of another format shall stop the stage before any photo is read."""
-        place, (height, width) = self._settings.weights, self._settings.input_size
+        place, (height, width) = self.settings.weights, self.settings.input_size
         expected = (1, len(self._grid), 5 + len(self._classes))
         try:
             received = forward(self._network(), np.zeros((height, width, 3), np.uint8)).shape
@@ -126,7 +126,7 @@ class OnnxDetector:
             )
 
     def _fingerprint(self) -> str:
-        settings = self._settings.model_dump(include={"sha256", "input_size", "classes", "floor"})
+        settings = self.settings.model_dump(include={"sha256", "input_size", "classes", "floor"})
         code = [ast.unparse(ast.parse(Path(path).read_text(encoding="utf-8"))) for path in (__file__, photos.__file__)]
         return hashlib.sha256(json.dumps([settings, cv2.__version__, code], sort_keys=True).encode()).hexdigest()[:16]
 
