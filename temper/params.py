@@ -223,11 +223,66 @@ class Normalize(Section):
         return self
 
 
-class Detect(Section):
-    """The detector that finds the main object, and the settings of each detector."""
+class Engine(Section):
+    """Where a detector runs; with the same boxes either way."""
 
-    detector: Literal["none"]
-    none: Nothing
+    engine: Literal["local", "ray"] = "local"
+    actors: Count = 1  # of Ray, each with a detector and a core
+    gpus: Annotated[Number, Field(ge=0)] = 0.0  # of an actor: 0.5 puts two on one GPU
+
+
+class OnnxDetector(Engine):
+    """`detect.detector: onnx`: any model in YOLOX's format, run by OpenCV itself."""
+
+    weights: Annotated[str, Field(min_length=1)]  # a URL or a local path
+    sha256: Sha256
+    input_size: ImageSize  # (height, width) that the model was exported for
+    classes: Literal["coco"] | list[str] = "coco"  # the names of its classes, in the order of its output
+    floor: Annotated[Number, Field(gt=0, lt=1)]  # boxes below this score are not stored
+
+
+class Detectron2Detector(Engine):
+    """`detect.detector: detectron2`: any detector of its model zoo, in an environment of its own."""
+
+    config: Annotated[str, Field(min_length=1)]  # its name in the model zoo, without .yaml
+    weights: Annotated[str, Field(min_length=1)]  # zoo: those of the config; or a URL or a local path
+    sha256: Sha256 | None = None  # of weights that are not from the zoo
+    device: str  # auto, cpu, cuda, cuda:1, ...
+    batch: Count
+    floor: Annotated[Number, Field(gt=0, lt=1)]  # boxes below this score are not stored
+    environment: str = ".venv-detectron2"  # its folder, from the repository's root
+
+    @model_validator(mode="after")
+    def _weights_are_known_by_their_checksum(self) -> "Detectron2Detector":
+        if (self.weights == "zoo") != (self.sha256 is None):
+            raise ValueError(f"expected sha256 with weights of your own and null with zoo, received {self.sha256}")
+        return self
+
+
+class Detect(Section):
+    """The detector that finds objects, and the settings of each; only those of the chosen one count."""
+
+    detector: Literal["none", "published", "onnx", "detectron2"]
+    none: Nothing | None = None
+    published: Nothing | None = None  # the boxes that the source itself ships
+    onnx: OnnxDetector | None = None
+    detectron2: Detectron2Detector | None = None
+
+    @model_validator(mode="after")
+    def _the_detector_has_settings(self) -> "Detect":
+        if getattr(self, self.detector) is None:
+            raise ValueError(f"detector is {self.detector}: add detect.{self.detector}, see recipes/digits.yaml")
+        return self
+
+
+class MainBox(Section):
+    """Which of the detected objects is the main one. Applied when boxes are read: no change runs a detector."""
+
+    classes: list[str]  # published boxes without a class count whatever is here
+    score: Magnitude  # and above; the detector stored nothing below its `floor`
+    overlap: Magnitude  # of two boxes with a larger intersection over union the weaker goes, whatever their classes
+    pick: Literal["largest", "most_central", "highest_score"]
+    min_box: Annotated[int, Field(ge=0)]  # pixels of its shorter side; for a smaller one the whole image is used
 
 
 class Pack(Section):
@@ -235,6 +290,7 @@ class Pack(Section):
 
     fit: Literal["stretch", "crop", "pad"]
     margin: Annotated[Number, Field(ge=0, le=2)]  # added on each side of a detected box, in fractions of it
+    box: MainBox
 
 
 class Backbone(Section):

@@ -14,22 +14,25 @@ CAPTION = 18  # pixels of a caption's height
 GAP = 4
 
 
-def write_sheet(path: str | Path, strips: Sequence[tuple[str, Sequence[Pixels]]], per_strip: int, across: int) -> None:
+def write_sheet(
+    path: str | Path, strips: Sequence[tuple[str, Sequence[Pixels]]], per_strip: int, across: int, cell: int = CELL
+) -> None:
     """Writes a PNG of captioned strips of pictures.
 
     Args:
         strips: (caption, pictures), each picture uint8 (height, width, 3) RGB; at most `per_strip` are shown.
         across: how many strips stand side by side.
+        cell: pixels of a picture's side.
     """
-    height, width = CAPTION + CELL + GAP, per_strip * (CELL + GAP) + 2 * GAP
+    height, width = CAPTION + cell + GAP, per_strip * (cell + GAP) + 2 * GAP
     down = max(1, -(-len(strips) // across))
     sheet = np.full((down * height + GAP, min(across, max(1, len(strips))) * width, 3), 255, np.uint8)
     for number, (caption, pictures) in enumerate(strips):
         top, left = (number // across) * height, (number % across) * width + GAP
         _write_text(sheet[top : top + CAPTION, left : left + width - GAP], caption)
         for place, picture in enumerate(pictures[:per_strip]):
-            x, y = left + place * (CELL + GAP), top + CAPTION
-            sheet[y : y + CELL, x : x + CELL] = resize(picture, CELL, CELL, "pad")
+            x, y = left + place * (cell + GAP), top + CAPTION
+            sheet[y : y + cell, x : x + cell] = resize(picture, cell, cell, "pad")
     with atomic_file(path) as partial:
         partial.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 

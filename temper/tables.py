@@ -75,6 +75,7 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+Folders = Sequence[str | Path]
 RAW_FOLDERS = ("data/raw", "data/auxiliary")  # what `fetch` and `auxiliary` write
 
 PART_BYTES = 256 * 2**20
@@ -181,7 +182,14 @@ def read_raw_metadata(*folders: str | Path) -> pa.Table:
     return pa.concat_tables(found)
 
 
-def stream_images(folders: Sequence[str | Path], wanted: pa.Table) -> Iterator[bytes]:
+def read_metadata_of(folders: Folders, images: pa.Table) -> pa.Table:
+    """The metadata of the raw rows that `images` names by its columns `part` and `row`, in the order of `images`."""
+    metadata = read_raw_metadata(*folders)
+    starts = np.searchsorted(metadata["part"].to_numpy(), images["part"].to_numpy())
+    return metadata.take(starts + images["row"].to_numpy())
+
+
+def stream_images(folders: Folders, wanted: pa.Table) -> Iterator[bytes]:
     """The encoded bytes of the rows of `wanted`, which is sorted by its columns `part` and `row`.
 
     Holds one row group in memory and skips those that hold nothing wanted.

@@ -246,7 +246,7 @@ def test_a_browser_without_network_draws_every_plot(pipeline: Workspace, tmp_pat
     charts = page.read_text(encoding="utf-8").count("vegaEmbed(") - drawn.count("function vegaEmbed")
     assert drawn.count("<canvas") + drawn.count('<svg class="marks"') >= 14 <= charts
     sheets = len(list(pipeline.folder.glob("metrics/**/*.png")))
-    assert drawn.count('src="static/') == sheets >= 6
+    assert drawn.count('src="static/') == sheets >= 7
 
 
 def test_photos_in_an_archive_can_be_versioned(pipeline: Workspace) -> None:

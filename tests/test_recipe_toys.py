@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from test_urls_source import MULTIMEDIA, OCCURRENCE, gbif_archive, medium, text_table
 
 import published
 from conftest import ROOT, Workspace, ran, toy_photo
 from kaggle_server import KaggleServer
+from test_urls_source import MULTIMEDIA, OCCURRENCE, gbif_archive, medium, text_table
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 
 from stages.fetch.archives import read_files
-from stages.fetch.downloads import obtain
 from stages.fetch.source import Photo, Source
+from temper.downloads import obtain
 from temper.errors import TemperError
 from temper.params import Cifar100Source
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.fetch.archives import list_contents, read_files
-from stages.fetch.downloads import obtain
 from stages.fetch.source import Photo, Source
+from temper.downloads import obtain
 from temper.errors import TemperError
 from temper.params import CubSource
 

@@ -1,0 +1,89 @@
+"""The detector `onnx`: two threads against one, and how much of the time is spent in OpenCV's networks.
+
+    python -m benchmarks.detect WEIGHTS PHOTOS [--rounds 5] [--repeat 4]
+
+For example `../shared/weights/yolox_nano.onnx` and a folder of JPEGs, read as the stage reads them, out of a raw table,
+but without the cache. Each round runs one thread and two in turn; their ratio is of wall time. What is spent in cv2.dnn
+(the network and its blobs) is counted in processor time of the threads, against that of the whole process.
+
+Only on a quiet machine does the ratio say something: `cores` is the processor time that two threads really got in a
+second.
+"""
+
+import argparse
+import hashlib
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from stages.detect import detector, onnx
+from stages.fetch.__main__ import describe
+from stages.fetch.source import Photo
+from temper import params, tables
+
+ROOT = Path(__file__).parent.parent
+
+
+def write_raw(folder: Path, photos: Path) -> int:
+    paths = sorted(photos.glob("*.jpg"))
+    with tables.RawWriter(folder) as writer:
+        for path in paths:
+            writer.append(describe(Photo(path.name, None, None, path.read_bytes())))
+    return len(paths)
+
+
+def read(folder: Path, repeat: int) -> Any:
+    wanted = tables.read_raw_metadata(folder)
+    for number in range(repeat):
+        for path, data in zip(wanted["path"].to_pylist(), tables.stream_images([folder], wanted), strict=True):
+            yield detector.Photo(f"{number}-{path}", path, data)
+
+
+def main(weights: Path, photos: Path, rounds: int, repeat: int) -> None:
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    settings = params.load(ROOT / "recipes/digits.yaml").detect.onnx
+    assert settings is not None
+    settings = settings.model_copy(update={"weights": str(weights), "sha256": sha256})
+    in_networks: list[float] = []
+    forward = onnx.forward
+
+    def timed(network: Any, framed: Any) -> Any:
+        start = time.thread_time()
+        output = forward(network, framed)
+        in_networks.append(time.thread_time() - start)
+        return output
+
+    onnx.forward = timed
+    with tempfile.TemporaryDirectory() as name:
+        count = write_raw(Path(name), photos) * repeat
+        ratios, shares = [], []
+        for _ in range(rounds):
+            seconds = []
+            for threads in (1, 2):
+                detect = onnx.OnnxDetector(settings, threads).detect
+                in_networks.clear()
+                start, start_of_process = time.perf_counter(), time.process_time()
+                found = sum(1 for _ in detect(read(Path(name), repeat)))
+                seconds.append(time.perf_counter() - start)
+                of_process = time.process_time() - start_of_process
+                shares.append(sum(in_networks) / of_process)
+                assert found == count
+            ratios.append(seconds[0] / seconds[1])
+            print(
+                f"{count} photos: {count / seconds[0]:.1f} a second with one thread, {count / seconds[1]:.1f} with two "
+                f"({of_process / seconds[1]:.2f} cores); {shares[-2]:.1%} and {shares[-1]:.1%} of the time in cv2.dnn"
+            )
+    print(f"median speed-up with two threads: {statistics.median(ratios):.2f}")
+    print(f"median share of the time in cv2.dnn: {statistics.median(shares):.1%}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=4)
+    arguments = parser.parse_args()
+    main(arguments.weights, arguments.photos, arguments.rounds, arguments.repeat)

@@ -1,0 +1,52 @@
+"""What every detector that looks at photos is."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from temper import photos
+from temper.boxes import Boxes
+from temper.errors import TemperError
+
+
+class Photo(NamedTuple):
+    """An encoded photo."""
+
+    image_id: str
+    path: str  # as published, for messages
+    data: bytes
+
+
+class Detector(Protocol):
+    """Finds objects in photos.
+
+    Attributes:
+        key: hex digits of everything besides the photo that its boxes depend on: weights, settings, versions, code.
+    """
+
+    key: str
+
+    def detect(self, photos: Iterator[Photo]) -> Iterator[tuple[str, Boxes]]:
+        """The image_id and the boxes of each photo, in any order, read as a stream."""
+
+    def close(self) -> None:
+        """Lets go of what it holds, another process for one."""
+
+
+def decode(photo: Photo) -> photos.Pixels:
+    """The upright pixels of a photo.
+
+    Raises:
+        TemperError: it does not decode, although it did when it was fetched.
+    """
+    try:
+        return photos.decode(photo.data)
+    except photos.BadPhoto as reason:
+        raise undecodable(photo, str(reason)) from None
+
+
+def undecodable(photo: Photo, reason: str) -> TemperError:
+    """What to say of a photo that decoded when it was fetched and no longer does."""
+    return TemperError(
+        f"detect: {photo.path} (image {photo.image_id}): expected the photo that decoded when it was fetched, "
+        f"received {reason}; run dvc repro --force fetch. What was detected before it is kept."
+    )

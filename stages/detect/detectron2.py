@@ -1,0 +1,162 @@
+"""`detect.detector: detectron2`: any detector of Detectron2's model zoo (https://github.com/facebookresearch/detectron2).
+
+PyTorch stays out of TensorFlow's environment: a worker in an environment of its own does the work, on a GPU if there
+is one, and files are all that passes between them (detectron2_worker.py).
+"""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from stages.detect import detector, detectron2_worker, unseen
+from stages.detect.detector import Photo
+from temper import params, photos, tables
+from temper.boxes import Boxes
+from temper.downloads import obtain
+from temper.errors import TemperError
+from temper.parallel import cores
+
+CHUNK = 32  # photos in a message
+AHEAD = 2  # messages that wait while one is looked at
+ROOT = Path(__file__).parent.parent.parent
+INSTALL = (
+    "python3 -m venv {0} && {0}/bin/pip install -r requirements-detectron2.txt && "
+    "{0}/bin/pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2.git"
+)
+PACKAGES = ("detectron2", "torch", "torchvision", "opencv-python-headless", "pillow")
+
+
+def find_boxes(
+    raw: tables.Folders, images: pa.Table, settings: params.Detectron2Detector
+) -> Iterator[tuple[str, Boxes]]:
+    """All boxes of each image above the floor, from Detectron2 or from the cache."""
+    return unseen.find_boxes(raw, images, "detectron2", partial(Detectron2Detector, settings), settings)
+
+
+class Detectron2Detector:
+    """A model of Detectron2, run by a worker in another environment.
+
+    Raises:
+        TemperError: the environment is missing or lacks a package, or the weights are not there.
+    """
+
+    def __init__(self, settings: params.Detectron2Detector) -> None:
+        self._settings = settings
+        self._worker: Worker | None = None
+        self._python = Path(os.environ.get("DVC_ROOT", ".")) / settings.environment / "bin/python"
+        versions = self._versions()
+        self._weights = None if settings.weights == "zoo" else obtain(settings.weights, str(settings.sha256))
+        files = (detectron2_worker.__file__, photos.__file__)
+        code = [ast.unparse(ast.parse(Path(path).read_text(encoding="utf-8"))) for path in files]
+        model = [settings.config, settings.sha256 or "zoo", settings.floor]
+        self.key = hashlib.sha256(json.dumps([model, versions, code], sort_keys=True).encode()).hexdigest()[:16]
+
+    def _versions(self) -> dict[str, str]:
+        """Of what computes the boxes."""
+        code = (
+            f"import importlib.metadata, json; print(json.dumps([importlib.metadata.version(p) for p in {PACKAGES}]))"
+        )
+        try:
+            done = subprocess.run([self._python, "-c", code], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            place = self._settings.environment
+            raise TemperError(
+                f"detect.detectron2: expected an environment with Detectron2 in {place}, found none; "
+                f"make it: {INSTALL.format(place)}"
+            ) from None
+        return dict(zip(PACKAGES, json.loads(done.stdout), strict=True))
+
+    def detect(self, photos: Iterator[Photo]) -> Iterator[tuple[str, Boxes]]:
+        """The boxes of each photo, in order; the next ones are read and decoded meanwhile."""
+        if self._worker is None:
+            self._worker = Worker(self._python, self._settings, self._weights)
+        whole = False
+        try:
+            waiting: deque[list[Photo]] = deque()
+            while chunk := list(islice(photos, CHUNK)):
+                self._worker.send([photo.data for photo in chunk])
+                waiting.append(chunk)
+                if len(waiting) > AHEAD:
+                    yield from self._worker.receive(waiting.popleft())
+            while waiting:
+                yield from self._worker.receive(waiting.popleft())
+            whole = True
+        finally:
+            if not whole:  # the next photos are no answer to messages of these
+                self.close()
+
+    def close(self) -> None:
+        """Ends the worker."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+
+class Worker:
+    """The other process, and the messages to and from it."""
+
+    def __init__(self, python: Path, settings: params.Detectron2Detector, weights: Path | None) -> None:
+        scratch = Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".temper"
+        scratch.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=scratch, prefix="detectron2-"))
+        self._folder, self._sent, self._received = folder, 0, 0
+        values = settings.model_dump(include={"config", "device", "batch", "floor"})
+        values |= {"weights": weights and str(weights.resolve()), "threads": cores()}
+        (folder / "settings.json").write_text(json.dumps(values), encoding="utf-8")
+        self._log = folder / "log.txt"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [python.absolute(), "-m", "stages.detect.detectron2_worker", str(folder)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def send(self, data: list[bytes]) -> None:
+        """Hands encoded photos over."""
+        arrays = {str(place): np.frombuffer(image, np.uint8) for place, image in enumerate(data)}
+        detectron2_worker.send(self._folder, "photos", self._sent, arrays)
+        self._sent += 1
+
+    def receive(self, chunk: list[Photo]) -> Iterator[tuple[str, Boxes]]:
+        """The boxes of the photos that were handed over first; waits for them."""
+        while (answer := detectron2_worker.receive(self._folder, "boxes", self._received)) is None:
+            if self._process.poll() is not None:
+                raise TemperError(self._last_words())
+            time.sleep(detectron2_worker.POLL)
+        self._received += 1
+        ends = np.cumsum(answer["counts"])
+        names = answer["names"].tolist()
+        problems = json.loads(str(answer["problems"]))
+        for place, (photo, start, end) in enumerate(zip(chunk, ends - answer["counts"], ends, strict=True)):
+            if str(place) in problems:
+                raise detector.undecodable(photo, problems[str(place)])
+            classes = [names[number] for number in answer["classes"][start:end]]
+            yield photo.image_id, Boxes(answer["corners"][start:end], answer["scores"][start:end], classes)
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        code = self._process.returncode
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        said = f", saying: {lines[-1]}" if lines and code > 0 else ""
+        return f"detect.detectron2: its process {how}{said}; what it found before is kept: run again to go on"
+
+    def stop(self) -> None:
+        """Ends the other process and removes what they wrote to each other."""
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._folder)

@@ -1,0 +1,118 @@
+"""`engine: ray`: the same detectors on a Ray cluster, `ray.data` over the raw table's parts, one detector an actor.
+
+Every node must see the repository's folder and data/raw under the same path. RAY_ADDRESS names the cluster; without it
+Ray starts on this machine.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from stages.detect.detector import Detector, Photo
+from temper import tables
+from temper.boxes import Boxes
+from temper.errors import TemperError
+
+BLOCK = 256  # images in an item: what an interrupted task reads again
+BATCH = 32  # photos that an actor is given at once
+ROOT = Path(__file__).parent.parent.parent
+
+Row = dict[str, Any]
+
+
+def detect(
+    make: Callable[[], Detector], raw: tables.Folders, images: pa.Table, actors: int, gpus: float
+) -> Iterator[tuple[str, Boxes]]:
+    """The image_id and the boxes of each image, in any order.
+
+    Args:
+        make: the detector of an actor, made where the actor runs.
+        gpus: of each actor; several share one at a fraction.
+
+    Raises:
+        TemperError: Ray is not installed, or an actor met an error.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise TemperError(
+            "detect: engine: ray: expected the package ray, found none; pip install 'ray[data]', or choose local"
+        ) from None
+    started = not ray.is_initialized()
+    if started:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        ray.init(runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
+    try:
+        photos = ray.data.from_items(list(blocks(raw, images))).flat_map(read_block)
+        found = photos.map_batches(
+            Actor, fn_constructor_args=[make], batch_size=BATCH, concurrency=actors, num_cpus=1, num_gpus=gpus
+        )
+        for row in found.iter_rows():
+            yield row["image_id"], unpack(row)
+    except ray.exceptions.RayError as error:
+        raise TemperError(f"detect: engine: ray: {innermost(error)}") from None
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def blocks(raw: tables.Folders, images: pa.Table) -> Iterator[Row]:
+    """Runs of images that lie in one part."""
+    parts = images["part"].to_numpy()
+    for part in np.unique(parts):
+        of_part = images.filter(pa.array(parts == part)).select(["image_id", "path", "part", "row"])
+        for start in range(0, len(of_part), BLOCK):
+            yield {"raw": [str(Path(folder).absolute()) for folder in raw], **of_part.slice(start, BLOCK).to_pydict()}
+
+
+def read_block(block: Row) -> Iterator[Row]:
+    """The photos of a block."""
+    wanted = pa.table({"part": block["part"], "row": block["row"]})
+    names = zip(block["image_id"], block["path"], strict=True)
+    for (image_id, path), data in zip(names, tables.stream_images(block["raw"], wanted), strict=True):
+        yield {"image_id": image_id, "path": path, "data": data}
+
+
+class Actor:
+    """One detector, on one core or a part of a GPU."""
+
+    def __init__(self, make: Callable[[], Detector]) -> None:
+        cv2.setNumThreads(1)
+        self._detector = make()
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        """The boxes of a batch of photos."""
+        names = zip(batch["image_id"], batch["path"], batch["data"], strict=True)
+        found = self._detector.detect(Photo(str(image_id), str(path), bytes(data)) for image_id, path, data in names)
+        rows = [pack(image_id, boxes) for image_id, boxes in found]
+        return {name: [row[name] for row in rows] for name in ("image_id", "corners", "scores", "classes")}
+
+
+def pack(image_id: str, boxes: Boxes) -> Row:
+    """Boxes as plain values: an Arrow table has no arrays of arrays of no length."""
+    return {
+        "image_id": image_id,
+        "corners": boxes.corners.tobytes(),
+        "scores": boxes.scores.tobytes(),
+        "classes": json.dumps(list(boxes.classes)),
+    }
+
+
+def unpack(row: Row) -> Boxes:
+    """What `pack` packed."""
+    corners = np.frombuffer(row["corners"], np.float32).reshape(-1, 4)
+    return Boxes(corners, np.frombuffer(row["scores"], np.float32), json.loads(row["classes"]))
+
+
+def innermost(error: BaseException) -> str:
+    """What an actor really met: Ray wraps it, with tracebacks."""
+    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = inner
+    return str(error)

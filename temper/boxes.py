@@ -1,0 +1,134 @@
+"""Boxes around objects: what a detector found in a photo, and which of it is the main object.
+
+A detector stores all that it found above a low floor; the choice is made by whoever reads, so that another score or
+another rule runs no detector.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from temper import tables
+from temper.params import MainBox
+
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright image
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """What was found in one photo, best score first.
+
+    Attributes:
+        corners: float32 (n, 4): x1, y1, x2, y2 in pixels of the upright image, inside of it.
+        scores: float32 (n,), 0 to 1.
+        classes: a name each; `None` where boxes were published without one.
+    """
+
+    corners: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    classes: Sequence[str | None]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def box(self, index: int) -> Box:
+        """Box number `index`."""
+        x1, y1, x2, y2 = self.corners[index].tolist()
+        return x1, y1, x2, y2
+
+
+def suppress(corners: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], overlap: float) -> npt.NDArray[np.intp]:
+    """Greedy non-maximum suppression: the indices that stay, best score first; of equal scores the first.
+
+    Args:
+        overlap: a box goes where its intersection over union with a better one that stays is larger.
+    """
+    waiting = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(waiting):
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        waiting = waiting[intersection_over_union(corners[best], corners[waiting]) <= overlap]
+    return np.array(kept, np.intp)
+
+
+def intersection_over_union(box: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
+    """How much a box, (4,), and each of others, (n, 4), are the same: 0 to 1, (n,)."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    common = sides.clip(0).prod(axis=1)
+    union = areas(box[None]) + areas(others) - common
+    ratios: npt.NDArray[np.floating] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return ratios
+
+
+def areas(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Square pixels of boxes (n, 4)."""
+    sides: npt.NDArray[np.float32] = corners[:, 2:] - corners[:, :2]
+    return sides[:, 0] * sides[:, 1]
+
+
+def choose(boxes: Boxes, height: int, width: int, settings: MainBox) -> int | None:
+    """The index of the main object in `boxes`, or `None` if nothing of the wanted classes reaches the score.
+
+    One suppression over all wanted classes together: a pickup is often found as a car and as a truck, and the weaker
+    twin may be the larger.
+    """
+    named = np.array([name is None or name in settings.classes for name in boxes.classes], bool)
+    wanted = np.flatnonzero(named & (boxes.scores >= np.float32(settings.score)))
+    if not len(wanted):
+        return None
+    kept = wanted[suppress(boxes.corners[wanted], boxes.scores[wanted], settings.overlap)]
+    corners = boxes.corners[kept]
+    if settings.pick == "largest":
+        best = areas(corners).argmax()
+    elif settings.pick == "most_central":
+        centres = (corners[:, :2] + corners[:, 2:]) / 2
+        best = np.hypot(*(centres - [width / 2, height / 2]).T).argmin()
+    else:
+        best = boxes.scores[kept].argmax()
+    return int(kept[best])
+
+
+def shorter_side(box: Box) -> float:
+    """In pixels."""
+    return min(box[2] - box[0], box[3] - box[1])
+
+
+def write(path: str | Path, detector: str, found: Iterator[tuple[str, Boxes]]) -> int:
+    """Writes the table of boxes, a row each, in the given order of the images; returns how many images have any.
+
+    Args:
+        found: image_id and its boxes; no image_id twice.
+    """
+    corners, scores = [np.empty((0, 4), np.float32)], [np.empty(0, np.float32)]
+    image_ids: list[str] = []
+    classes: list[str | None] = []
+    images = 0
+    for image_id, boxes in found:
+        images += len(boxes) > 0
+        image_ids += [image_id] * len(boxes)
+        corners.append(boxes.corners)
+        scores.append(boxes.scores)
+        classes += boxes.classes
+    sides = np.concatenate(corners).T.copy()  # (4, N)
+    columns = dict(zip(("x1", "y1", "x2", "y2"), sides, strict=True)) | {"score": np.concatenate(scores)}
+    named = {"image_id": image_ids, "class_name": classes, "detector": [detector] * len(image_ids)}
+    tables.write(path, tables.BOXES, columns | named)
+    return images
+
+
+def read(path: str | Path) -> Iterator[tuple[str, Boxes]]:
+    """The image_id of each image that has boxes, and these, as `write` wrote them."""
+    table = tables.read(path, tables.BOXES)
+    corners = np.stack([table[name].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)  # (N, 4)
+    scores = table["score"].to_numpy()
+    names = table["class_name"].combine_chunks()
+    runs = pc.run_end_encode(table["image_id"].combine_chunks())
+    start = 0
+    for image_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        yield image_id, Boxes(corners[start:end], scores[start:end], names[start:end].to_pylist())
+        start = end
