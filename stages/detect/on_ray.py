@@ -22,6 +22,7 @@ from temper.errors import TemperError
 BLOCK = 256  # images in an item: what an interrupted task reads again
 BATCH = 32  # photos that an actor is given at once
 ROOT = Path(__file__).parent.parent.parent
+NOTHING = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.float32), [])
 
 Row = dict[str, Any]
 
@@ -57,7 +58,8 @@ def detect(
         for row in found.iter_rows():
             yield row["image_id"], unpack(row)
     except ray.exceptions.RayError as error:
-        raise TemperError(f"detect: engine: ray: {innermost(error)}") from None
+        last = str(error).strip().splitlines()[-1]
+        raise TemperError(f"detect: engine: ray: {last}; what was found before is kept: run again to go on") from None
     finally:
         if started:
             ray.shutdown()
@@ -85,14 +87,21 @@ class Actor:
 
     def __init__(self, make: Callable[[], Detector]) -> None:
         cv2.setNumThreads(1)
-        self._detector = make()
+        self._make = make
+        self._detector: Detector | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """The boxes of a batch of photos."""
+        """The boxes of a batch of photos; what the user can mend as text, for Ray would bury it in tracebacks."""
         names = zip(batch["image_id"], batch["path"], batch["data"], strict=True)
-        found = self._detector.detect(Photo(str(image_id), str(path), bytes(data)) for image_id, path, data in names)
-        rows = [pack(image_id, boxes) for image_id, boxes in found]
-        return {name: [row[name] for row in rows] for name in ("image_id", "corners", "scores", "classes")}
+        rows = []
+        try:
+            self._detector = self._detector or self._make()
+            photos = (Photo(str(image_id), str(path), bytes(data)) for image_id, path, data in names)
+            for image_id, boxes in self._detector.detect(photos):
+                rows.append(pack(image_id, boxes))
+        except TemperError as problem:
+            rows.append(pack("", NOTHING) | {"problem": str(problem)})
+        return {name: [row[name] for row in rows] for name in ("image_id", "corners", "scores", "classes", "problem")}
 
 
 def pack(image_id: str, boxes: Boxes) -> Row:
@@ -102,17 +111,17 @@ def pack(image_id: str, boxes: Boxes) -> Row:
         "corners": boxes.corners.tobytes(),
         "scores": boxes.scores.tobytes(),
         "classes": json.dumps(list(boxes.classes)),
+        "problem": "",
     }
 
 
 def unpack(row: Row) -> Boxes:
-    """What `pack` packed."""
+    """What `pack` packed.
+
+    Raises:
+        TemperError: an actor met it.
+    """
+    if row["problem"]:
+        raise TemperError(row["problem"])
     corners = np.frombuffer(row["corners"], np.float32).reshape(-1, 4)
     return Boxes(corners, np.frombuffer(row["scores"], np.float32), json.loads(row["classes"]))
-
-
-def innermost(error: BaseException) -> str:
-    """What an actor really met: Ray wraps it, with tracebacks."""
-    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
-        error = inner
-    return str(error)
