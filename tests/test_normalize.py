@@ -204,6 +204,9 @@ def test_a_larger_cap_only_adds_training_images(normalize: Normalize) -> None:
         assert result.metrics["test"] == sum(split == "test" for _, split in everything.values())
         before = train
     assert before == {path for path, (_, split) in everything.items() if split == "train"}
+    kept = normalize(LONG_TAIL, max_per_class=40).images
+    assert normalize(LONG_TAIL[::-1], max_per_class=40).images == kept  # no order of rows decides
+    assert normalize(LONG_TAIL, max_per_class=40, seed=1).images != kept
 
 
 def test_balance_cuts_to_the_rarest_class(normalize: Normalize) -> None:

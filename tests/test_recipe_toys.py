@@ -98,6 +98,10 @@ def test_kaggle_four_classes(make_workspace: Make) -> None:
     assert len(pq.read_table(workspace.folder / "data/predictions.parquet")) == metrics["test"] + 5
     source = json.loads((workspace.folder / "data/raw/source.json").read_text(encoding="utf-8"))
     assert source["source"] == "kaggle" and source["version"] == 1
+    for path in workspace.folder.rglob("*"):  # logs, DVC's files and cache, git's objects, downloads
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            assert not [secret for secret in server.secrets if secret.encode() in data], path
 
 
 @pytest.fixture
