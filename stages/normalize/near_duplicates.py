@@ -1,6 +1,5 @@
 """Pairs of nearly the same picture, by the Hamming distance of their perceptual hashes."""
 
-from collections.abc import Iterator
 from itertools import combinations
 from math import comb, log2
 
@@ -27,11 +26,14 @@ def near_pairs(hashes: Hashes, distance: int) -> Pairs:
     """
     if not distance or len(hashes) < 2:
         return np.empty((0, 2), np.int64)
-    blocks = _blocks(len(hashes), distance)
-    masks = _masks(blocks, blocks - distance)
+    count = _blocks(len(hashes), distance)
+    # Neighbouring bits, which resemble each other, are dealt into different blocks.
+    blocks = [np.uint64(sum(1 << bit for bit in range(block, BITS, count))) for block in range(count)]
+    choices = combinations(range(count), count - distance)
     # NumPy sorts without the GIL: one choice of blocks a thread.
-    found = ordered_map(lambda mask: _agreeing(hashes, mask, distance), masks, ahead=1)
-    return np.unique(np.concatenate(list(found)), axis=0)
+    found = ordered_map(lambda chosen: _agreeing(hashes, blocks, chosen, distance), choices, ahead=1)
+    pairs = np.concatenate(list(found))
+    return pairs[np.lexsort(pairs.T[::-1])]
 
 
 def _blocks(count: int, distance: int) -> int:
@@ -48,24 +50,24 @@ def _blocks(count: int, distance: int) -> int:
     return min(range(distance + 1, min(BITS, 4 * distance + 2) + 1), key=cost)
 
 
-def _masks(blocks: int, agreeing: int) -> Iterator[np.uint64]:
-    """A mask for each choice of `agreeing` blocks; neighbouring bits, which resemble each other, are dealt apart."""
-    of_block = [sum(1 << bit for bit in range(block, BITS, blocks)) for block in range(blocks)]
-    return (np.uint64(sum(chosen)) for chosen in combinations(of_block, agreeing))
+def _agreeing(hashes: Hashes, blocks: list[np.uint64], chosen: tuple[int, ...], distance: int) -> Pairs:
+    """The near pairs that agree in the chosen blocks, and for which these are the first blocks in which they agree.
 
-
-def _agreeing(hashes: Hashes, mask: np.uint64, distance: int) -> Pairs:
-    """The near pairs among those hashes that are equal under `mask`."""
+    So a pair is found once, although it may agree in many blocks: photos by the thousand of nearly one scene
+    have millions of pairs.
+    """
+    mask = np.bitwise_or.reduce([blocks[block] for block in chosen])
+    order = np.argsort(hashes & mask)
+    hashes = hashes[order]  # from here on read in order, not all over memory
     keys = hashes & mask
-    order = np.argsort(keys)
-    keys = keys[order]
     found = [np.empty((0, 2), np.int64)]
     # Neighbours 1, 2, 3, ... places apart in the sorted order, as long as any of them share the key.
     left = np.arange(len(keys))
     apart = 1
     while len(left := left[left < len(keys) - apart]) and len(left := left[keys[left] == keys[left + apart]]):
-        first, second = order[left], order[left + apart]
-        near = np.bitwise_count(hashes[first] ^ hashes[second]) <= distance
-        found.append(np.sort(np.stack([first[near], second[near]], axis=1), axis=1))
+        near = left[np.bitwise_count(hashes[left] ^ hashes[left + apart]) <= distance]
+        for block in set(range(chosen[-1])) - set(chosen):
+            near = near[((hashes[near] ^ hashes[near + apart]) & blocks[block]) != 0]
+        found.append(np.sort(np.stack([order[near], order[near + apart]], axis=1), axis=1))
         apart += 1
     return np.concatenate(found)
