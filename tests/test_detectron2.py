@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def test_the_boxes_are_those_of_detectron2s_own_predictor(
     in_tmp_path: Path, environment: Path, reference: Path, shared: Path, batch: int
 ) -> None:
     photos = as_photos([data for data, _ in cars(shared)[:10]])
-    found = dict(with_reference_weights(environment, reference, batch=batch).detect(photos))
+    with closing(with_reference_weights(environment, reference, batch=batch)) as of_worker:
+        found = dict(of_worker.detect(photos))
     assert list(found) == [str(number) for number in range(10)]
     for number in range(10):
         with np.load(reference / f"{number}.npz") as expected:

@@ -6,6 +6,7 @@ output: (1, n, 5 + classes): for each cell of the grids of strides 8, 16 and 32 
 
 import ast
 import hashlib
+import inspect
 import json
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import pyarrow as pa
 from stages.detect import detector, unseen
 from stages.detect.detector import Photo
 from temper import params, photos, tables
-from temper.boxes import Boxes, suppress
+from temper.boxes import Boxes, areas, intersection_over_union, suppress
 from temper.downloads import obtain
 from temper.errors import TemperError
 from temper.parallel import ordered_map
@@ -127,7 +128,9 @@ class OnnxDetector:
 
     def _fingerprint(self) -> str:
         settings = self.settings.model_dump(include={"sha256", "input_size", "classes", "floor"})
-        code = [ast.unparse(ast.parse(Path(path).read_text(encoding="utf-8"))) for path in (__file__, photos.__file__)]
+        code = [Path(path).read_text(encoding="utf-8") for path in (__file__, photos.__file__)]
+        code += [inspect.getsource(function) for function in (suppress, intersection_over_union, areas)]
+        code = [ast.unparse(ast.parse(text)) for text in code]  # comments and layout change no box
         return hashlib.sha256(json.dumps([settings, cv2.__version__, code], sort_keys=True).encode()).hexdigest()[:16]
 
 
