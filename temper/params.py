@@ -5,11 +5,12 @@ Numbers may come as strings: `dvc exp run -S lr=3e-6` writes `lr: 3e-06`, which 
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from temper.errors import TemperError
@@ -124,12 +125,25 @@ class CubSource(Section):
     sha256: Sha256
 
 
+def _layout(pattern: str) -> str:
+    fields = re.findall(r"\{[^}]*\}", pattern)
+    if set(fields) - {"{split}", "{label}", "{name}"} or len(set(fields)) < len(fields) or "{name}" not in fields:
+        raise ValueError(
+            f"expected a path with {{name}}, and {{split}}, {{label}} and * where they fit, received {pattern!r}"
+        )
+    return pattern
+
+
+Layout = Annotated[str, AfterValidator(_layout)]
+
+
 class KaggleSource(Section):
     """`source: kaggle`: a dataset (owner/name, owner/name/versions/3) or a competition (name)."""
 
     dataset: Slug
     files: list[Text]  # by name; []: all of it
-    layout: list[Text] | None  # patterns such as "{split}/{label}/{name}", the first that fits; null: as `folder`
+    # Patterns such as "{split}/{label}/{name}", of which the first that fits counts; null: as `folder`.
+    layout: Annotated[list[Layout], Field(min_length=1)] | None
     splits: dict[str, Literal["train", "validation", "test"]]  # folders that no split is usually called
 
 
@@ -175,13 +189,24 @@ class Sources(Section):
     urls: UrlsSource | None = None
 
 
+def _no_name_twice(renamed: dict[str, str | None]) -> dict[str, str | None]:
+    names = [" ".join(old.split()) for old in renamed]
+    twice = [name for name in names if names.count(name) > 1 or not name]
+    if twice or any(new is not None and not new.strip() for new in renamed.values()):
+        raise ValueError(f"expected every published name once, and names or null for them, received {renamed}")
+    return renamed
+
+
+Renamed = Annotated[dict[Text, Text | None], AfterValidator(_no_name_twice)]
+
+
 class Auxiliary(Section):
     """A second source, whose labelled images join train and nothing else."""
 
     source: SourceName | Literal["none"]
     local: Text  # as `sources.local`
     settings: dict[str, Any]  # as of that source in `sources`
-    rename: dict[Text, Text | None]  # its classes: to those of the first source; null: left out
+    rename: Renamed  # its classes: to those of the first source; null: left out
 
     def of_source(self) -> Section:
         """The settings, validated as those of the chosen source."""
@@ -193,7 +218,7 @@ class Auxiliary(Section):
         try:
             self.of_source()
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
+            problem = min(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
             key = ".".join(map(str, problem["loc"]))
             raise ValueError(f"settings.{key}, as of sources.{self.source}: {problem['msg']}") from None
         return self
@@ -203,7 +228,7 @@ class Normalize(Section):
     """What becomes of the rows of the raw table: who trains, who validates, who tests, and who may not."""
 
     labels: Literal["fine", "coarse"]  # coarse: the second label, of a source that publishes one
-    rename: dict[Text, Text | None]  # published name: class; null: left out
+    rename: Renamed  # published name: class; null: left out
     classes: list[Text] | None  # only these; null: all
     min_size: Annotated[int, Field(ge=1)]  # pixels of an image's shorter side
     min_per_class: Count  # classes with fewer images are left out
@@ -466,6 +491,8 @@ def _explain(problem: ErrorDetails, content: dict[str, Any]) -> str:
         return f"unknown key {key}: expected one of {', '.join(known)}{hint}"
     if problem["type"] == "missing":
         return f"missing key {key}: add it, as in recipes/digits.yaml"
+    if problem["type"] == "value_error":  # of a whole section: its message says what was received
+        return f"{key}: {problem['msg']}".removeprefix(": ").replace("Value error, ", "")
     return f"{key}: {problem['msg']}, received {problem['input']!r}"
 
 

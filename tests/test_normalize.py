@@ -185,7 +185,7 @@ LONG_TAIL = [row for count, name in ((300, "a"), (90, "b"), (60, "c"), (9, "d"))
 def test_rare_and_unwanted_classes_are_left_out(normalize: Normalize) -> None:
     result = normalize(LONG_TAIL, min_per_class=60)
     assert result.classes == ["a", "b", "c"] and result.metrics["rejected_left_out"] == 9
-    assert result.rejected["None/d/0"] == "of the class d, which has 9 images; normalize.min_per_class is 60"
+    assert result.rejected["None/d/0"] == "of the class d, which has 9 usable images; normalize.min_per_class is 60"
     result = normalize(LONG_TAIL, classes=["c", "a"])
     assert result.classes == ["a", "c"] and "not in normalize.classes" in result.rejected["None/b/0"]
     with pytest.raises(TemperError, match=r"normalize.classes: expected classes .*, received 'aa'; did you mean 'a'\?"):
@@ -285,6 +285,89 @@ def test_auxiliary_images_join_train_and_move_nothing(normalize: Normalize) -> N
         "extra/none": "an auxiliary image without a label",
         "extra/wasp": "of 'wasp', which is left out",
     }
+
+
+def drawn_into(split: str, rows: list[Row], result: Result) -> Row:
+    """The first row that was drawn into a split."""
+    return next(row for row in rows if result.images[row["path"]][1] == split)
+
+
+def test_a_picture_of_a_published_split_is_removed_from_whatever_is_drawn(normalize: Normalize) -> None:
+    rows = ANTS_AND_BEES + rows_of("ant", 9, "validation") + rows_of("bee", 9, "validation")
+    tested = drawn_into("test", ANTS_AND_BEES, normalize(rows, near_duplicates=4))
+    rows[-1] = rows[-1] | {"bytes": tested["path"]}
+    reported = normalize(rows, near_duplicates=4)
+    assert reported.review("leaks") == {(tested["path"], "validation/bee/8")} and not reported.rejected
+    removed = normalize(rows, near_duplicates=4, leaks="remove")
+    assert removed.rejected == {tested["path"]: "nearly the same picture as validation/bee/8 (validation)"}
+
+
+def test_an_auxiliary_image_costs_none_of_the_source(normalize: Normalize) -> None:
+    alone = normalize(ANTS_AND_BEES, near_duplicates=4)
+    extra: list[Row] = []
+    for split in ("train", "validation", "test"):
+        row = drawn_into(split, ANTS_AND_BEES[:60], alone)
+        extra.append({"path": f"extra/{split}", "label": "bee", "bytes": row["path"]})
+    result = normalize(ANTS_AND_BEES, extra, near_duplicates=4, conflicts="remove")
+    assert result.images == alone.images and len(result.rejected) == 3
+    assert result.rejected["extra/train"].endswith("of class ant")
+
+
+def test_conflicts_leave_published_splits_whole(normalize: Normalize) -> None:
+    rows = [*ANTS_AND_BEES, *rows_of("ant", 9, "test"), *rows_of("bee", 9, "test")]
+    rows[0] = rows[0] | {"label": "bee", "bytes": "test/ant/0"}
+    assert set(normalize(rows, conflicts="remove").rejected) == {"None/ant/0"}
+
+
+def test_re_encoded_pictures_are_reported(normalize: Normalize) -> None:
+    rows = [*ANTS_AND_BEES, *({"path": f"again/{n}", "label": "ant", "phash": 7, "split": None} for n in range(4))]
+    for distance in (0, 4):
+        result = normalize(rows, near_duplicates=distance)
+        assert result.metrics["near_duplicate_pairs"] == 3
+        assert len(result.review("near_duplicates")) == 3
+
+
+def test_a_class_that_takes_no_part_stays_out(normalize: Normalize) -> None:
+    broken = {"path": "x", "label": "cat", "problem": "a truncated PNG", "phash": None, "width": None, "height": None}
+    extra = rows_of("cat", 50, "extra") + rows_of("ant", 5, "extra")
+    result = normalize([*ANTS_AND_BEES, broken], extra, min_per_class=20)
+    assert result.classes == ["ant", "bee"] and result.metrics["auxiliary"] == 5
+    assert "1 classes have too few usable images and are left out: cat" in result.printed
+    assert "which has 0 usable images" in result.rejected["extra/cat/0"]
+    chosen = normalize(
+        [*ANTS_AND_BEES, *rows_of("moose", 3, "test"), *rows_of("ant", 3, "test")], classes=["ant", "bee"]
+    )
+    assert chosen.classes == ["ant", "bee"]  # nobody is asked what a moose is in train
+
+
+def test_only_usable_images_make_a_class(normalize: Normalize) -> None:
+    same = next(row for row in ANTS_AND_BEES if normalize(ANTS_AND_BEES).images[row["path"]] == ("ant", "train"))
+    cats = [row | {"bytes": f"{same['path']}"} for row in rows_of("cat", 60)]
+    assert normalize([*ANTS_AND_BEES, *cats], min_per_class=30).classes == ["ant", "bee", "cat"]
+    cut = normalize([*ANTS_AND_BEES, *cats], min_per_class=30, duplicates="remove")
+    assert cut.classes == ["ant", "bee"] and "which has 1 usable images" in cut.rejected["None/cat/0"]
+
+
+def test_auxiliary_images_fill_a_cap_and_replace_none(normalize: Normalize) -> None:
+    for settings in ({"max_per_class": 50}, {"balance": "smallest"}):
+        alone = normalize(ANTS_AND_BEES, **settings)
+        result = normalize(ANTS_AND_BEES, rows_of("ant", 200, "extra"), **settings)
+        assert result.images.items() >= alone.images.items()
+        train = [name for name, split in result.images.values() if split == "train"]
+        cap = 50 if "max_per_class" in settings else Counter(train)["bee"]
+        assert Counter(train)["ant"] == cap
+
+
+def test_photos_of_a_published_test_split_move_nothing_to_and_fro(normalize: Normalize) -> None:
+    before = normalize(ANTS_AND_BEES).images
+    after = normalize([*ANTS_AND_BEES, *rows_of("ant", 5, "test"), *rows_of("bee", 5, "test")]).images
+    for path, (_, split) in before.items():
+        assert after[path][1] == ("train" if split == "test" else split)
+
+
+def test_auxiliary_labels_beside_coarse_ones(normalize: Normalize) -> None:
+    rows = [row | {"coarse": "insect" if number % 2 else "bug"} for number, row in enumerate(ANTS_AND_BEES)]
+    assert normalize(rows, rows_of("bug", 7, "extra"), labels="coarse").metrics["auxiliary"] == 7
 
 
 def test_coarse_labels(normalize: Normalize) -> None:

@@ -5,17 +5,19 @@ import io
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
 import published
 from conftest import toy_photo
-from stages.fetch import csv, cub, flowers, stanford_cars
+from stages.fetch import csv, cub, flowers, folder, stanford_cars
+from stages.fetch.__main__ import write_raw
 from stages.fetch.bundles import forget_unpacked, open_bundle
 from stages.fetch.layouts import place_by_patterns
-from stages.fetch.source import Photo
+from stages.fetch.source import Photo, Source
 from temper.errors import TemperError
-from temper.params import CsvSource, CubSource, FlowersSource, StanfordCarsSource
+from temper.params import CsvSource, CubSource, FlowersSource, Nothing, StanfordCarsSource
 
 HERE = Path()  # a source that needs nothing local
 
@@ -79,9 +81,20 @@ def test_stanford_cars_refuses_what_is_no_devkit(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(TemperError, match="cars_train_annos.mat: expected one of the devkit's .mat files"):
         cars(tmp_path)
-    savemat(path, {"something": 1})
-    with pytest.raises(TemperError, match=r"expected class_names or annotations in it, received \['__globals__'"):
-        cars(tmp_path)
+    for variables in ({"class_names": 1}, {"annotations": np.zeros((1, 3))}):
+        savemat(path, variables)
+        with pytest.raises(TemperError, match="cars_train_annos.mat: expected "):
+            cars(tmp_path)
+
+
+def test_a_damaged_mat_ends_in_one_line_wherever_it_is_cut(tmp_path: Path) -> None:
+    published.stanford_cars(tmp_path, train=1, test=1)
+    path = tmp_path / "devkit/cars_meta.mat"
+    data = path.read_bytes()
+    for kept in (100, 200, len(data) - 8):
+        path.write_bytes(data[:kept])
+        with pytest.raises(TemperError, match="cars_meta.mat: expected "):
+            cars(tmp_path)
 
 
 def test_the_published_stanford_cars(shared: Path) -> None:
@@ -102,6 +115,21 @@ def test_cub_is_read_from_its_own_tables(tmp_path: Path) -> None:
     assert [photo.split for photo in photos] == ["train"] * 6 + ["test"] * 3
     assert photos[1].label == "002.Laysan_Albatross" and photos[1].data == toy_photo(1, 1, 40, ".jpg")
     assert {photo.box for photo in photos} == {(4.0, 6.0, 34.0, 31.0)}
+
+
+def test_cub_photos_that_are_not_there_are_rows_with_a_problem(tmp_path: Path) -> None:
+    (path := tmp_path / "c.tgz").write_bytes(data := without(published.cub(train=1, test=1), "_0003_79.jpg"))
+    source = cub.open_source(CubSource(archive=str(path), sha256=sha256(data)), HERE)
+    photos = list(source.photos)
+    assert source.total == len(photos) == 6
+    assert [photo.problem for photo in photos] == [None] * 5 + ["named in images.txt, but not there"]
+
+
+def without(archive: bytes, ending: str) -> bytes:
+    """A tgz without the files whose names end so."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        files = {member.name: tar.extractfile(member) for member in tar if not member.name.endswith(ending)}
+        return published.tgz({name: content.read() for name, content in files.items() if content})
 
 
 @pytest.mark.parametrize(
@@ -178,11 +206,24 @@ def test_a_csv_in_nested_archives_with_splits(tmp_path: Path) -> None:
     }
 
 
+def test_a_csv_with_other_spellings_and_doubled_folders(tmp_path: Path) -> None:
+    """train.zip that holds train/, endings in another case, spaces around names, a name twice."""
+    photos = {f"train/{name}": toy_photo(0, ord(name[0]), 24, ".jpg") for name in ("a.JPG", "b.jpg")}
+    (tmp_path / "train.zip").write_bytes(published.zipped(photos))
+    (tmp_path / "train.csv").write_text("id,breed\na.jpg,pug\nb.jpg ,collie\nb,collie\n", encoding="utf-8")
+    assert csv_photos(tmp_path, unlabelled=None) == {
+        "train/train/a.JPG": ("pug", None, None),
+        "train/train/b.jpg": ("collie", None, None),
+    }
+
+
 @pytest.mark.parametrize(
     ("table", "changes", "message"),
     [
+        ("id,breed,breed\na,pug,cat\n", {}, r"expected one column breed, received \['id', 'breed', 'breed'\]"),
+        ('id,breed\na,"pug\n', {}, "train.csv: expected a table of rows and columns, received "),
         ("id,breed\na,pug\n", {"table": "labels.csv"}, "expected labels.csv, found "),
-        ("id,breed\na,pug\n", {"label_column": "kind"}, r"expected a column kind, received \['id', 'breed'\]"),
+        ("id,breed\na,pug\n", {"label_column": "kind"}, r"expected one column kind, received \['id', 'breed'\]"),
         ("id,breed\nx,pug\n", {}, "expected images in train, found none of 1, such as x"),
         (
             "id,breed,s\na,pug,holdout\n",
@@ -261,15 +302,18 @@ def test_places_by_patterns(patterns: list[str], name: str, expected: tuple[str 
     assert places[name] == expected and "README.md" not in places
 
 
-@pytest.mark.parametrize(
-    ("patterns", "message"),
-    [
-        (["{splits}/{name}"], r"received {splits}; did you mean {split}\?"),
-        (["{label}/{label}/{name}"], "at most once, received '{label}/{label}/{name}'"),
-        (["{label}"], "expected {name} once"),
-        (["{split}/{label}/{name}"], "expected images that fit .*, found none; the first of 1 images is a/1.png"),
-    ],
-)
-def test_patterns_that_are_none_are_refused(patterns: list[str], message: str) -> None:
-    with pytest.raises(TemperError, match=message):
-        place_by_patterns(["a/1.png"], patterns, {})
+def test_patterns_that_fit_nothing_are_refused() -> None:
+    with pytest.raises(TemperError, match="expected images that fit .*, found none; the first of 1 images is a/1.png"):
+        place_by_patterns(["a/1.png"], ["{split}/{label}/{name}"], {})
+
+
+@pytest.mark.parametrize("prefix", ["./", ""])
+def test_a_zip_made_from_inside_its_folder(tmp_path: Path, prefix: str) -> None:
+    (path := tmp_path / "p.zip").write_bytes(published.zipped({f"{prefix}{c}/1.png": toy_photo(0, 1) for c in "ab"}))
+    source = folder.open_source(Nothing(), path)
+    assert [photo.path for photo in source.photos] == ["a/1.png", "b/1.png"] and source.total == 2
+
+
+def test_a_source_that_loses_photos_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(TemperError, match="expected 3 images of x, received 2"):
+        write_raw(tmp_path, Source({"source": "x"}, 3, [Photo(name, None, None, b"") for name in "ab"]))

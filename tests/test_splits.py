@@ -1,13 +1,14 @@
 """Law 2: a split is decided for each image by its content and the seed."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from stages.normalize.near_duplicates import near_pairs
-from stages.normalize.splits import Placement, Shares, conflicts, group, place
+from stages.normalize.splits import Placement, Shares, conflicts, group, hashed_split, place
 
 SHARES = Shares(validation=0.1, test=0.2)
 
@@ -27,10 +28,14 @@ def placed(
     distance: int | None = 4,
     shares: Shares = SHARES,
     auxiliary: Sequence[int] = (),
+    remove_leaks: bool = False,
 ) -> Placement:
     pictures = group([digest(n) for n in numbers], hashes[numbers], distance)
     extra = np.isin(np.arange(len(numbers)), auxiliary)
-    return place(pictures, published or [None] * len(numbers), extra, shares, 0)
+    published = published or [None] * len(numbers)
+    given = {own for row, own in enumerate(published) if row not in auxiliary}  # no share of what is published
+    shares = Shares(shares.validation * ("validation" not in given), shares.test * ("test" not in given))
+    return place(pictures, published, extra, shares, 0, remove_leaks)
 
 
 def test_shares_are_met_on_average() -> None:
@@ -104,7 +109,7 @@ def test_a_leak_between_a_published_and_a_drawn_split_is_found() -> None:
     drawn = splits.index("test")
     hashes[0] = hashes[drawn] ^ np.uint64(1)
     placement = placed(list(range(400)), hashes, published)
-    assert placement.splits == splits and placement.leaks == {0: drawn} and not placement.repeats
+    assert placement.splits == splits and placement.leaks == {drawn: 0} and not placement.repeats
 
 
 def test_auxiliary_rows_train_and_make_way_for_what_they_repeat() -> None:
@@ -125,10 +130,47 @@ def test_pictures_under_two_classes_are_conflicts() -> None:
     hashes[1] = hashes[0]  # the same picture: another class
     hashes[3] = hashes[2] ^ np.uint64(5)  # nearly: another class
     hashes[5] = hashes[4]  # the same picture and class
+    classes, every = np.array([0, 1, 2, 0, 1, 1, 0, 0]), np.ones(8, bool)
     pictures = group([digest(number) for number in range(8)], hashes, 4)
-    assert conflicts(np.array([0, 1, 2, 0, 1, 1, 0, 0]), pictures) == {0: 1, 1: 0, 2: 3, 3: 2}
+    assert conflicts(classes, every, pictures) == {0: 1, 1: 0, 2: 3, 3: 2}
     exact = group([digest(number // 2) for number in range(8)], hashes, None)
-    assert conflicts(np.array([0, 1, 2, 0, 1, 1, 0, 0]), exact) == {0: 1, 1: 0, 2: 3, 3: 2}
+    assert conflicts(classes, every, exact) == {0: 1, 1: 0, 2: 3, 3: 2}
+    assert conflicts(classes, np.arange(8) != 1, pictures) == {2: 3, 3: 2}
+
+
+def near_in_split(hash_: int, split: str, shares: Shares) -> int:
+    """A hash one or two bits away that is drawn into a split."""
+    flips = [1 << bit | 1 << other for bit in range(64) for other in range(64)]
+    return next(hash_ ^ flip for flip in flips if hashed_split(str(hash_ ^ flip), 0, shares) == split)
+
+
+def test_a_reported_leak_hides_no_repeat() -> None:
+    """A trains, B validates and nearly shows the same: A is out, with a published test picture near both as well."""
+    shares, hashes = Shares(validation=0.1, test=0.0), random_hashes(202)
+    published = ["train"] * 201 + ["test"]
+    b = placed(list(range(202)), hashes, published).splits.index("validation")
+    hashes[200] = near_in_split(int(hashes[b]), "train", shares)
+    apart = placed(list(range(202)), hashes, published)
+    assert apart.repeats == {200: b} and not apart.leaks
+    hashes[201] = hashes[b] ^ np.uint64(1)
+    both = placed(list(range(202)), hashes, published)
+    assert both.repeats == {200: b} and both.leaks == {b: 201, 200: 201}
+    removed = placed(list(range(202)), hashes, published, remove_leaks=True)
+    assert removed.leaks == both.leaks and 200 not in removed.repeats  # out already
+
+
+def test_of_a_chain_only_what_touches_what_stays_is_out() -> None:
+    """A trains ~ B validates ~ C tests, A not near C: B makes way for C, so that A need not make way for B."""
+    hashes = random_hashes(300)
+    c = placed(list(range(300)), hashes).splits.index("test")
+    flips = [sum(1 << bit for bit in bits) for bits in itertools.combinations(range(4, 30), 3)]
+    b = near_in_split(int(hashes[c]), "validation", SHARES)
+    train = (b ^ flip for flip in flips if hashed_split(str(b ^ flip), 0, SHARES) == "train")
+    a = next(hash_ for hash_ in train if (hash_ ^ int(hashes[c])).bit_count() > 4)
+    hashes[298], hashes[299] = b, a
+    placement = placed(list(range(300)), hashes)
+    assert placement.splits[298:] == ["validation", "train"]
+    assert placement.repeats == {298: c}
 
 
 @pytest.mark.parametrize("distance", [1, 2, 4, 6, 8])

@@ -56,6 +56,8 @@ def write_raw(folder: Path, source: Source) -> tuple[int, int]:
             writer.append(row)
             images += 1
             problems += row["problem"] is not None
+    if images != source.total:
+        raise TemperError(f"expected {source.total} images of {source.facts['source']}, received {images}; report this")
     facts = {**source.facts, "images": images}
     (folder / "source.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return images, problems
@@ -72,17 +74,31 @@ def open_chosen(params: Params, role: str) -> Source:
     return source
 
 
-def main(params: Params) -> None:
-    # A photo that does not decode is reported by its row, not by OpenCV on stderr.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    role = sys.argv[1] if len(sys.argv) > 1 else "fetch"
+def fetch(params: Params, role: str) -> tuple[int, int]:
+    """Writes the raw table of a role; returns the number of images and of those with a problem."""
     source = open_chosen(params, role)
     with atomic_folder("data/auxiliary" if role == "auxiliary" else "data/raw") as folder:
         images, problems = write_raw(folder, source)
         if not images and source.facts["source"] != "none":
-            raise TemperError(f"{role}: expected images, found none: {dict(source.facts)}")
+            raise TemperError(f"expected images, found none: {dict(source.facts)}")
+    return images, problems
+
+
+def main(params: Params) -> None:
+    # A photo that does not decode is reported by its row, not by OpenCV on stderr.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    role = sys.argv[1] if len(sys.argv) > 1 else "fetch"
+    try:
+        images, problems = fetch(params, role)
+    except TemperError as error:
+        if role != "auxiliary":
+            raise
+        # A source names its keys as of the first one.
+        named = str(error).replace(f"sources.{params.auxiliary.source}", "auxiliary.settings")
+        raise TemperError(f"auxiliary: {named.replace('sources.local', 'auxiliary.local')}") from None
     forget_unpacked()
-    print(f"fetched {images} images from {source.facts['source']}; {problems} cannot be used")
+    chosen = params.auxiliary.source if role == "auxiliary" else params.source
+    print(f"fetched {images} images from {chosen}; {problems} cannot be used")
 
 
 if __name__ == "__main__":

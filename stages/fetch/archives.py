@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from stages.fetch.layouts import is_image
 from temper.atomic import atomic_file
 from temper.errors import TemperError
 
@@ -67,7 +68,7 @@ def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
     """Lists a folder or archive, sorted; a tar in its own order, which is the only one it can be read in.
 
     Args:
-        archives_inside: whether archives in it are expected, which may be larger than any photo.
+        archives_inside: whether a dataset is expected, in which archives and tables may be larger than any photo.
 
     Raises:
         TemperError: it is missing, damaged or of another format, or a name in it leads out of it (`../`, absolute),
@@ -80,12 +81,12 @@ def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
     elif _is_zip(path):
         with _readable(path), zipfile.ZipFile(path) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.filename)
-            inside = [_Entry(info.filename.rstrip("/"), info.is_dir(), info.file_size) for info in infos]
+            inside = [_Entry(_name(info), info.is_dir(), info.file_size) for info in infos]
     else:
         with _readable(path), _open_tar(path) as tar:
             inside = [_tar_entry(path, member) for member in _members(tar)]
     _refuse_unsafe_names(path, inside)
-    _refuse_large_files(path, [entry for entry in inside if not (archives_inside and is_archive(entry.name))])
+    _refuse_large_files(path, [entry for entry in inside if is_image(entry.name) or not archives_inside])
     kept = [entry for entry in inside if not _is_junk(entry.name)]
     folders = {entry.name for entry in kept if entry.is_folder}
     files = [entry.name for entry in kept if not entry.is_folder]
@@ -99,7 +100,7 @@ def unpack(path: Path, name: str, target: Path) -> None:
     with _readable(path), ExitStack() as stack:
         if _is_zip(path):
             archive = stack.enter_context(zipfile.ZipFile(path))
-            info = next(info for info in archive.infolist() if info.filename.removeprefix("./") == name)
+            info = next(info for info in archive.infolist() if _name(info) == name)
             content: IO[bytes] | None = stack.enter_context(archive.open(info))
         else:
             tar = stack.enter_context(_open_tar(path))
@@ -120,8 +121,7 @@ def read_files(path: str | Path, names: set[str]) -> Iterator[tuple[str, bytes]]
     elif _is_zip(path):
         with _readable(path), zipfile.ZipFile(path) as archive:
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
-                name = info.filename.removeprefix("./")
-                if name in names:
+                if (name := _name(info)) in names:
                     yield name, archive.read(info)
     else:
         with _readable(path), _open_tar(path) as tar:
@@ -167,6 +167,10 @@ class _Entry:
     name: str
     is_folder: bool
     size: int
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    return info.filename.rstrip("/").removeprefix("./")
 
 
 def _tar_entry(path: Path, member: tarfile.TarInfo) -> _Entry:

@@ -36,10 +36,10 @@ def open_source(settings: CsvSource, local: Path) -> Source:
             for split, label in places.get(name, [(None, None)]):
                 yield Photo(name, label, split, data)
         for name in missing:
-            for split, label in rows[name]:
+            for split, label in dict.fromkeys(rows[name]):
                 yield Photo(name, label, split, b"", problem=f"named in {settings.table}, but not there")
 
-    total = sum(map(len, places.values())) + len(unlabelled) + sum(len(rows[name]) for name in missing)
+    total = sum(map(len, places.values())) + len(unlabelled) + sum(len(set(rows[name])) for name in missing)
     facts = downloaded.facts if downloaded else {"from": local.name, "licence": "as its owner says"}
     return Source({"source": "csv", **facts, "table": settings.table, "label": settings.label_column}, total, photos())
 
@@ -53,16 +53,21 @@ def read_rows(bundle: Bundle, settings: CsvSource) -> dict[str, list[Place]]:
         text = bundle.only(table).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TemperError(f"{settings.table}: expected UTF-8 text, received {error}; save it as UTF-8") from None
-    delimiter = "\t" if table.lower().endswith(".tsv") else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
+    try:
+        return _rows_of(text, settings)
+    except csv.Error as error:
+        raise TemperError(f"{settings.table}: expected a table of rows and columns, received {error}") from None
+
+
+def _rows_of(text: str, settings: CsvSource) -> dict[str, list[Place]]:
+    delimiter = "\t" if settings.table.lower().endswith(".tsv") else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="", strict=True)
     for column in filter(None, (settings.image_column, settings.label_column, settings.split_column)):
-        if column not in (reader.fieldnames or ()):
-            raise TemperError(f"{settings.table}: expected a column {column}, received {reader.fieldnames}")
+        if (reader.fieldnames or []).count(column) != 1:
+            raise TemperError(f"{settings.table}: expected one column {column}, received {reader.fieldnames}")
     rows: dict[str, list[Place]] = defaultdict(list)
     for row in reader:
-        place = _place(row, settings, reader.line_num)
-        if place not in rows[row[settings.image_column]]:
-            rows[row[settings.image_column]].append(place)
+        rows[row[settings.image_column].strip()].append(_place(row, settings, reader.line_num))
     return rows
 
 
@@ -82,16 +87,24 @@ def match_rows(
 ) -> tuple[dict[str, list[Place]], list[str]]:
     """The places of each file that the table names, with or without its ending; and the names without a file."""
     inside = {_inside(name, settings.images): name for name in sorted(bundle.files, reverse=True) if is_image(name)}
-    without_ending = {str(PurePosixPath(name).with_suffix("")): path for name, path in inside.items() if name}
+    inside.pop("", None)
+    # The whole name first; then without its ending, which the table may lack or write in another case.
+    spellings = [inside, {_stem(name): path for name, path in inside.items()}]
     places: dict[str, list[Place]] = {}
     missing = []
     for name, of_name in rows.items():
-        path = inside.get(name) or without_ending.get(name)
-        if name and path:
-            places.setdefault(path, []).extend(of_name)
-        else:
+        stem = _stem(name) if is_image(name) else name
+        path = spellings[0].get(name) or spellings[1].get(stem)
+        if path is None:
             missing.append(name)
+        else:
+            known = places.setdefault(path, [])
+            known.extend(place for place in dict.fromkeys(of_name) if place not in known)
     return places, missing
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix("")) if name else name
 
 
 def unlabelled_images(bundle: Bundle, settings: CsvSource) -> set[str]:
@@ -110,5 +123,8 @@ def _inside(name: str, folder: str) -> str:
         return name
     for start in range(len(parts) - len(wanted)):
         if parts[start : start + len(wanted)] == wanted:
-            return "/".join(parts[start + len(wanted) :])
+            rest = parts[start + len(wanted) :]
+            while len(rest) > len(wanted) and rest[: len(wanted)] == wanted:  # train.zip that holds train/
+                rest = rest[len(wanted) :]
+            return "/".join(rest)
     return ""

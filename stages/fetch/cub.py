@@ -22,9 +22,9 @@ def open_source(settings: CubSource, local: Path) -> Source:
     """
     path = obtain(settings.archive, settings.sha256)
     files = set(list_contents(path).files)
-    top = next((name.removesuffix("images.txt") for name in files if name.endswith("/images.txt")), "")
+    top = next((name.removesuffix("images.txt") for name in sorted(files) if name.endswith("/images.txt")), "")
     wanted = {f"{top}{table}.txt": table for table in _TABLES}
-    texts = {wanted[name]: data.decode() for name, data in read_files(path, set(wanted) & files)}
+    texts = {wanted[name]: data for name, data in read_files(path, set(wanted) & files)}
     if set(texts) != set(_TABLES):
         lacking = sorted(set(_TABLES) - set(texts))
         raise TemperError(f"{settings.archive}: expected CUB_200_2011/{lacking[0]}.txt, found {sorted(files)[:5]}")
@@ -36,9 +36,12 @@ def open_source(settings: CubSource, local: Path) -> Source:
         ) from None
 
     def photos() -> Iterator[Photo]:
-        for name, data in read_files(path, set(described)):
+        for name, data in read_files(path, set(described) & files):
             split, label, box = described[name]
             yield Photo(name, label, split, data, box=box)
+        for name in sorted(set(described) - files):
+            split, label, box = described[name]
+            yield Photo(name, label, split, b"", problem="named in images.txt, but not there")
 
     facts = {
         "source": "cub",
@@ -47,12 +50,15 @@ def open_source(settings: CubSource, local: Path) -> Source:
         "origin": "The Caltech-UCSD Birds-200-2011 Dataset, C. Wah et al., CNS-TR-2011-001, 2011",
         "licence": "non-commercial research and education",
     }
-    return Source(facts, len(set(described) & files), photos())
+    return Source(facts, len(described), photos())
 
 
-def _describe(texts: dict[str, str]) -> dict[str, tuple[str, str, tuple[float, float, float, float]]]:
+def _describe(texts: dict[str, bytes]) -> dict[str, tuple[str, str, tuple[float, float, float, float]]]:
     """The split, label and box of each image by its path below images/."""
-    tables = {name: dict(line.split(maxsplit=1) for line in text.splitlines() if line) for name, text in texts.items()}
+    tables = {
+        name: dict(line.split(maxsplit=1) for line in text.decode().splitlines() if line)
+        for name, text in texts.items()
+    }
     described = {}
     for number, name in tables["images"].items():
         x, y, width, height = map(float, tables["bounding_boxes"][number].split())

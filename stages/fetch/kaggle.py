@@ -32,4 +32,8 @@ def open_source(settings: KaggleSource, local: Path) -> Source:
             split, label = places[name]
             yield Photo(name, label, split, data)
 
-    return Source({"source": "kaggle", **downloaded.facts}, len(places), photos())
+    unplaced = sum(place == (None, None) for place in places.values())
+    if unplaced:
+        print(f"{unplaced} of {len(places)} images fit no layout: unlabelled")
+    facts = {"source": "kaggle", **downloaded.facts, "in_no_layout": unplaced}
+    return Source(facts, len(places), photos())

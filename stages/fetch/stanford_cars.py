@@ -6,7 +6,10 @@ The devkit's `cars_meta.mat` names the classes, `cars_train_annos.mat` and `cars
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,25 +80,35 @@ def read_annotations(bundle: Bundle, where: str) -> dict[tuple[str, str], Annota
     meta = bundle.find("cars_meta.mat")
     if meta is None:
         raise TemperError(f"{where}: expected the devkit's cars_meta.mat, found {', '.join(bundle.files[:3])}, ...")
-    names = [str(name) for name in _load(bundle, meta)["class_names"].tolist()]
+    names = [str(name) for name in _load(bundle, meta, "class_names").tolist()]
     annotations: dict[tuple[str, str], Annotation] = {}
     for split, candidates in _ANNOTATIONS.items():
         path = next(filter(None, map(bundle.find, candidates)), None)
-        for row in _load(bundle, path)["annotations"].ravel() if path else ():
-            number = int(row["class"]) if "class" in row.dtype.names else None
-            annotations[split, str(row["fname"])] = Annotation(names[number - 1] if number else None, _box(row))
+        try:
+            for row in _load(bundle, path, "annotations").ravel() if path else ():
+                number = int(row["class"]) if "class" in row.dtype.names else None
+                annotations[split, str(row["fname"])] = Annotation(names[number - 1] if number else None, _box(row))
+        except (ValueError, TypeError, IndexError, AttributeError) as error:
+            raise TemperError(f"{path}: expected fname, bbox_x1, ... and class in each row: {error}") from None
     return annotations
 
 
-def _load(bundle: Bundle, name: str) -> dict[str, Any]:
-    data = io.BytesIO(bundle.only(name))
+def _load(bundle: Bundle, name: str, key: str) -> Any:
+    """One variable of a .mat file, read by another process: SciPy crashes on some damaged ones."""
+    data = bundle.only(name)
     try:
-        loaded: dict[str, Any] = loadmat(data, squeeze_me=True)
-    except (MatReadError, OSError, ValueError, TypeError, NotImplementedError, IndexError) as error:
-        raise TemperError(f"{name}: expected one of the devkit's .mat files, received no such file: {error}") from None
-    if not {"class_names", "annotations"} & set(loaded):
-        raise TemperError(f"{name}: expected class_names or annotations in it, received {sorted(loaded)}")
-    return loaded
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(_read_mat, data, key).result()
+    except BrokenProcessPool:
+        raise TemperError(f"{name}: expected one of the devkit's .mat files, received a damaged one") from None
+    except (MatReadError, OSError, ValueError, TypeError, NotImplementedError, LookupError) as error:
+        raise TemperError(
+            f"{name}: expected one of the devkit's .mat files with {key} in it, received another: {error}"
+        ) from None
+
+
+def _read_mat(data: bytes, key: str) -> Any:
+    return loadmat(io.BytesIO(data), squeeze_me=True)[key]
 
 
 def _box(row: Any) -> tuple[float, float, float, float]:

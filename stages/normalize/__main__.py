@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from stages.normalize.findings import Findings, shorter_sides, write_review
 from stages.normalize.names import merged_names, refuse_strange_names, rename
-from stages.normalize.selection import beyond_the_cap, left_out_classes
-from stages.normalize.splits import Shares, conflicts, group, place
+from stages.normalize.selection import beyond_the_cap, check_classes, rare_classes
+from stages.normalize.splits import Pictures, Shares, conflicts, group, place
 from temper import running, tables
 from temper.atomic import atomic_file, atomic_folder
 from temper.errors import TemperError
@@ -66,86 +66,116 @@ def reject_unusable(rows: Rows, min_size: int) -> None:
             rows.reject(row, "too_small", f"{width[row]}x{height[row]} pixels; normalize.min_size is {min_size}")
 
 
-def name_rows(rows: Rows, params: Params) -> dict[str, list[str]]:
-    """Gives every labelled row its class; returns the names that several published labels became.
+def name_rows(rows: Rows, params: Params) -> tuple[dict[str, list[str]], set[str]]:
+    """Gives every labelled row its class; returns the names that several published labels became, and all classes.
 
     Raises:
-        TemperError: a name to be renamed is none, or a published split has names that train has not.
+        TemperError: a name to be renamed or chosen is none, or a published split has names that train has not.
     """
     settings = params.normalize
-    labels = rows.raw["label" if settings.labels == "fine" else "coarse"].to_pylist()
-    own = [label for label, extra in zip(labels, rows.auxiliary, strict=True) if label is not None and not extra]
-    if settings.labels == "coarse" and not own:
-        raise TemperError("normalize.labels: expected a source with coarse labels, received one without; set fine")
+    labels, own, extra = published_labels(rows, settings.labels)
     names = rename(own, settings.rename, "normalize.rename")
-    extra = rename(
-        (label for label, extra in zip(labels, rows.auxiliary, strict=True) if label is not None and extra),
-        params.auxiliary.rename,
-        "auxiliary.rename",
-    )
-    classes = set(names.values())
+    extra_names = rename(extra, params.auxiliary.rename, "auxiliary.rename")
+    classes = {name for name in names.values() if name}
+    check_classes(settings.classes, classes)
+    by_split: dict[str, set[str]] = {}
     for row, (label, is_extra) in enumerate(zip(labels, rows.auxiliary.tolist(), strict=True)):
         if label is None:
             if is_extra:
                 rows.reject(row, "left_out", "an auxiliary image without a label")
             continue
-        name = extra[label] if is_extra else names[label]
-        if name is None or name == "":
+        name = extra_names[label] if is_extra else names[label]
+        if not name:
             rows.reject(row, "left_out", f"of {label!r}, which is left out" if label.strip() else "a label of spaces")
         elif name not in classes:
             rows.reject(row, "left_out", f"an auxiliary image of {name!r}, no class of the source")
+        elif settings.classes is not None and name not in settings.classes:
+            rows.reject(row, "left_out", f"of the class {name}, which is not in normalize.classes")
         else:
             rows.names[row] = name
-    by_split: dict[str, set[str]] = {}
-    for row in rows.labelled():
-        if not rows.auxiliary[row]:
-            by_split.setdefault(rows.published[row] or "train", set()).add(str(rows.names[row]))
+            if not is_extra:  # whether it can be used or not: its name is what is compared
+                by_split.setdefault(rows.published[row] or "train", set()).add(name)
     refuse_strange_names(by_split)
-    return merged_names(names)
+    return merged_names(names), set.union(set(), *by_split.values())
 
 
-def reject_classes(rows: Rows, settings: Normalize) -> None:
-    """Rejects the images of classes that do not take part."""
-    labelled = rows.labelled()
-    own = [rows.names[row] for row in labelled if not rows.auxiliary[row]]
-    reasons = left_out_classes(own, settings.classes, settings.min_per_class)
-    for row in labelled:
-        if (reason := reasons.get(str(rows.names[row]))) is not None:
-            rows.reject(row, "left_out", reason)
+def published_labels(rows: Rows, kind: str) -> tuple[list[str | None], set[str], set[str]]:
+    """The label of each row, and the labels of the source and of the auxiliary source.
+
+    An auxiliary source without coarse labels has those of the source as its own.
+    """
+    fine, coarse = rows.raw["label"].to_pylist(), rows.raw["coarse"].to_pylist()
+    extra = rows.auxiliary.tolist()
+    if kind == "coarse":
+        if not any(coarse):
+            raise TemperError("normalize.labels: expected a source with coarse labels, received one without; set fine")
+        both = zip(fine, coarse, extra, strict=True)
+        fine = [second or (first if is_extra else None) for first, second, is_extra in both]
+    of_source: tuple[set[str], set[str]] = (set(), set())
+    for label, is_extra in zip(fine, extra, strict=True):
+        if label is not None:
+            of_source[is_extra].add(label)
+    return fine, *of_source
 
 
 def place_rows(rows: Rows, settings: Normalize, seed: int) -> Findings:
     """Gives every labelled row its split, and rejects what may not be in it beside another image."""
+    every = zip(rows.published, rows.raw["label"].to_pylist(), rows.auxiliary.tolist(), strict=True)
+    given = {own for own, label, extra in every if label is not None and not extra}
+    shares = Shares(
+        0.0 if "validation" in given else settings.validation,
+        0.0 if "test" in given else settings.test,
+    )
     labelled = rows.labelled()
     hashes = rows.raw["phash"].take(pa.array(labelled, pa.int64())).to_numpy().astype(np.uint64)
     pictures = group([rows.sha256[row] for row in labelled], hashes, settings.near_duplicates)
-    auxiliary = rows.auxiliary[labelled]
-    shares = Shares(settings.validation, settings.test)
-    placement = place(pictures, [rows.published[row] for row in labelled], auxiliary, shares, seed)
+    published = [rows.published[row] for row in labelled]
+    placement = place(pictures, published, rows.auxiliary[labelled], shares, seed, settings.leaks == "remove")
     for row, split in zip(labelled, placement.splits, strict=True):
         rows.splits[row] = split
-    numbers = np.unique([str(rows.names[row]) for row in labelled], return_inverse=True)[1]
+    for position, twin in placement.repeats.items():
+        reject_twin(rows, labelled[position], labelled[twin])
+    leaks = {labelled[position]: labelled[twin] for position, twin in placement.leaks.items()}
+    if settings.leaks == "remove":
+        for row, twin in leaks.items():
+            if rows.published[row] not in ("validation", "test"):  # a published split stays whole
+                reject_twin(rows, row, twin)
+    conflicting = find_conflicts(rows, labelled, pictures)
+    if settings.conflicts == "remove":
+        for row, twin in conflicting.items():
+            if rows.auxiliary[row] or rows.published[row] not in ("validation", "test"):
+                reason = f"nearly the same picture as {rows.path(twin)} of class {rows.names[twin]}"
+                rows.reject(row, "conflict", reason)
+    duplicates = equal_training_images(rows)
+    if settings.duplicates == "remove":
+        for row, twin in duplicates.items():
+            rows.reject(row, "duplicate", f"the same bytes as {rows.path(twin)}")
+    return Findings(pictures, labelled, hashes, leaks, conflicting, duplicates)
 
-    def by_row(twins: dict[int, int]) -> dict[int, int]:
-        return {labelled[row]: labelled[twin] for row, twin in twins.items()}
 
-    found = Findings(
-        pictures=pictures,
-        labelled=labelled,
-        hashes=hashes,
-        leaks=by_row(placement.leaks),
-        conflicts=by_row(conflicts(numbers.astype(np.int64), pictures)),
-        duplicates=equal_training_images(rows, labelled),
-    )
-    reject_repeated(rows, by_row(placement.repeats), found, settings)
-    return found
+def reject_twin(rows: Rows, row: int, twin: int) -> None:
+    """Rejects a row because of one in another split."""
+    rows.reject(row, "repeated", f"nearly the same picture as {rows.path(twin)} ({rows.splits[twin]})")
 
 
-def equal_training_images(rows: Rows, labelled: Sequence[int]) -> dict[int, int]:
+def find_conflicts(rows: Rows, labelled: Sequence[int], pictures: Pictures) -> dict[int, int]:
+    """Of each row that nearly shows a picture of another class, one such row, of those not rejected so far.
+
+    A row of the source conflicts with others of it alone: auxiliary images never cost any of its own.
+    """
+    kept = np.array([row not in rows.reasons for row in labelled], bool)
+    extra = rows.auxiliary[labelled]
+    numbers = np.unique([str(rows.names[row]) for row in labelled], return_inverse=True)[1].astype(np.int64)
+    of_all = conflicts(numbers, kept, pictures) if extra.any() else {}
+    found = {row: twin for row, twin in of_all.items() if extra[row]} | conflicts(numbers, kept & ~extra, pictures)
+    return {labelled[row]: labelled[twin] for row, twin in sorted(found.items())}
+
+
+def equal_training_images(rows: Rows) -> dict[int, int]:
     """Of each training image whose bytes an earlier one of the same class has, that one."""
     first: dict[tuple[str, str | None], int] = {}
     equal = {}
-    for row in labelled:
+    for row in rows.labelled():
         if rows.splits[row] == "train":
             before = first.setdefault((rows.sha256[row], rows.names[row]), row)
             if before != row:
@@ -153,20 +183,15 @@ def equal_training_images(rows: Rows, labelled: Sequence[int]) -> dict[int, int]
     return equal
 
 
-def reject_repeated(rows: Rows, repeats: dict[int, int], found: Findings, settings: Normalize) -> None:
-    """Rejects repeated images: always those that would train and test, the others as the params say."""
-    for row, twin in repeats.items():
-        rows.reject(row, "repeated", f"nearly the same picture as {rows.path(twin)} ({rows.splits[twin]})")
-    if settings.leaks == "remove":
-        for row, twin in found.leaks.items():
-            if rows.published[row] not in ("validation", "test"):  # a published split stays whole
-                rows.reject(row, "repeated", f"nearly the same picture as {rows.path(twin)} ({rows.splits[twin]})")
-    if settings.conflicts == "remove":
-        for row, twin in found.conflicts.items():
-            rows.reject(row, "conflict", f"nearly the same picture as {rows.path(twin)} of class {rows.names[twin]}")
-    if settings.duplicates == "remove":
-        for row, twin in found.duplicates.items():
-            rows.reject(row, "duplicate", f"the same bytes as {rows.path(twin)}")
+def reject_rare_classes(rows: Rows, classes: set[str], least: int) -> dict[str, str]:
+    """Rejects the images of classes of which too few can be used, and returns these classes with the reason."""
+    labelled = rows.labelled()
+    own = [str(rows.names[row]) for row in labelled if not rows.auxiliary[row]]
+    reasons = rare_classes(own, classes, least)
+    for row in labelled:
+        if (reason := reasons.get(str(rows.names[row]))) is not None:
+            rows.reject(row, "left_out", reason)
+    return reasons
 
 
 def cap_classes(rows: Rows, settings: Normalize, seed: int) -> None:
@@ -174,7 +199,8 @@ def cap_classes(rows: Rows, settings: Normalize, seed: int) -> None:
     train = [row for row in rows.labelled() if rows.splits[row] == "train"]
     names = [str(rows.names[row]) for row in train]
     sha256 = [rows.sha256[row] for row in train]
-    for position in beyond_the_cap(names, sha256, seed, settings.max_per_class, settings.balance):
+    auxiliary = rows.auxiliary[train].tolist()
+    for position in beyond_the_cap(names, sha256, auxiliary, seed, settings.max_per_class, settings.balance):
         rows.reject(train[position], "capped", "beyond normalize.max_per_class or normalize.balance")
 
 
@@ -208,9 +234,9 @@ def few(names: Sequence[str]) -> str:
 def main(params: Params) -> None:
     rows = Rows(tables.read_raw_metadata(*tables.RAW_FOLDERS))
     reject_unusable(rows, params.normalize.min_size)
-    merged = name_rows(rows, params)
-    reject_classes(rows, params.normalize)
+    merged, named = name_rows(rows, params)
     found = place_rows(rows, params.normalize, params.seed)
+    rare = reject_rare_classes(rows, named, params.normalize.min_per_class)
     cap_classes(rows, params.normalize, params.seed)
 
     kept = [row for row in range(len(rows.raw)) if row not in rows.reasons]
@@ -221,10 +247,10 @@ def main(params: Params) -> None:
     write_review("data/review", rows.raw, rows.names, rows.splits, rows.reasons, found)
     per_class = Counter(zip(names, splits, strict=True))
     missing = {split: [name for name in classes if not per_class[name, split]] for split in ("validation", "test")}
-    summary = summarize(rows, found, splits, classes, merged, missing)
+    summary = summarize(rows, found, splits, classes, merged, rare, missing)
     sizes = shorter_sides(rows.raw.take(pa.array(kept, pa.int64())))
     write_metrics(summary, per_class, classes, sizes)
-    say(summary, merged, missing)
+    say(summary, merged, rare, missing)
 
 
 def write_tables(
@@ -254,6 +280,7 @@ def summarize(
     splits: Sequence[str],
     classes: Sequence[str],
     merged: dict[str, list[str]],
+    rare: dict[str, str],
     missing: dict[str, list[str]],
 ) -> dict[str, int]:
     """What `dvc metrics diff` shows of a changed dataset."""
@@ -266,10 +293,11 @@ def summarize(
         "rejected": len(rows.reasons),
         **{f"rejected_{kind}": kinds[kind] for kind in REJECTED},
         "duplicates": len(found.duplicates),
-        "near_duplicate_pairs": len(found.pictures.pairs),
+        "near_duplicate_pairs": len(found.near_pairs()),
         "leaks": len(found.leaks),
         "conflicts": len(found.conflicts),
         "merged_names": len(merged),
+        "classes_left_out": len(rare),
         **{f"classes_without_{split}": len(names) for split, names in missing.items()},
     }
 
@@ -294,9 +322,14 @@ def write_metrics(
         tables.write_csv(folder / "sizes.csv", ["shorter_side", "images"], sizes)
 
 
-def say(summary: dict[str, int], merged: dict[str, list[str]], missing: dict[str, list[str]]) -> None:
+def say(
+    summary: dict[str, int], merged: dict[str, list[str]], rare: dict[str, str], missing: dict[str, list[str]]
+) -> None:
+    """Prints what was decided, and where the rest of it is."""
     for name, published in merged.items():
         print(f"published as {published}: one class, {name}")
+    if rare:
+        print(f"{len(rare)} classes have too few usable images and are left out: {few(sorted(rare))}")
     for split, names in missing.items():
         if names:
             print(f"{len(names)} classes have no {split} images: {few(names)}")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stages.normalize.near_duplicates import Pairs
 from stages.normalize.splits import Pictures
 from temper import tables
 from temper.atomic import atomic_folder
@@ -37,6 +38,10 @@ class Findings:
     conflicts: Mapping[int, int]
     duplicates: Mapping[int, int]
 
+    def near_pairs(self) -> Pairs:
+        """Pairs of positions of nearly the same picture: of equal perceptual hashes with other bytes, then the rest."""
+        return np.concatenate([self.pictures.recoded, self.pictures.first_of[self.pictures.pairs]])
+
 
 def write_review(
     folder: str,
@@ -64,12 +69,9 @@ def write_review(
         for name in ("leaks", "conflicts", "duplicates"):
             pairs = sorted(getattr(found, name).items())[:MOST_PAIRS]
             tables.write_csv(partial / f"{name}.csv", header, (described(*pair) for pair in pairs))
-        near = found.pictures.first_of[found.pictures.pairs[:MOST_PAIRS]].tolist()
-        tables.write_csv(
-            partial / "near_duplicates.csv",
-            header,
-            (described(found.labelled[left], found.labelled[right]) for left, right in near),
-        )
+        near = found.near_pairs()[:MOST_PAIRS].tolist()
+        rows = (described(found.labelled[left], found.labelled[right]) for left, right in near)
+        tables.write_csv(partial / "near_duplicates.csv", header, rows)
 
 
 def shorter_sides(raw: pa.Table) -> list[tuple[str, int]]:

@@ -1,9 +1,9 @@
 """Which split each image belongs to, so that it stays there whatever else comes.
 
 A published validation or test split is kept. Every other image is placed by a hash of its content and the seed, alone:
-no image that is added, before it or after it, moves it. Of two that are nearly the same picture and fall into different
-splits only the one in the later split (train, validation, test) may be used, so that no picture is trained on and
-tested with.
+no image that is added, before it or after it, moves it. Of two that are nearly the same picture and were drawn into
+different splits only the one in the later split (train, validation, test) may be used, so that no picture is trained
+on and tested with.
 """
 
 import hashlib
@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 from stages.normalize.near_duplicates import Pairs, near_pairs
 
-RANK = {"train": 0, "validation": 1, "test": 2}
-
 Integers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]  # (N,)
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,14 @@ class Pictures:
         group_of: of each row, its group of equal contents.
         first_of: of each group, its first row.
         pairs: of groups.
+        recoded: pairs of rows of one group whose bytes differ, the group's first row before each other.
     """
 
     contents: list[str]
     group_of: Integers
     first_of: Integers
     pairs: Pairs
+    recoded: Pairs
 
 
 def group(sha256: list[str], hashes: npt.NDArray[np.uint64], distance: int | None) -> Pictures:
@@ -52,11 +53,20 @@ def group(sha256: list[str], hashes: npt.NDArray[np.uint64], distance: int | Non
         hashes: perceptual hashes, uint64 (N,).
         distance: how many bits of two hashes may differ in nearly the same picture; `None`: only equal bytes count.
     """
+    none = np.empty((0, 2), np.int64)
     if distance is None:
         _, first, group_of = np.unique(np.asarray(sha256, "S64"), return_index=True, return_inverse=True)
-        return Pictures(sha256, group_of, first, np.empty((0, 2), np.int64))
+        return Pictures(sha256, group_of, first, none, none)
     unique, first, group_of = np.unique(hashes, return_index=True, return_inverse=True)
-    return Pictures(list(map(str, hashes.tolist())), group_of, first, near_pairs(unique, distance))
+    shared = np.flatnonzero(np.bincount(group_of, minlength=len(first))[group_of] > 1)
+    seen = {sha256[row] for row in first[group_of[shared]].tolist()}
+    recoded = []
+    for row in shared.tolist():  # each bytes once
+        if sha256[row] not in seen:
+            seen.add(sha256[row])
+            recoded.append((first[group_of[row]], row))
+    pairs = near_pairs(unique, distance)
+    return Pictures(list(map(str, hashes.tolist())), group_of, first, pairs, np.array(recoded or none, np.int64))
 
 
 @dataclass(frozen=True)
@@ -65,8 +75,8 @@ class Placement:
 
     Attributes:
         splits: for each row.
-        repeats: rows that may not be used, because a row drawn into a later split is nearly the same; with that row.
-        leaks: rows that a row of a later split nearly repeats, where one of the two splits is published; with that row.
+        repeats: rows that may not be used, because a row of another split that may is nearly the same; with that row.
+        leaks: rows that a row of a published validation or test split nearly repeats; with that row.
     """
 
     splits: list[str]
@@ -75,11 +85,15 @@ class Placement:
 
 
 def hashed_split(content: str, seed: int, shares: Shares) -> str:
-    """The split of an image alone: a uniform number from its content and the seed, cut by the shares."""
+    """The split of an image alone: a uniform number from its content and the seed, cut by the shares.
+
+    The test images are those with the lowest numbers, the validation images those with the highest: neither
+    share moves the other.
+    """
     number = uniform(f"{seed}:{content}")
     if number < shares.test:
         return "test"
-    return "validation" if number < shares.test + shares.validation else "train"
+    return "validation" if number >= 1 - shares.validation else "train"
 
 
 def uniform(text: str) -> float:
@@ -88,42 +102,68 @@ def uniform(text: str) -> float:
 
 
 def place(
-    pictures: Pictures, published: Sequence[str | None], auxiliary: npt.NDArray[np.bool_], shares: Shares, seed: int
+    pictures: Pictures,
+    published: Sequence[str | None],
+    auxiliary: Mask,
+    shares: Shares,
+    seed: int,
+    remove_leaks: bool = False,
 ) -> Placement:
     """Places each row.
 
     Args:
-        published: the source's own split of each row. Rows without one count as train, out of which a split is drawn
-            only if the source publishes no such split itself.
-        auxiliary: bool (N,), rows of the second source: they train, unless another split repeats them.
+        published: the source's own split of each row. Rows without one count as train, out of which validation and
+            test are drawn.
+        auxiliary: rows of the second source: they train, unless another split repeats them.
+        remove_leaks: whether rows that leak are out, and so repeat no other row.
     """
-    given = {own for own, extra in zip(published, auxiliary.tolist(), strict=True) if not extra}
-    shares = Shares(
-        0.0 if "validation" in given else shares.validation,
-        0.0 if "test" in given else shares.test,
-    )
     splits = []
     for own, extra, content in zip(published, auxiliary.tolist(), pictures.contents, strict=True):
         if extra:
             splits.append("train")
         else:
             splits.append(own if own in ("validation", "test") else hashed_split(content, seed, shares))
-    fixed = [own in ("validation", "test") and not extra for own, extra in zip(published, auxiliary, strict=True)]
-    repeated = _later_twins(splits, pictures)
-    leaks = {row: twin for row, twin in repeated.items() if not auxiliary[row] and (fixed[row] or fixed[twin])}
-    return Placement(splits, {row: twin for row, twin in repeated.items() if row not in leaks}, leaks)
+    fixed = np.array([own in ("validation", "test") for own in published], bool) & ~auxiliary
+    leaks = _leaks(np.asarray(splits), fixed, auxiliary, pictures)
+    gone = np.zeros(len(splits), bool)
+    if remove_leaks:
+        gone[[row for row in leaks if not fixed[row]]] = True
+    return Placement(splits, _repeats(np.asarray(splits), fixed, auxiliary, gone, pictures), leaks)
 
 
-def _later_twins(splits: list[str], pictures: Pictures) -> dict[int, int]:
-    """For each row that a row of a later split nearly repeats, the first row of the latest such split."""
-    rank = np.asarray([RANK[split] for split in splits], np.int64)
-    rows = np.arange(len(rank))
-    if not len(rows):
+def _leaks(splits: npt.NDArray[np.str_], fixed: Mask, auxiliary: Mask, pictures: Pictures) -> dict[int, int]:
+    """Drawn rows near one of another, published split, and published validation rows near a published test row."""
+    leaks: dict[int, int] = {}
+    for split in ("validation", "test"):
+        there = fixed & (splits == split)
+        here = ~auxiliary & (splits != split) & (~fixed | (split == "test"))
+        leaks |= _near(here, there, pictures)  # near both: test counts
+    return leaks
+
+
+def _repeats(
+    splits: npt.NDArray[np.str_], fixed: Mask, auxiliary: Mask, gone: Mask, pictures: Pictures
+) -> dict[int, int]:
+    """Drawn rows near a drawn row of a later split that stays, and auxiliary rows near any that does not train."""
+    repeats: dict[int, int] = {}
+    drawn = ~fixed & ~auxiliary
+    for split, later in (("validation", ["test"]), ("train", ["validation", "test"])):
+        found = _near(drawn & ~gone & (splits == split), drawn & ~gone & np.isin(splits, later), pictures)
+        gone = gone.copy()
+        gone[list(found)] = True
+        repeats |= found
+    return repeats | _near(auxiliary, ~auxiliary & ~gone & (splits != "train"), pictures)
+
+
+def _near(here: Mask, there: Mask, pictures: Pictures) -> dict[int, int]:
+    """Of each row `here` that is nearly the same picture as one `there`, the first such row."""
+    rows = np.arange(len(here))
+    if not (here.any() and there.any()):
         return {}
-    of_group, _ = extremes(rank * len(rows) + (len(rows) - 1 - rows), pictures)
-    twin = len(rows) - 1 - of_group[pictures.group_of] % len(rows)
-    later = rank[twin] > rank
-    return dict(zip(rows[later].tolist(), twin[later].tolist(), strict=True))
+    _, first = extremes(np.where(there, rows, len(rows)), pictures)
+    twin = first[pictures.group_of]
+    found = np.flatnonzero(here & (twin < len(rows)))
+    return dict(zip(found.tolist(), twin[found].tolist(), strict=True))
 
 
 def extremes(values: Integers, pictures: Pictures) -> tuple[Integers, Integers]:
@@ -140,16 +180,18 @@ def extremes(values: Integers, pictures: Pictures) -> tuple[Integers, Integers]:
     return largest, smallest
 
 
-def conflicts(classes: Integers, pictures: Pictures) -> dict[int, int]:
-    """For each row that nearly shows a picture of another class, one such row.
+def conflicts(classes: Integers, among: Mask, pictures: Pictures) -> dict[int, int]:
+    """For each row `among` those given that nearly shows a picture of another class among them, one such row.
 
     Args:
         classes: the number of each row's class, (N,).
     """
     rows = np.arange(len(classes))
-    if not len(rows):
+    if not among.any():
         return {}
-    largest, smallest = (of_group[pictures.group_of] for of_group in extremes(classes * len(rows) + rows, pictures))
+    values = classes * len(rows) + rows
+    low, high = np.where(among, values, np.iinfo(np.int64).max), np.where(among, values, -1)
+    largest, smallest = extremes(high, pictures)[0][pictures.group_of], extremes(low, pictures)[1][pictures.group_of]
     twin = np.where(largest // len(rows) != classes, largest % len(rows), smallest % len(rows))
-    differs = classes[twin] != classes
+    differs = among & (classes[twin] != classes)
     return dict(zip(rows[differs].tolist(), twin[differs].tolist(), strict=True))
