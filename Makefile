@@ -37,6 +37,7 @@ clean:
 $(ENVIRONMENT): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
 		"expected Python 3.11 to 3.13, received " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
+	@test ! -L .venv || { echo "expected .venv to be a folder of this clone, received a link: remove it" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	cp requirements.lock $@

@@ -68,9 +68,17 @@ def find_main_objects(path: str, images: pa.Table, sizes: pa.Table, settings: Ma
             share = float(boxes.areas(inside.corners[chosen : chosen + 1])[0]) / (height * width)
             score = float(inside.scores[chosen])
             found[image_id] = MainObject(inside.box(chosen), score, inside.classes[chosen], share)
-    if names and not names & {None, *settings.classes}:
-        known, wanted = ", ".join(sorted(filter(None, names))), ", ".join(settings.classes)
-        raise TemperError(f"pack.box.classes: expected some of what was detected ({known}), received {wanted}")
+    strange = sorted(set(settings.classes or ()) - names)
+    if names and None not in names and strange:
+        known = ", ".join(sorted(filter(None, names)))
+        if len(strange) == len(settings.classes or ()):
+            raise TemperError(
+                f"pack.box.classes: expected some of what was detected ({known}), received {', '.join(strange)}; "
+                "null takes any"
+            )
+        print(f"pack.box.classes: {', '.join(strange)}: never detected; what was: {known}")
+    if names and not found:
+        print(f"boxes, but none of pack.box.classes with a score of {settings.score}: every image is used as a whole")
     return found
 
 

@@ -77,11 +77,12 @@ def choose(boxes: Boxes, height: int, width: int, settings: MainBox) -> int | No
     One suppression over all wanted classes together: a pickup is often found as a car and as a truck, and the weaker
     twin may be the larger.
     """
-    named = np.array([name is None or name in settings.classes for name in boxes.classes], bool)
-    wanted = np.flatnonzero(named & (boxes.scores >= np.float32(settings.score)))
-    if not len(wanted):
+    wanted = settings.classes
+    named = np.array([wanted is None or name is None or name in wanted for name in boxes.classes], bool)
+    usable = np.flatnonzero(named & (boxes.scores >= np.float32(settings.score)))
+    if not len(usable):
         return None
-    kept = wanted[suppress(boxes.corners[wanted], boxes.scores[wanted], settings.overlap)]
+    kept = usable[suppress(boxes.corners[usable], boxes.scores[usable], settings.overlap)]
     corners = boxes.corners[kept]
     if settings.pick == "largest":
         best = areas(corners).argmax()

@@ -46,7 +46,10 @@ def _verify(path: Path, place: str, sha256: str) -> None:
     with path.open("rb") as file:
         received = hashlib.file_digest(file, "sha256").hexdigest()
     if received != sha256:
-        raise TemperError(f"{place}: expected sha256 {sha256}, received {received}; it changed or arrived damaged")
+        raise TemperError(
+            f"{place}: expected sha256 {sha256}, received {received}; it changed or arrived damaged: "
+            "fetch it again, or correct sha256 in params.yaml if that is the file you want"
+        )
 
 
 def _download(url: str, partial: Path) -> None:
@@ -66,6 +69,11 @@ def _download(url: str, partial: Path) -> None:
             ):
                 for block in answer.iter_content(_BLOCK):
                     bar.update(file.write(block))
+    except requests.ConnectionError:
+        raise TemperError(
+            f"{url}: expected a download, received no connection to its host, or a broken one; run it again to go on "
+            "where it stopped, or set a local path in params.yaml"
+        ) from None
     except requests.RequestException as error:
         raise TemperError(
             f"{url}: expected a download, received {error}; run it again to go on where it stopped"

@@ -303,7 +303,7 @@ class Detect(Section):
 class MainBox(Section):
     """Which of the detected objects is the main one. Applied when boxes are read: no change runs a detector."""
 
-    classes: list[str]  # published boxes without a class count whatever is here
+    classes: list[str] | None  # null: any; published boxes without a class count whatever is here
     score: Magnitude  # and above; the detector stored nothing below its `floor`
     overlap: Magnitude  # of two boxes with a larger intersection over union the weaker goes, whatever their classes
     pick: Literal["largest", "most_central", "highest_score"]

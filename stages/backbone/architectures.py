@@ -59,7 +59,8 @@ def _application(
     unknown = sorted(set(arguments) - set(allowed))
     if unknown:
         expected = ", ".join(allowed) or "none"
-        raise TemperError(f"backbone.arguments: expected only {expected} with {name}, received {', '.join(unknown)}")
+        received = ", ".join(unknown)
+        raise TemperError(f"backbone.arguments: expected only {expected} with {name}, received {received}; or set {{}}")
     try:
         # Some builders compare the sizes only of `input_shape`, others only of `input_tensor`: they get both.
         model = builder(

@@ -96,6 +96,9 @@ def name_rows(rows: Rows, params: Params) -> tuple[dict[str, list[str]], set[str
             if not is_extra:  # whether it can be used or not: its name is what is compared
                 by_split.setdefault(rows.published[row] or "train", set()).add(name)
     refuse_strange_names(by_split)
+    foreign = sorted({name for name in extra_names.values() if name} - classes)
+    if foreign:
+        print(f"auxiliary names that are no class of the source, left out: {few(foreign)}; see auxiliary.rename")
     return merged_names(names), set.union(set(), *by_split.values())
 
 
@@ -204,21 +207,29 @@ def cap_classes(rows: Rows, settings: Normalize, seed: int) -> None:
         rows.reject(train[position], "capped", "beyond normalize.max_per_class or normalize.balance")
 
 
-def decide_classes(names: Sequence[str | None], splits: Sequence[str]) -> list[str]:
+def decide_classes(names: Sequence[str | None], splits: Sequence[str], rare: dict[str, str]) -> list[str]:
     """The class names in their order, for good: sorted by code point.
+
+    Args:
+        rare: the classes that were left out, with the reason.
 
     Raises:
         TemperError: fewer than two classes, one without an image to train on, or no validation or test image at all.
     """
     classes = sorted({name for name in names if name is not None})
     if len(classes) < 2:
-        raise TemperError(f"normalize: expected at least 2 classes, received {len(classes)}: {', '.join(classes)}")
+        received = f"received {len(classes)}" + (f", {classes[0]}" if classes else "")
+        more = f", left out were {few(sorted(rare.values()))}" if rare else "; add photos in a folder for each class"
+        raise TemperError(f"normalize: expected at least 2 classes, {received}{more}")
     trained = {name for name, split in zip(names, splits, strict=True) if split == "train"}
     untrained = [name for name in classes if name not in trained]
     if untrained:
+        counts = Counter(names)
+        least = max(counts[name] for name in untrained) + 1
+        received = few([f"{name} (of {counts[name]} images)" for name in untrained])
         raise TemperError(
-            f"normalize: expected an image to train on in every class, found none for {few(untrained)}; "
-            "add photos, lower normalize.validation and normalize.test, or raise normalize.min_per_class"
+            f"normalize: expected an image to train on in every class, found none for {received}; add photos, or leave "
+            f"such classes out with normalize.min_per_class, which would have to be {least}"
         )
     for split in ("validation", "test"):
         if split not in splits:
@@ -242,7 +253,7 @@ def main(params: Params) -> None:
     kept = [row for row in range(len(rows.raw)) if row not in rows.reasons]
     names = [rows.names[row] for row in kept]
     splits = [rows.splits[row] or "unlabelled" for row in kept]
-    classes = decide_classes(names, splits)
+    classes = decide_classes(names, splits, rare)
     write_tables(rows, kept, names, splits, classes)
     write_review("data/review", rows.raw, rows.names, rows.splits, rows.reasons, found)
     per_class = Counter(zip(names, splits, strict=True))
@@ -268,10 +279,11 @@ def write_tables(
     with atomic_file("data/classes.txt") as path:
         path.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     rejected = sorted(rows.reasons)
-    published = (rows.raw[name].take(pa.array(rejected, pa.int64())).to_pylist() for name in ("path", "label", "split"))
+    published = [rows.raw[name].take(pa.array(rejected, pa.int64())).to_pylist() for name in ("path", "label")]
+    splits_of = [rows.splits[row] or rows.published[row] for row in rejected]
     reasons = (rows.reasons[row] for row in rejected)
     with atomic_file("data/rejected.csv") as path:
-        tables.write_csv(path, ["path", "label", "split", "reason"], zip(*published, reasons, strict=True))
+        tables.write_csv(path, ["path", "label", "split", "reason"], zip(*published, splits_of, reasons, strict=True))
 
 
 def summarize(
@@ -336,8 +348,10 @@ def say(
     print(", ".join(f"{value} {name}" for name, value in summary.items() if value))
     if summary["rejected"]:
         print("why images were rejected: data/rejected.csv")
-    if summary["leaks"] or summary["conflicts"] or summary["near_duplicate_pairs"]:
-        print("to be looked at: data/review/leaks.csv, conflicts.csv, near_duplicates.csv")
+    counted = {"leaks": "leaks", "conflicts": "conflicts", "duplicates": "duplicates"}
+    files = [file for file, key in {**counted, "near_duplicates": "near_duplicate_pairs"}.items() if summary[key]]
+    if files:
+        print(f"to be looked at: data/review/{', '.join(f'{name}.csv' for name in files)}, metrics/review/*.png")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def rename(labels: Iterable[str], renamed: Mapping[str, str | None], key: str) -
     known = set(names.values())
     for old in wanted:
         if old not in known:
-            raise TemperError(f"{key}: expected published labels, received {old!r}{_closest(old, known)}; correct it")
+            some = ", ".join(sorted(known)[:5]) + (", ..." if len(known) > 5 else "") if known else "there are none"
+            raise TemperError(f"{key}: expected published labels ({some}), received {old!r}{_closest(old, known)}")
     return {label: wanted.get(name, name) for label, name in names.items()}
 
 
@@ -54,7 +55,8 @@ def refuse_strange_names(names_of: Mapping[str, set[str]]) -> None:
         name = strange[0]
         close = closest(name, train - names) or closest(name, train)
         says = f"train has {close!r}: add to normalize.rename {name}: {close}" if close else "train has no such name"
-        more = f" (and {len(strange) - 1} more names that train lacks)" if len(strange) > 1 else ""
+        others = ", ".join(strange[1:6]) + (", ..." if len(strange) > 6 else "")
+        more = f"; train lacks as well: {others}" if others else ""
         raise TemperError(f"normalize: {split} has {name!r}, {says}; or leave it out by adding {name}: null{more}")
 
 
