@@ -341,7 +341,7 @@ def text_as_images(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (one_class, "normalize: expected at least 2 classes, received 1: ant"),
+        (one_class, "normalize: expected at least 2 classes, received 1, ant"),
         (an_empty_class, "expected images in every class folder, found none in cat; fill it or remove it"),
         (a_truncated_archive, "expected a folder, zip or tar, received a file that is neither (or a truncated one)"),
         (a_name_that_leads_out, "received '../../evil.png', which leads out of it"),
