@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from temper import keras_files, running
-from temper.atomic import atomic_folder
-from temper.augmentation import Magnitudes, augment_images, magnitudes
-from temper.batches import INFERENCE_BATCH
+from temper import keras_files
+from temper.base import running
+from temper.base.atomic import atomic_folder
+from temper.training.augmentation import Magnitudes, augment_images, magnitudes
+from temper.training.batches import INFERENCE_BATCH
 from temper.packs import Pack
 from temper.parallel import ordered_map
-from temper.params import Params
+from temper.settings.embed import Settings
 
 
 def view_batches(pack: Pack, view: int, magnitude: Magnitudes, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
@@ -50,15 +51,15 @@ def embed(
     np.save(folder / "labels.npy", pack.labels)
 
 
-def main(params: Params) -> None:
+def main(settings: Settings) -> None:
     backbone = keras_files.load("models/backbone.keras")
-    magnitude = magnitudes(params.warm_up.aug, params.warm_up.augmentation)
+    magnitude = magnitudes(settings.embed.aug, settings.embed.augmentation)
     with atomic_folder("data/embeddings") as folder:
-        for split, views in (("train", params.warm_up.views), ("validation", 1)):
+        for split, views in (("train", settings.embed.views), ("validation", 1)):
             pack = Pack(f"data/packed/{split}")
-            embed(folder / split, backbone, pack, views, magnitude, params.seed, split)
-    print(f"embedded {params.warm_up.views} view(s) of each training image, {backbone.output_shape[-1]} features")
+            embed(folder / split, backbone, pack, views, magnitude, settings.seed, split)
+    print(f"embedded {settings.embed.views} view(s) of each training image, {backbone.output_shape[-1]} features")
 
 
 if __name__ == "__main__":
-    running.run(main)
+    running.run(main, Settings)

@@ -1,6 +1,5 @@
 """evaluate: packed test and unlabelled images, the classifier -> metrics/evaluate/, data/predictions.parquet."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -9,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
-from temper import keras_files, running, tables
-from temper.atomic import atomic_folder
-from temper.batches import INFERENCE_BATCH, Batches
-from temper.errors import TemperError
+from temper import card, images, keras_files, predictions, tables
+from temper.base import running
+from temper.base.atomic import atomic_folder
+from temper.training.batches import INFERENCE_BATCH, Batches
+from temper.base.errors import TemperError
+from temper.base.texts import write_csv, write_json
 from temper.packs import Pack
-from temper.params import Params
+from temper.settings.base import StageSettings
 from temper.sheets import write_sheet
 
 Probabilities = npt.NDArray[np.float32]  # (N, classes)
@@ -51,14 +52,14 @@ def write_tables(folder: Path, probabilities: Probabilities, labels: Labels, cla
     """Writes confusion.csv, a row an image, and per_class.csv, a row a class."""
     predicted = probabilities.argmax(axis=1)
     pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
-    tables.write_csv(folder / "confusion.csv", ["actual", "predicted"], pairs)
+    write_csv(folder / "confusion.csv", ["actual", "predicted"], pairs)
     every = range(len(classes))
     scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     rows = (
         (name, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", images)
         for name, precision, recall, f1, images in zip(classes, *scores, strict=True)
     )
-    tables.write_csv(folder / "per_class.csv", ["class_name", "precision", "recall", "f1", "images"], rows)
+    write_csv(folder / "per_class.csv", ["class_name", "precision", "recall", "f1", "images"], rows)
 
 
 def write_mistakes(path: Path, test: Pack, probabilities: Probabilities, classes: list[str]) -> None:
@@ -74,19 +75,19 @@ def write_mistakes(path: Path, test: Pack, probabilities: Probabilities, classes
 
 def write_predictions(probabilities: dict[str, Probabilities], classes: list[str]) -> None:
     """Writes data/predictions.parquet for the splits in `probabilities`, in the order of images.parquet."""
-    images = tables.read("data/images.parquet", tables.IMAGES, ["image_id", "path", "class_name", "split"])
-    splits = np.asarray(images["split"].to_pylist())
-    chosen = images.take(np.flatnonzero(np.isin(splits, list(probabilities))))
+    table = images.read(["image_id", "path", "class_name", "split"])
+    splits = np.asarray(table["split"].to_pylist())
+    chosen = table.take(np.flatnonzero(np.isin(splits, list(probabilities))))
     every = np.empty((len(chosen), len(classes)), np.float32)
     for split, of_split in probabilities.items():
         every[np.asarray(chosen["split"].to_pylist()) == split] = of_split
     columns = {name: chosen[name] for name in ("image_id", "path", "split", "class_name")}
     columns |= {"predicted": [classes[guess] for guess in every.argmax(axis=1)], "probabilities": list(every)}
-    tables.write("data/predictions.parquet", tables.PREDICTIONS, columns)
+    tables.write(predictions.PATH, predictions.PREDICTIONS, columns)
 
 
-def main(params: Params) -> None:
-    classes = Path("data/classes.txt").read_text(encoding="utf-8").splitlines()
+def main(settings: StageSettings) -> None:
+    classes = card.read("models/fine_tune.keras").classes
     classifier = keras_files.load("models/fine_tune.keras")
     packs = {split: Pack(f"data/packed/{split}") for split in ("test", "unlabelled")}
     test = packs["test"]
@@ -95,7 +96,7 @@ def main(params: Params) -> None:
     probabilities = {split: predict(classifier, pack) for split, pack in packs.items() if len(pack)}
     figures = measure(probabilities["test"], test.labels)
     with atomic_folder("metrics/evaluate") as folder:
-        (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / "metrics.json", figures)
         write_tables(folder, probabilities["test"], test.labels, classes)
         write_mistakes(folder / "mistakes.png", test, probabilities["test"], classes)
     write_predictions(probabilities, classes)
@@ -103,4 +104,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    running.run(main)
+    running.run(main, StageSettings)

@@ -1,85 +1,77 @@
-"""pack: raw bytes, images and boxes -> data/packed/<split>/, arrays of `image_size`, and metrics/pack/.
+"""pack: raw bytes, images and boxes -> data/packed/, arrays of `image_size` and how they were made, metrics/pack/.
 
 Decodes every image once, on all cores: cropped to the box of its main object where it has one, then brought to size.
+`preparation.json` says how, for the card of the model; `crops.parquet` holds the main objects, for `gallery`.
 """
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from temper import boxes, running, tables
-from temper.atomic import atomic_file, atomic_folder
+from temper import boxes, card, classes, crops, images, raw
+from temper.base import running
+from temper.base.atomic import atomic_file, atomic_folder
+from temper.base.errors import TemperError
+from temper.base.texts import write_json
 from temper.boxes import Box
-from temper.errors import TemperError
-from temper.packs import Pack, PackWriter
+from temper.crops import MainObject
+from temper.main_object import choose, shorter_side
+from temper.packs import PackWriter
 from temper.parallel import ordered_map
-from temper.params import MainBox, Params
 from temper.photos import Pixels, decode, resize
-from temper.sheets import write_sheet
-
-SHEET_CLASSES = 200
-SHEET_PICTURES = 5
-BOX_SHEET_PHOTOS = 8  # of each kind
-BOX_SHEET_CELL = 160  # pixels
-BOX_COLOUR = (255, 120, 0)
+from temper.settings.pack import MainBox, Pack, Settings
 
 
-@dataclass(frozen=True)
-class MainObject:
-    """The main object of a photo."""
-
-    box: Box
-    score: float
-    class_name: str | None
-    share: float  # of the photo's area, 0 to 1
-
-
-def find_main_objects(path: str, images: pa.Table, sizes: pa.Table, settings: MainBox) -> dict[str, MainObject]:
+def find_main_objects(path: str, table: pa.Table, sizes: pa.Table, rule: MainBox) -> dict[str, MainObject]:
     """The main object of each image that has one, by image_id.
 
     Args:
-        sizes: a row of `images` each: `height` and `width`.
+        table: the table of images.
+        sizes: a row of `table` each: `height` and `width`.
 
     Raises:
         TemperError: the detector found objects, but none of the wanted classes in any photo.
     """
-    shapes = dict(
-        zip(
-            images["image_id"].to_pylist(),
-            zip(sizes["height"].to_pylist(), sizes["width"].to_pylist(), strict=True),
-            strict=True,
-        )
-    )
+    sides = zip(sizes["height"].to_pylist(), sizes["width"].to_pylist(), strict=True)
+    shapes = dict(zip(table["image_id"].to_pylist(), sides, strict=True))
     found: dict[str, MainObject] = {}
     names: set[str | None] = set()
     for image_id, inside in boxes.read(path):
         names.update(inside.classes)
         height, width = shapes[image_id]
-        chosen = boxes.choose(inside, height, width, settings)
+        chosen = choose(inside, height, width, rule)
         if chosen is not None:
             share = float(boxes.areas(inside.corners[chosen : chosen + 1])[0]) / (height * width)
-            score = float(inside.scores[chosen])
-            found[image_id] = MainObject(inside.box(chosen), score, inside.classes[chosen], share)
-    strange = sorted(set(settings.classes or ()) - names)
-    if names and None not in names and strange:
-        known = ", ".join(sorted(filter(None, names)))
-        if len(strange) == len(settings.classes or ()):
-            raise TemperError(
-                f"pack.box.classes: expected some of what was detected ({known}), received {', '.join(strange)}; "
-                "null takes any"
-            )
-        print(f"pack.box.classes: {', '.join(strange)}: never detected; what was: {known}")
+            box, score = inside.box(chosen), float(inside.scores[chosen])
+            used = shorter_side(box) >= rule.min_box
+            found[image_id] = MainObject(box, score, inside.classes[chosen], share, used)
+    say_what_is_never_detected(names, rule)
     if names and not found:
-        print(f"boxes, but none of pack.box.classes with a score of {settings.score}: every image is used as a whole")
+        print(f"boxes, but none of pack.box.classes with a score of {rule.score}: every image is used as a whole")
     return found
+
+
+def say_what_is_never_detected(names: set[str | None], rule: MainBox) -> None:
+    """Prints those of the wanted classes that the detector never found.
+
+    Raises:
+        TemperError: it found objects, but none of any wanted class.
+    """
+    strange = sorted(set(rule.classes or ()) - names)
+    if not names or None in names or not strange:
+        return
+    known = ", ".join(sorted(filter(None, names)))
+    if len(strange) == len(rule.classes or ()):
+        raise TemperError(
+            f"pack.box.classes: expected some of what was detected ({known}), received {', '.join(strange)}; "
+            "null takes any"
+        )
+    print(f"pack.box.classes: {', '.join(strange)}: never detected; what was: {known}")
 
 
 def crop(pixels: Pixels, box: Box, margin: float) -> Pixels:
@@ -100,37 +92,39 @@ def crop(pixels: Pixels, box: Box, margin: float) -> Pixels:
 
 
 def prepared(
-    raw: tables.Folders, images: pa.Table, crops: dict[str, Box], params: Params, threads: int | None = None
+    table: pa.Table, found: dict[str, MainObject], settings: Settings, threads: int | None = None
 ) -> Iterator[Pixels]:
-    """The rows of `images`, in order, each uint8 (height, width, 3) of `image_size`.
+    """The images of `table`, in order, each uint8 (height, width, 3) of `image_size`.
 
     Args:
-        crops: the box to crop to, by image_id; the other images stay whole.
+        found: the main objects by image_id; a photo is cropped to it where it is to be used.
     """
-    height, width = params.image_size
-    fit, margin = params.pack.fit, params.pack.margin
+    height, width = settings.image_size
+    fit, margin = settings.pack.fit, settings.pack.margin
 
     def prepare(work: tuple[bytes, str]) -> Pixels:
         data, image_id = work
         pixels = decode(data)
-        if image_id in crops:
-            pixels = crop(pixels, crops[image_id], margin)
+        if image_id in found and found[image_id].used:
+            pixels = crop(pixels, found[image_id].box, margin)
         return resize(pixels, height, width, fit)
 
-    work = zip(tables.stream_images(raw, images), images["image_id"].to_pylist(), strict=True)
+    work = zip(raw.stream_images(table), table["image_id"].to_pylist(), strict=True)
     return ordered_map(prepare, work, threads)
 
 
-def write_packs(folder: Path, images: pa.Table, pixels: Iterator[Pixels], classes: list[str], params: Params) -> None:
+def write_packs(
+    folder: Path, table: pa.Table, pixels: Iterator[Pixels], names: list[str], image_size: tuple[int, int]
+) -> None:
     """Writes a pack for each split, all in one pass over the images."""
-    index = {name: number for number, name in enumerate(classes)}
-    splits = np.asarray(images["split"].to_pylist())
-    labels = np.asarray([index.get(name, -1) for name in images["class_name"].to_pylist()], np.int32)
-    image_ids = np.asarray(images["image_id"].to_pylist(), "U16")
+    index = {name: number for number, name in enumerate(names)}
+    splits = np.asarray(table["split"].to_pylist())
+    labels = np.asarray([index.get(name, -1) for name in table["class_name"].to_pylist()], np.int32)
+    image_ids = np.asarray(table["image_id"].to_pylist(), "U16")
     with ExitStack() as stack:
         writers = {
-            split: stack.enter_context(PackWriter(folder / split, int((splits == split).sum()), *params.image_size))
-            for split in tables.SPLITS
+            split: stack.enter_context(PackWriter(folder / split, int((splits == split).sum()), *image_size))
+            for split in images.SPLITS
         }
         for split, image in zip(tqdm(splits, "pack", unit="image", disable=None), pixels, strict=True):
             writers[split].append(image)
@@ -138,90 +132,39 @@ def write_packs(folder: Path, images: pa.Table, pixels: Iterator[Pixels], classe
             writer.finish(labels[splits == split], image_ids[splits == split])
 
 
-def write_class_sheet(folder: Path, classes: list[str]) -> None:
-    """Writes a few training images of each class, as packed."""
-    train = Pack(folder / "train")
-    strips = [
-        (name, [train.image(int(row)) for row in np.flatnonzero(train.labels == number)[:SHEET_PICTURES]])
-        for number, name in enumerate(classes[:SHEET_CLASSES])
-    ]
-    write_sheet("metrics/pack/classes.png", strips, SHEET_PICTURES, across=2)
+def describe(settings: Pack, image_size: tuple[int, int], detector: str, sha256: str | None) -> card.Preparation:
+    """How the photos are prepared, as the model's card says it. Without a detector nothing is cropped."""
+    height, width = image_size
+    cropping = None
+    if detector != "none":
+        rule = settings.box.model_dump(mode="json")
+        cropping = card.Crop(detector=detector, sha256=sha256, margin=settings.margin, box=rule)
+    return card.Preparation(height=height, width=width, fit=settings.fit, crop=cropping)
 
 
-def write_metrics(image_ids: list[str], found: dict[str, MainObject], crops: dict[str, Box]) -> None:
+def write_metrics(image_ids: list[str], found: dict[str, MainObject]) -> None:
     """Writes how many images are used as a whole, as shares of all."""
     without = sum(image_id not in found for image_id in image_ids)
-    too_small = sum(image_id in found and image_id not in crops for image_id in image_ids)
+    too_small = sum(image_id in found and not found[image_id].used for image_id in image_ids)
     shares = {"without_box": without / len(image_ids), "box_too_small": too_small / len(image_ids)}
     with atomic_file("metrics/pack/metrics.json") as partial:
-        partial.write_text(json.dumps(shares, indent=2) + "\n", encoding="utf-8")
+        write_json(partial, shares)
 
 
-def write_box_sheet(
-    raw: tables.Folders, images: pa.Table, found: dict[str, MainObject], crops: dict[str, Box], params: Params
-) -> None:
-    """Writes photos with their boxes, each beside its crop: the largest, the smallest, typical ones, those without."""
-    rows = {image_id: row for row, image_id in enumerate(images["image_id"].to_pylist())}
-    by_share = sorted(found, key=lambda image_id: (found[image_id].share, image_id))
-    chosen = {
-        "largest": by_share[: -BOX_SHEET_PHOTOS - 1 : -1],
-        "smallest": by_share[:BOX_SHEET_PHOTOS],
-        "typical": evenly_spaced(by_share, BOX_SHEET_PHOTOS),
-        "without": evenly_spaced([image_id for image_id in rows if image_id not in found], BOX_SHEET_PHOTOS),
-    }
-    wanted = sorted({rows[image_id] for group in chosen.values() for image_id in group})
-    data = dict(zip(wanted, tables.stream_images(raw, images.take(wanted)), strict=True))
-    strips = []
-    for kind, group in chosen.items():
-        for image_id in group:
-            photo = decode(data[rows[image_id]])
-            used = crop(photo, crops[image_id], params.pack.margin) if image_id in crops else photo
-            pictures = [with_box(photo, found.get(image_id)), resize(used, *params.image_size, params.pack.fit)]
-            strips.append((caption(kind, found.get(image_id)), pictures))
-    write_sheet("metrics/pack/boxes.png", strips, 2, across=4, cell=BOX_SHEET_CELL)
-
-
-def evenly_spaced(items: Sequence[str], count: int) -> list[str]:
-    """At most `count` of the items, from the first to the last."""
-    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-    return [items[place] for place in places]
-
-
-def caption(kind: str, found: MainObject | None) -> str:
-    if found is None:
-        return f"{kind} a box"
-    return f"{kind}: {found.share:.0%}, {found.class_name or 'published'} {found.score:.2f}"
-
-
-def with_box(photo: Pixels, found: MainObject | None) -> Pixels:
-    """A photo of the sheet's size with a box drawn in it."""
-    scale = BOX_SHEET_CELL / max(photo.shape)
-    height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
-    drawn = resize(photo, height, width, "stretch").copy()
-    if found is not None:
-        x1, y1, x2, y2 = (round(side * scale) for side in found.box)
-        cv2.rectangle(drawn, (x1, y1), (x2, y2), BOX_COLOUR, 2)
-    return drawn
-
-
-def main(params: Params) -> None:
-    images = tables.read("data/images.parquet", tables.IMAGES)
-    classes = Path("data/classes.txt").read_text(encoding="utf-8").splitlines()
-    sizes = tables.read_metadata_of(tables.RAW_FOLDERS, images)
-    found = find_main_objects("data/boxes.parquet", images, sizes, params.pack.box)
-    crops = {
-        image_id: main_object.box
-        for image_id, main_object in found.items()
-        if boxes.shorter_side(main_object.box) >= params.pack.box.min_box
-    }
+def main(settings: Settings) -> None:
+    table = images.read()
+    found = find_main_objects(boxes.PATH, table, raw.read_metadata_of(table), settings.pack.box)
+    made = describe(settings.pack, settings.image_size, *boxes.read_detector(boxes.PATH))
     with atomic_folder("data/packed") as folder:
-        write_packs(folder, images, prepared(tables.RAW_FOLDERS, images, crops, params), classes, params)
-        write_class_sheet(folder, classes)
-    write_box_sheet(tables.RAW_FOLDERS, images, found, crops, params)
-    write_metrics(images["image_id"].to_pylist(), found, crops)
-    height, width = params.image_size
-    print(f"packed {len(images)} images of {height}x{width}; {len(crops)} of them cropped to a box")
+        pixels = prepared(table, found, settings)
+        write_packs(folder, table, pixels, classes.read(), settings.image_size)
+        crops.write(folder / "crops.parquet", found)
+        write_json(folder / "preparation.json", made.model_dump(mode="json"))
+    write_metrics(table["image_id"].to_pylist(), found)
+    height, width = settings.image_size
+    cropped = sum(one.used for one in found.values())
+    print(f"packed {len(table)} images of {height}x{width}; {cropped} of them cropped to a box")
 
 
 if __name__ == "__main__":
-    running.run(main)
+    running.run(main, Settings)

@@ -1,1 +1,1 @@
-"""What two or more stages of the pipeline share: a module for each thing (params, tables, photos, packs, ...)."""
+"""What two or more stages or apps share: a module for each thing (raw tables, photos, packs, the card, ...)."""

@@ -1,6 +1,6 @@
-"""Boxes around objects: what a detector found in a photo, and which of it is the main object.
+"""Boxes around objects: what a detector found in each photo, all of it above a low floor.
 
-A detector stores all that it found above a low floor; the choice is made by whoever reads, so that another score or
+Which of them is the main object is decided by who reads the table (temper/main_object.py), so that another score or
 another rule runs no detector.
 """
 
@@ -10,10 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from temper import tables
-from temper.params import MainBox
+
+PATH = "data/boxes.parquet"
+
+BOXES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("x1", pa.float32()),  # pixels of the upright image
+        ("y1", pa.float32()),
+        ("x2", pa.float32()),
+        ("y2", pa.float32()),
+        ("score", pa.float32()),
+        ("class_name", pa.string()),
+    ]
+)
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright image
 
@@ -71,38 +86,11 @@ def areas(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return sides[:, 0] * sides[:, 1]
 
 
-def choose(boxes: Boxes, height: int, width: int, settings: MainBox) -> int | None:
-    """The index of the main object in `boxes`, or `None` if nothing of the wanted classes reaches the score.
-
-    One suppression over all wanted classes together: a pickup is often found as a car and as a truck, and the weaker
-    twin may be the larger.
-    """
-    wanted = settings.classes
-    named = np.array([wanted is None or name is None or name in wanted for name in boxes.classes], bool)
-    usable = np.flatnonzero(named & (boxes.scores >= np.float32(settings.score)))
-    if not len(usable):
-        return None
-    kept = usable[suppress(boxes.corners[usable], boxes.scores[usable], settings.overlap)]
-    corners = boxes.corners[kept]
-    if settings.pick == "largest":
-        best = areas(corners).argmax()
-    elif settings.pick == "most_central":
-        centres = (corners[:, :2] + corners[:, 2:]) / 2
-        best = np.hypot(*(centres - [width / 2, height / 2]).T).argmin()
-    else:
-        best = boxes.scores[kept].argmax()
-    return int(kept[best])
-
-
-def shorter_side(box: Box) -> float:
-    """In pixels."""
-    return min(box[2] - box[0], box[3] - box[1])
-
-
-def write(path: str | Path, detector: str, found: Iterator[tuple[str, Boxes]]) -> int:
+def write(path: str | Path, detector: str, sha256: str | None, found: Iterator[tuple[str, Boxes]]) -> int:
     """Writes the table of boxes, a row each, in the given order of the images; returns how many images have any.
 
     Args:
+        sha256: of the detector's weights, where it has any; kept with the detector's name in the file's metadata.
         found: image_id and its boxes; no image_id twice.
     """
     corners, scores = [np.empty((0, 4), np.float32)], [np.empty(0, np.float32)]
@@ -117,14 +105,20 @@ def write(path: str | Path, detector: str, found: Iterator[tuple[str, Boxes]]) -
         classes += boxes.classes
     sides = np.concatenate(corners).T.copy()  # (4, N)
     columns = dict(zip(("x1", "y1", "x2", "y2"), sides, strict=True)) | {"score": np.concatenate(scores)}
-    named = {"image_id": image_ids, "class_name": classes, "detector": [detector] * len(image_ids)}
-    tables.write(path, tables.BOXES, columns | named)
+    columns |= {"image_id": image_ids, "class_name": classes}
+    tables.write(path, BOXES.with_metadata({"detector": detector, "sha256": sha256 or ""}), columns)
     return images
+
+
+def read_detector(path: str | Path) -> tuple[str, str | None]:
+    """The detector's name and the checksum of its weights, of a table that `write` wrote."""
+    kept = pq.read_schema(path).metadata
+    return kept[b"detector"].decode(), kept[b"sha256"].decode() or None
 
 
 def read(path: str | Path) -> Iterator[tuple[str, Boxes]]:
     """The image_id of each image that has boxes, and these, as `write` wrote them."""
-    table = tables.read(path, tables.BOXES)
+    table = tables.read(path, BOXES)
     corners = np.stack([table[name].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)  # (N, 4)
     scores = table["score"].to_numpy()
     names = table["class_name"].combine_chunks()

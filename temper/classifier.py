@@ -10,13 +10,13 @@ import re
 
 import keras
 
-from temper import params
-from temper.errors import TemperError
+from temper.base.errors import TemperError
+from temper.settings.head import Head
 
 BACKBONE, HEAD = "backbone", "head"
 
 
-def build_head(features: int, classes: int, settings: params.Head) -> keras.Model:
+def build_head(features: int, classes: int, settings: Head) -> keras.Model:
     """The head: (n, features) embeddings -> (n, classes) probabilities."""
     inputs = keras.Input((features,), name="embedding")
     x = inputs
@@ -45,7 +45,7 @@ def freeze_backbone(classifier: keras.Model) -> None:
 
 
 def unfreeze(classifier: keras.Model, start: str, pretrained: bool) -> None:
-    """Opens the backbone from `start` on to training. Compile afterwards: Keras fixes what it trains then.
+    """Opens the backbone from `start` on to training. Call before `compile`, which fixes the set of trainable variables.
 
     BatchNorm layers of a pretrained backbone stay frozen wherever they are: a few fine-tuning batches would ruin the
     statistics of ImageNet, and `training=False` does not hold them under `fit` (keras#20285). Those of a backbone with

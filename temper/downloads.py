@@ -1,36 +1,39 @@
 """Published files, from a URL or a local path, known by their checksums."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import requests
 from tqdm import tqdm
 
-from temper.errors import TemperError
+from temper.base.errors import TemperError
+from temper.base.paths import existing, scratch
 
 _BLOCK = 2**17  # bytes: what a kill loses at most
 _TIMEOUT = 60  # seconds without a byte
 
 
-def obtain(place: str, sha256: str) -> Path:
+def obtain(place: str, sha256: str, key: str) -> Path:
     """A local path of the file at `place`, with its checksum verified.
 
     A URL is downloaded once into `.temper/downloads/`, outside DVC's outputs; a download that was cut off goes on
     where it stopped, if the server can do that.
 
+    Args:
+        key: the param that names the place, for messages.
+
     Raises:
         TemperError: nothing is there, the server refuses, or the bytes have another checksum.
     """
     if not place.startswith(("http://", "https://")):
-        path = Path(place)
-        if not path.is_file():
-            raise TemperError(f"{place}: expected a file or an http(s) URL, found neither; correct it in params.yaml")
+        try:
+            path = existing(place)
+        except TemperError as error:
+            raise TemperError(f"{key}: expected a file or an http(s) URL; {error}") from None
         _verify(path, place, sha256)
         return path
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / ".temper" / "downloads"
+    folder = scratch("downloads")
     path, partial = folder / sha256, folder / f"{sha256}.partial"
-    folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         _download(place, partial)
         partial.rename(path)

@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 
 SHARD_BYTES = 2**30
 

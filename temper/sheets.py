@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from temper.atomic import atomic_file
+from temper.base.atomic import atomic_file
 from temper.photos import Pixels, resize
 
 CELL = 96  # pixels of a picture's side

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from temper.augmentation import Magnitudes, augment, magnitudes
+from temper.training.augmentation import Magnitudes, augment, magnitudes
 from temper.params import Augmentation
 
 NONE = dict.fromkeys(Magnitudes.__dataclass_fields__, 0.0)

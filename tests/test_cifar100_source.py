@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from stages.fetch.cifar100 import open_source
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 from temper.params import Cifar100Source
 from temper.photos import decode
 

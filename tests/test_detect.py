@@ -25,7 +25,7 @@ from stages.fetch import __main__ as fetch
 from stages.fetch import source
 from temper import boxes, params, photos, tables
 from temper.boxes import Boxes
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 from toy_detector import CLASSES, onnx_settings, write_other_model, write_toy_detector
 
 CARS = "data/stanford_cars"

@@ -19,7 +19,7 @@ from conftest import ROOT
 from stages.detect import onnx
 from stages.detect.detectron2 import CHUNK, PACKAGES, Detectron2Detector
 from temper import params
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 from test_detect import as_photos, cars, find_new, gray, rows, write_table
 
 CONFIG = "COCO-Detection/faster_rcnn_R_101_FPN_3x"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from temper import params
-from temper.batches import Batches, shuffled
-from temper.errors import TemperError
-from temper.fitting import Heat, Result, fit, open_live
-from temper.unfinished import Unfinished
+from temper.training.batches import Batches, shuffled
+from temper.base.errors import TemperError
+from temper.training.phases import Heat, Result, fit, open_live
+from temper.training.unfinished import Unfinished
 
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(96, 6)).astype(np.float32)

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import toy_photo
 from stages.fetch.folder import open_source
-from stages.fetch.layouts import place_by_folders
-from temper.errors import TemperError
+from stages.fetch.reading.layouts import place_by_folders
+from temper.base.errors import TemperError
 from temper.params import Nothing
 
 PHOTO = toy_photo(0, 0)

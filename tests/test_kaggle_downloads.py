@@ -24,7 +24,7 @@ CACHE = ".temper/downloads/kaggle"
 CALL = """
 import json, sys
 from stages.fetch import kaggle_downloads
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 kaggle_downloads._WAITS = (0.05,) * 3
 try:
     downloaded = kaggle_downloads.obtain_dataset(sys.argv[1], sys.argv[2:])

@@ -22,7 +22,7 @@ from stages.fetch.cifar100 import open_source
 from stages.fetch.source import Photo
 from stages.normalize.__main__ import main
 from temper import tables
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 from temper.params import Cifar100Source, Params
 from temper.photos import decode
 

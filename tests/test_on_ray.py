@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from stages.detect import on_ray, onnx, unseen
 from temper import params
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 from test_detect import CAR_IN_BUS, cars, find_new, gray, rows, toy, write_table, yolox
 from toy_detector import onnx_settings, write_toy_detector
 

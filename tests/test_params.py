@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 from temper.params import Params, load
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

@@ -13,10 +13,10 @@ import published
 from conftest import toy_photo
 from stages.fetch import csv, cub, flowers, folder, stanford_cars
 from stages.fetch.__main__ import write_raw
-from stages.fetch.bundles import forget_unpacked, open_bundle
-from stages.fetch.layouts import place_by_patterns
+from stages.fetch.reading.bundles import forget_unpacked, open_bundle
+from stages.fetch.reading.layouts import place_by_patterns
 from stages.fetch.source import Photo, Source
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 from temper.params import CsvSource, CubSource, FlowersSource, Nothing, StanfordCarsSource
 
 HERE = Path()  # a source that needs nothing local

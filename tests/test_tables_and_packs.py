@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from temper import tables
-from temper.atomic import atomic_file, atomic_folder
-from temper.errors import TemperError
+from temper.base.atomic import atomic_file, atomic_folder
+from temper.base.errors import TemperError
 from temper.packs import Pack, PackWriter
 from temper.parallel import ordered_map
 

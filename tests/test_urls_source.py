@@ -28,9 +28,9 @@ import pytest
 from conftest import ROOT
 from stages.fetch import urls
 from stages.fetch.source import Photo
-from stages.fetch.url_downloads import Manners, cached, download_missing, parse_address
-from stages.fetch.url_tables import read_url_table
-from temper.errors import TemperError
+from stages.fetch.reading.url_downloads import Manners, cached, download_missing, parse_address
+from stages.fetch.reading.url_tables import read_url_table
+from temper.base.errors import TemperError
 from temper.params import UrlsSource
 
 QUICK = partial(Manners, per_host=4, attempts=3, pause=0.01, silence=5.0)

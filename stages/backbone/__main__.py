@@ -9,29 +9,43 @@ from pathlib import Path
 import keras
 
 from stages.backbone.architectures import build
-from temper import keras_files, running
-from temper.errors import TemperError
-from temper.params import Params
+from temper import card, keras_files
+from temper.base import running
+from temper.base.errors import TemperError
+from temper.base.paths import existing
+from temper.settings.backbone import Backbone, Settings
 
 
-def verify(weights: str, sha256: str) -> None:
-    """Compares a weights file with its expected checksum."""
-    with Path(weights).open("rb") as file:
+def find_weights(settings: Backbone) -> tuple[str | None, str | None]:
+    """What Keras takes as weights ("imagenet", a path or None), and the checksum of a file.
+
+    Raises:
+        TemperError: the file is missing or has another checksum than params.yaml says.
+    """
+    if settings.weights in ("none", "imagenet"):
+        return (None if settings.weights == "none" else settings.weights), None
+    try:
+        path = existing(settings.weights)
+    except TemperError as error:
+        raise TemperError(f"backbone.weights: {error}") from None
+    with path.open("rb") as file:
         received = hashlib.file_digest(file, "sha256").hexdigest()
-    if received != sha256:
-        raise TemperError(f"backbone.weights {weights}: expected sha256 {sha256}, received {received}")
+    if settings.sha256 not in (None, received):
+        raise TemperError(f"backbone.weights {path}: expected sha256 {settings.sha256}, received {received}")
+    return str(path), received
 
 
-def main(params: Params) -> None:
-    settings = params.backbone
-    keras.utils.set_random_seed(params.seed)
-    weights = None if settings.weights == "none" else settings.weights
-    if settings.sha256 and settings.weights not in ("none", "imagenet"):
-        verify(settings.weights, settings.sha256)
-    model = build(settings.name, settings.arguments, weights, params.image_size, settings.input_size)
-    keras_files.save(model, "models/backbone.keras")
-    print(f"{settings.name}: {model.count_params():,} parameters, {model.output_shape[-1]} features")
+def main(settings: Settings) -> None:
+    chosen = settings.backbone
+    keras.utils.set_random_seed(settings.seed)
+    weights, sha256 = find_weights(chosen)
+    model = build(chosen.name, chosen.arguments, weights, settings.image_size, chosen.input_size)
+    origin = card.Backbone(
+        name=chosen.name, arguments=chosen.arguments, weights=Path(chosen.weights).name, sha256=sha256
+    )
+    keras_files.save(model, "models/backbone.keras", origin)
+    print(f"{chosen.name}: {model.count_params():,} parameters, {model.output_shape[-1]} features")
 
 
 if __name__ == "__main__":
-    running.run(main)
+    running.run(main, Settings)

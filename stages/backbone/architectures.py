@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 
 TINY = "tiny"
 

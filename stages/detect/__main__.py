@@ -6,18 +6,20 @@ as a whole; with `detect.detector: none` all are.
 
 import importlib
 
-from temper import boxes, running, tables
-from temper.params import Params
+from temper import boxes, images
+from temper.base import running
+from temper.base.loading import PARAMS, validate
+from temper.settings.detect import Settings
 
 
-def main(params: Params) -> None:
-    images = tables.read("data/images.parquet", tables.IMAGES)
-    chosen = params.detect.detector
-    module = importlib.import_module(f"stages.detect.{chosen}")
-    found = module.find_boxes(tables.RAW_FOLDERS, images, getattr(params.detect, chosen))
-    with_boxes = boxes.write("data/boxes.parquet", chosen, found)
-    print(f"detector {chosen}: boxes in {with_boxes} of {len(images)} images")
+def main(settings: Settings) -> None:
+    table = images.read()
+    name = settings.detect["detector"]
+    module = importlib.import_module(f"stages.detect.detectors.{name}")
+    chosen = validate(module.Settings, settings.detect, PARAMS, "detect.")
+    with_boxes = boxes.write(boxes.PATH, name, getattr(chosen, "sha256", None), module.find_boxes(table, chosen))
+    print(f"detector {name}: boxes in {with_boxes} of {len(table)} images")
 
 
 if __name__ == "__main__":
-    running.run(main)
+    running.run(main, Settings)

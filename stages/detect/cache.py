@@ -5,18 +5,17 @@ run is killed, and safe with two runs at once. It may be removed at any time: th
 """
 
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from temper.boxes import Boxes
-from temper.errors import TemperError
+from temper.base.errors import TemperError
+from temper.base.paths import scratch
 
 _COMMIT_EVERY = 2.0  # seconds: what a kill may cost
 _WAIT = 60.0  # seconds for another run's commit
@@ -26,10 +25,9 @@ class Cache:
     """The boxes that one detector found, by image_id."""
 
     def __init__(self, name: str, key: str) -> None:
-        self._path = Path(os.environ.get("DVC_ROOT", ".")) / ".temper" / "boxes" / f"{name}-{key}.sqlite"
+        self._path = scratch("boxes") / f"{name}-{key}.sqlite"
 
     def __enter__(self) -> "Cache":
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._readable():
             self._database = sqlite3.connect(self._path, timeout=_WAIT)
             self._database.execute(

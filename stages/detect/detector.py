@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from temper import photos
 from temper.boxes import Boxes
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 
 
 class Photo(NamedTuple):

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from stages.detect.detector import Detector, Photo
-from temper import tables
+from temper import raw
 from temper.boxes import Boxes
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 
 BLOCK = 256  # images in an item: what an interrupted task reads again
 BATCH = 32  # photos that an actor is given at once
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 def detect(
-    make: Callable[[], Detector], raw: tables.Folders, images: pa.Table, actors: int, gpus: float
+    make: Callable[[], Detector], images: pa.Table, actors: int, gpus: float
 ) -> Iterator[tuple[str, Boxes]]:
     """The image_id and the boxes of each image, in any order.
 
@@ -51,7 +51,7 @@ def detect(
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
     try:
-        photos = ray.data.from_items(list(blocks(raw, images))).flat_map(read_block)
+        photos = ray.data.from_items(list(blocks(images))).flat_map(read_block)
         found = photos.map_batches(
             Actor, fn_constructor_args=[make], batch_size=BATCH, concurrency=actors, num_cpus=1, num_gpus=gpus
         )
@@ -65,20 +65,18 @@ def detect(
             ray.shutdown()
 
 
-def blocks(raw: tables.Folders, images: pa.Table) -> Iterator[Row]:
-    """Runs of images that lie in one part."""
-    parts = images["part"].to_numpy()
-    for part in np.unique(parts):
-        of_part = images.filter(pa.array(parts == part)).select(["image_id", "path", "part", "row"])
-        for start in range(0, len(of_part), BLOCK):
-            yield {"raw": [str(Path(folder).absolute()) for folder in raw], **of_part.slice(start, BLOCK).to_pydict()}
+def blocks(images: pa.Table) -> Iterator[Row]:
+    """Images that lie near each other, with the absolute path of the raw tables."""
+    chosen = images.select(["image_id", "path", "source", "part", "row"])
+    for start in range(0, len(chosen), BLOCK):
+        yield {"raw": str(Path(raw.FOLDER).absolute()), **chosen.slice(start, BLOCK).to_pydict()}
 
 
 def read_block(block: Row) -> Iterator[Row]:
     """The photos of a block."""
-    wanted = pa.table({"part": block["part"], "row": block["row"]})
+    wanted = pa.table({name: block[name] for name in ("source", "part", "row")})
     names = zip(block["image_id"], block["path"], strict=True)
-    for (image_id, path), data in zip(names, tables.stream_images(block["raw"], wanted), strict=True):
+    for (image_id, path), data in zip(names, raw.stream_images(wanted, block["raw"]), strict=True):
         yield {"image_id": image_id, "path": path, "data": data}
 
 

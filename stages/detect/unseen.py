@@ -9,13 +9,13 @@ from tqdm import tqdm
 from stages.detect import on_ray
 from stages.detect.cache import Cache
 from stages.detect.detector import Detector, Photo
-from temper import tables
+from temper import raw
 from temper.boxes import Boxes
-from temper.params import Engine
+from temper.settings.detect import EngineSettings
 
 
 def find_boxes(
-    raw: tables.Folders, images: pa.Table, name: str, make: Callable[[], Detector], engine: Engine
+    images: pa.Table, name: str, make: Callable[[], Detector], engine: EngineSettings
 ) -> Iterator[tuple[str, Boxes]]:
     """The boxes of each image, in order; only photos that this detector never saw are shown to it.
 
@@ -31,9 +31,9 @@ def find_boxes(
         new = first.filter(pa.array([image_id not in known for image_id in first["image_id"].to_pylist()], pa.bool_()))
         if len(new):
             if engine.engine == "ray":
-                found = on_ray.detect(make, raw, new, engine.actors, engine.gpus)
+                found = on_ray.detect(make, new, engine.actors, engine.gpus)
             else:
-                found = detector.detect(_stream(raw, new))
+                found = detector.detect(_stream(new))
             try:
                 for image_id, boxes in tqdm(found, "detect", len(new), unit="image", disable=None):
                     cache.add(image_id, boxes)
@@ -51,7 +51,7 @@ def _first_of_each(images: pa.Table) -> pa.Table:
     return images.take(first.take(pc.sort_indices(first)))
 
 
-def _stream(raw: tables.Folders, images: pa.Table) -> Iterator[Photo]:
+def _stream(images: pa.Table) -> Iterator[Photo]:
     names = zip(images["image_id"].to_pylist(), images["path"].to_pylist(), strict=True)
-    for (image_id, path), data in zip(names, tables.stream_images(raw, images), strict=True):
+    for (image_id, path), data in zip(names, raw.stream_images(images), strict=True):
         yield Photo(image_id, path, data)

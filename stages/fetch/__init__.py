@@ -1,1 +1,1 @@
-"""The stage `fetch`: `__main__` runs it; a module for each kind of source, under the source's name."""
+"""The stage `fetch`: `__main__` runs it for one named source; `sources` holds a module for each kind of source."""

@@ -1,6 +1,6 @@
-"""fetch: the chosen source -> data/raw/part-*.parquet (the raw table) and data/raw/source.json.
+"""fetch: one named source -> data/raw/NAME/part-*.parquet (its raw table) and data/raw/NAME/source.json.
 
-With the argument `auxiliary`, the stage of that name: the auxiliary source -> data/auxiliary, in the same form.
+    python -m stages.fetch NAME
 
 Every published image becomes one row, in the source's order, its bytes untouched. Each is decoded once, to learn its
 size, its perceptual hash, or why it cannot be used.
@@ -8,7 +8,6 @@ size, its perceptual hash, or why it cannot be used.
 
 import hashlib
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,18 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from stages.fetch.bundles import forget_unpacked
+from stages.fetch.reading.bundles import forget_unpacked
 from stages.fetch.source import Photo, Source
-from temper import running
-from temper.atomic import atomic_folder
-from temper.errors import TemperError
+from temper import raw
+from temper.base import running
+from temper.base.atomic import atomic_folder
+from temper.base.errors import TemperError
+from temper.base.loading import PARAMS, validate
+from temper.base.texts import write_json
 from temper.parallel import ordered_map
-from temper.params import Params
 from temper.photos import BadPhoto, decode, perceptual_hash
-from temper.tables import RawWriter
+from temper.raw import RawWriter
+from temper.settings.fetch import Settings
 
 
 def describe(photo: Photo) -> dict[str, Any]:
@@ -59,47 +61,45 @@ def write_raw(folder: Path, source: Source) -> tuple[int, int]:
     if images != source.total:
         raise TemperError(f"expected {source.total} images of {source.facts['source']}, received {images}; report this")
     facts = {**source.facts, "images": images}
-    (folder / "source.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "source.json", facts)
     return images, problems
 
 
-def open_chosen(params: Params, role: str) -> Source:
-    """The source of a role: `fetch` for the photos to learn, `auxiliary` for those that only join train."""
-    if role == "auxiliary":
-        name, local, settings = params.auxiliary.source, params.auxiliary.local, params.auxiliary.of_source()
-    else:
-        name, local, settings = params.source, params.sources.local, getattr(params.sources, params.source)
-    module = importlib.import_module(f"stages.fetch.{name}")
-    source: Source = module.open_source(settings, Path(local))
+def open_named(settings: Settings, name: str) -> Source:
+    """The source that `fetch.NAME` describes.
+
+    Raises:
+        TemperError: there is no such source in params.yaml, or what it needs is missing.
+    """
+    if name not in settings.fetch:
+        raise TemperError(f"expected a name of `fetch` in {PARAMS} ({', '.join(settings.fetch)}), received {name!r}")
+    entry = settings.fetch[name]
+    module = importlib.import_module(f"stages.fetch.sources.{entry['source']}")
+    source: Source = module.open_source(validate(module.Settings, entry, PARAMS, f"fetch.{name}."))
     return source
 
 
-def fetch(params: Params, role: str) -> tuple[int, int]:
-    """Writes the raw table of a role; returns the number of images and of those with a problem."""
-    source = open_chosen(params, role)
-    with atomic_folder("data/auxiliary" if role == "auxiliary" else "data/raw") as folder:
+def fetch(settings: Settings, name: str) -> tuple[int, int]:
+    """Writes the raw table of a named source; returns the number of images and of those with a problem."""
+    source = open_named(settings, name)
+    with atomic_folder(Path(raw.FOLDER) / name) as folder:
         images, problems = write_raw(folder, source)
-        if not images and source.facts["source"] != "none":
+        if not images:
             raise TemperError(f"expected images, found none: {dict(source.facts)}")
     return images, problems
 
 
-def main(params: Params) -> None:
+def main(settings: Settings) -> None:
     # A photo that does not decode is reported by its row, not by OpenCV on stderr.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    role = sys.argv[1] if len(sys.argv) > 1 else "fetch"
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        images, problems = fetch(params, role)
+        images, problems = fetch(settings, name)
     except TemperError as error:
-        if role != "auxiliary":
-            raise
-        # A source names its keys as of the first one.
-        named = str(error).replace(f"sources.{params.auxiliary.source}", "auxiliary.settings")
-        raise TemperError(f"auxiliary: {named.replace('sources.local', 'auxiliary.local')}") from None
+        raise TemperError(f"fetch.{name}: {error}") from None
     forget_unpacked()
-    chosen = params.auxiliary.source if role == "auxiliary" else params.source
-    print(f"fetched {images} images from {chosen}; {problems} cannot be used")
+    print(f"fetched {images} images from {name} ({settings.fetch[name]['source']}); {problems} cannot be used")
 
 
 if __name__ == "__main__":
-    running.run(main)
+    running.run(main, Settings)

@@ -1,41 +1,45 @@
-"""normalize: the raw tables' metadata -> data/images.parquet, data/classes.txt, data/rejected.csv, data/review/.
+"""normalize: the raw tables' metadata -> data/images.parquet, data/classes.txt, data/rejected.csv, data/audit/.
 
 Puts the names right, decides every image's split, and says of every image that may not be used why. No image byte is
-read: raw rows = images + rejected. What a person should look at is in data/review/.
+read: raw rows = images + rejected. What a person should look at is in data/audit/.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from stages.normalize.findings import Findings, shorter_sides, write_review
+from stages.normalize.findings import Findings, shorter_sides, write_audit
 from stages.normalize.names import merged_names, refuse_strange_names, rename
 from stages.normalize.selection import beyond_the_cap, check_classes, rare_classes
 from stages.normalize.splits import Pictures, Shares, conflicts, group, place
-from temper import running, tables
-from temper.atomic import atomic_file, atomic_folder
-from temper.errors import TemperError
-from temper.params import Normalize, Params
+from temper import classes, images, raw, tables
+from temper.base import running
+from temper.base.atomic import atomic_file, atomic_folder
+from temper.base.errors import TemperError
+from temper.base.texts import write_csv, write_json
+from temper.images import SPLITS
+from temper.settings.normalize import Normalize, Settings
 
 
 class Rows:
     """The rows of the raw tables, their class names, and what became of them.
 
     Attributes:
+        extra: whether each row is of a source that only trains.
         names: the class of each row; None: unlabelled, or rejected before a class was found.
         splits: of each row that has one; rows without a label keep None.
         reasons: of each row that may not be used.
         kinds: of each such row, the reason in one word, to count by.
     """
 
-    def __init__(self, raw: pa.Table) -> None:
+    def __init__(self, raw: pa.Table, only_train: Sequence[str] = ()) -> None:
         self.raw = raw
         self.sha256: list[str] = raw["sha256"].to_pylist()
         self.published: list[str | None] = raw["split"].to_pylist()
-        self.auxiliary = raw["folder"].to_numpy() == 1
+        self.extra = pc.is_in(raw["source"], pa.array(only_train, pa.string())).to_numpy()
         self.names: list[str | None] = [None] * len(raw)
         self.splits: list[str | None] = [None] * len(raw)
         self.reasons: dict[int, str] = {}
@@ -66,29 +70,27 @@ def reject_unusable(rows: Rows, min_size: int) -> None:
             rows.reject(row, "too_small", f"{width[row]}x{height[row]} pixels; normalize.min_size is {min_size}")
 
 
-def name_rows(rows: Rows, params: Params) -> tuple[dict[str, list[str]], set[str]]:
+def name_rows(rows: Rows, settings: Normalize) -> tuple[dict[str, list[str]], set[str]]:
     """Gives every labelled row its class; returns the names that several published labels became, and all classes.
 
     Raises:
         TemperError: a name to be renamed or chosen is none, or a published split has names that train has not.
     """
-    settings = params.normalize
     labels, own, extra = published_labels(rows, settings.labels)
-    names = rename(own, settings.rename, "normalize.rename")
-    extra_names = rename(extra, params.auxiliary.rename, "auxiliary.rename")
-    classes = {name for name in names.values() if name}
+    names = rename(own | extra, settings.rename, "normalize.rename")
+    classes = {name for label in own if (name := names[label])}
     check_classes(settings.classes, classes)
     by_split: dict[str, set[str]] = {}
-    for row, (label, is_extra) in enumerate(zip(labels, rows.auxiliary.tolist(), strict=True)):
+    for row, (label, is_extra) in enumerate(zip(labels, rows.extra.tolist(), strict=True)):
         if label is None:
             if is_extra:
-                rows.reject(row, "left_out", "an auxiliary image without a label")
+                rows.reject(row, "left_out", "without a label, of a source that only trains")
             continue
-        name = extra_names[label] if is_extra else names[label]
+        name = names[label]
         if not name:
             rows.reject(row, "left_out", f"of {label!r}, which is left out" if label.strip() else "a label of spaces")
         elif name not in classes:
-            rows.reject(row, "left_out", f"an auxiliary image of {name!r}, no class of the source")
+            rows.reject(row, "left_out", f"of {name!r}, which only a source that only trains has")
         elif settings.classes is not None and name not in settings.classes:
             rows.reject(row, "left_out", f"of the class {name}, which is not in normalize.classes")
         else:
@@ -96,19 +98,19 @@ def name_rows(rows: Rows, params: Params) -> tuple[dict[str, list[str]], set[str
             if not is_extra:  # whether it can be used or not: its name is what is compared
                 by_split.setdefault(rows.published[row] or "train", set()).add(name)
     refuse_strange_names(by_split)
-    foreign = sorted({name for name in extra_names.values() if name} - classes)
+    foreign = sorted({name for label in extra if (name := names[label])} - classes)
     if foreign:
-        print(f"auxiliary names that are no class of the source, left out: {few(foreign)}; see auxiliary.rename")
-    return merged_names(names), set.union(set(), *by_split.values())
+        print(f"names that only sources of normalize.only_train have, left out: {few(foreign)}; see normalize.rename")
+    return merged_names({label: names[label] for label in own}), set.union(set(), *by_split.values())
 
 
 def published_labels(rows: Rows, kind: str) -> tuple[list[str | None], set[str], set[str]]:
-    """The label of each row, and the labels of the source and of the auxiliary source.
+    """The label of each row, the labels of the sources that are measured on, and those of the sources that only train.
 
-    An auxiliary source without coarse labels has those of the source as its own.
+    A source that only trains and has no coarse labels has those of the others as its own.
     """
     fine, coarse = rows.raw["label"].to_pylist(), rows.raw["coarse"].to_pylist()
-    extra = rows.auxiliary.tolist()
+    extra = rows.extra.tolist()
     if kind == "coarse":
         if not any(coarse):
             raise TemperError("normalize.labels: expected a source with coarse labels, received one without; set fine")
@@ -123,7 +125,7 @@ def published_labels(rows: Rows, kind: str) -> tuple[list[str | None], set[str],
 
 def place_rows(rows: Rows, settings: Normalize, seed: int) -> Findings:
     """Gives every labelled row its split, and rejects what may not be in it beside another image."""
-    every = zip(rows.published, rows.raw["label"].to_pylist(), rows.auxiliary.tolist(), strict=True)
+    every = zip(rows.published, rows.raw["label"].to_pylist(), rows.extra.tolist(), strict=True)
     given = {own for own, label, extra in every if label is not None and not extra}
     shares = Shares(
         0.0 if "validation" in given else settings.validation,
@@ -133,7 +135,7 @@ def place_rows(rows: Rows, settings: Normalize, seed: int) -> Findings:
     hashes = rows.raw["phash"].take(pa.array(labelled, pa.int64())).to_numpy().astype(np.uint64)
     pictures = group([rows.sha256[row] for row in labelled], hashes, settings.near_duplicates)
     published = [rows.published[row] for row in labelled]
-    placement = place(pictures, published, rows.auxiliary[labelled], shares, seed, settings.leaks == "remove")
+    placement = place(pictures, published, rows.extra[labelled], shares, seed, settings.leaks == "remove")
     for row, split in zip(labelled, placement.splits, strict=True):
         rows.splits[row] = split
     for position, twin in placement.repeats.items():
@@ -146,7 +148,7 @@ def place_rows(rows: Rows, settings: Normalize, seed: int) -> Findings:
     conflicting = find_conflicts(rows, labelled, pictures)
     if settings.conflicts == "remove":
         for row, twin in conflicting.items():
-            if rows.auxiliary[row] or rows.published[row] not in ("validation", "test"):
+            if rows.extra[row] or rows.published[row] not in ("validation", "test"):
                 reason = f"nearly the same picture as {rows.path(twin)} of class {rows.names[twin]}"
                 rows.reject(row, "conflict", reason)
     duplicates = equal_training_images(rows)
@@ -164,10 +166,10 @@ def reject_twin(rows: Rows, row: int, twin: int) -> None:
 def find_conflicts(rows: Rows, labelled: Sequence[int], pictures: Pictures) -> dict[int, int]:
     """Of each row that nearly shows a picture of another class, one such row, of those not rejected so far.
 
-    A row of the source conflicts with others of it alone: auxiliary images never cost any of its own.
+    Photos that only train never cost any other: a row that is not of them conflicts with such rows alone.
     """
     kept = np.array([row not in rows.reasons for row in labelled], bool)
-    extra = rows.auxiliary[labelled]
+    extra = rows.extra[labelled]
     numbers = np.unique([str(rows.names[row]) for row in labelled], return_inverse=True)[1].astype(np.int64)
     of_all = conflicts(numbers, kept, pictures) if extra.any() else {}
     found = {row: twin for row, twin in of_all.items() if extra[row]} | conflicts(numbers, kept & ~extra, pictures)
@@ -189,7 +191,7 @@ def equal_training_images(rows: Rows) -> dict[int, int]:
 def reject_rare_classes(rows: Rows, classes: set[str], least: int) -> dict[str, str]:
     """Rejects the images of classes of which too few can be used, and returns these classes with the reason."""
     labelled = rows.labelled()
-    own = [str(rows.names[row]) for row in labelled if not rows.auxiliary[row]]
+    own = [str(rows.names[row]) for row in labelled if not rows.extra[row]]
     reasons = rare_classes(own, classes, least)
     for row in labelled:
         if (reason := reasons.get(str(rows.names[row]))) is not None:
@@ -202,7 +204,7 @@ def cap_classes(rows: Rows, settings: Normalize, seed: int) -> None:
     train = [row for row in rows.labelled() if rows.splits[row] == "train"]
     names = [str(rows.names[row]) for row in train]
     sha256 = [rows.sha256[row] for row in train]
-    auxiliary = rows.auxiliary[train].tolist()
+    auxiliary = rows.extra[train].tolist()
     for position in beyond_the_cap(names, sha256, auxiliary, seed, settings.max_per_class, settings.balance):
         rows.reject(train[position], "capped", "beyond normalize.max_per_class or normalize.balance")
 
@@ -242,48 +244,48 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def main(params: Params) -> None:
-    rows = Rows(tables.read_raw_metadata(*tables.RAW_FOLDERS))
-    reject_unusable(rows, params.normalize.min_size)
-    merged, named = name_rows(rows, params)
-    found = place_rows(rows, params.normalize, params.seed)
-    rare = reject_rare_classes(rows, named, params.normalize.min_per_class)
-    cap_classes(rows, params.normalize, params.seed)
+def main(settings: Settings) -> None:
+    normalize = settings.normalize
+    rows = Rows(raw.read_metadata(list(settings.fetch)), normalize.only_train)
+    reject_unusable(rows, normalize.min_size)
+    merged, named = name_rows(rows, normalize)
+    found = place_rows(rows, normalize, settings.seed)
+    rare = reject_rare_classes(rows, named, normalize.min_per_class)
+    cap_classes(rows, normalize, settings.seed)
 
     kept = [row for row in range(len(rows.raw)) if row not in rows.reasons]
     names = [rows.names[row] for row in kept]
     splits = [rows.splits[row] or "unlabelled" for row in kept]
-    classes = decide_classes(names, splits, rare)
-    write_tables(rows, kept, names, splits, classes)
-    write_review("data/review", rows.raw, rows.names, rows.splits, rows.reasons, found)
+    every = decide_classes(names, splits, rare)
+    classes.write(every)
+    write_tables(rows, kept, names, splits)
+    write_audit("data/audit", rows.raw, rows.names, rows.splits, rows.reasons, found)
     per_class = Counter(zip(names, splits, strict=True))
-    missing = {split: [name for name in classes if not per_class[name, split]] for split in ("validation", "test")}
-    summary = summarize(rows, found, splits, classes, merged, rare, missing)
+    missing = {split: [name for name in every if not per_class[name, split]] for split in ("validation", "test")}
+    summary = summarize(rows, found, splits, every, merged, rare, missing)
     sizes = shorter_sides(rows.raw.take(pa.array(kept, pa.int64())))
-    write_metrics(summary, per_class, classes, sizes)
+    write_metrics(summary, per_class, every, sizes)
     say(summary, merged, rare, missing)
 
 
 def write_tables(
-    rows: Rows, kept: Sequence[int], names: Sequence[str | None], splits: Sequence[str], classes: Sequence[str]
+    rows: Rows, kept: Sequence[int], names: Sequence[str | None], splits: Sequence[str]
 ) -> None:
-    """Writes images.parquet, classes.txt and rejected.csv."""
+    """Writes images.parquet and rejected.csv."""
     chosen = rows.raw.take(pa.array(kept, pa.int64()))
     columns = {
         "image_id": [sha256[:16] for sha256 in chosen["sha256"].to_pylist()],
-        **{name: chosen[name] for name in ("part", "row", "path")},
+        **{name: chosen[name] for name in ("source", "part", "row", "path")},
         "class_name": names,
         "split": splits,
     }
-    tables.write("data/images.parquet", tables.IMAGES, columns)
-    with atomic_file("data/classes.txt") as path:
-        path.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    tables.write(images.PATH, images.IMAGES, columns)
     rejected = sorted(rows.reasons)
     published = [rows.raw[name].take(pa.array(rejected, pa.int64())).to_pylist() for name in ("path", "label")]
     splits_of = [rows.splits[row] or rows.published[row] for row in rejected]
     reasons = (rows.reasons[row] for row in rejected)
     with atomic_file("data/rejected.csv") as path:
-        tables.write_csv(path, ["path", "label", "split", "reason"], zip(*published, splits_of, reasons, strict=True))
+        write_csv(path, ["path", "label", "split", "reason"], zip(*published, splits_of, reasons, strict=True))
 
 
 def summarize(
@@ -300,8 +302,8 @@ def summarize(
     return {
         "images": len(splits),
         "classes": len(classes),
-        **{split: counts[split] for split in tables.SPLITS},
-        "auxiliary": sum(bool(extra) and row not in rows.reasons for row, extra in enumerate(rows.auxiliary)),
+        **{split: counts[split] for split in SPLITS},
+        "only_train": sum(bool(extra) and row not in rows.reasons for row, extra in enumerate(rows.extra)),
         "rejected": len(rows.reasons),
         **{f"rejected_{kind}": kinds[kind] for kind in REJECTED},
         "duplicates": len(found.duplicates),
@@ -324,14 +326,14 @@ def write_metrics(
     sizes: list[tuple[str, int]],
 ) -> None:
     """Writes metrics/normalize: the counts, the images of each class, the long tail, the sizes."""
-    counts = {name: [per_class[name, split] for split in tables.SPLITS[:3]] for name in classes}
+    counts = {name: [per_class[name, split] for split in SPLITS[:3]] for name in classes}
     with atomic_folder("metrics/normalize") as folder:
-        (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / "metrics.json", summary)
         rows = [(name, *of_class, sum(of_class)) for name, of_class in counts.items()]
-        tables.write_csv(folder / "classes.csv", ["class_name", *tables.SPLITS[:3], "images"], rows)
+        write_csv(folder / "classes.csv", ["class_name", *SPLITS[:3], "images"], rows)
         tail = enumerate(sorted((sum(of_class) for of_class in counts.values()), reverse=True), start=1)
-        tables.write_csv(folder / "long_tail.csv", ["rank", "images"], tail)
-        tables.write_csv(folder / "sizes.csv", ["shorter_side", "images"], sizes)
+        write_csv(folder / "long_tail.csv", ["rank", "images"], tail)
+        write_csv(folder / "sizes.csv", ["shorter_side", "images"], sizes)
 
 
 def say(
@@ -351,8 +353,8 @@ def say(
     counted = {"leaks": "leaks", "conflicts": "conflicts", "duplicates": "duplicates"}
     files = [file for file, key in {**counted, "near_duplicates": "near_duplicate_pairs"}.items() if summary[key]]
     if files:
-        print(f"to be looked at: data/review/{', '.join(f'{name}.csv' for name in files)}, metrics/review/*.png")
+        print(f"to be looked at: data/audit/{', '.join(f'{name}.csv' for name in files)}, metrics/audit/*.png")
 
 
 if __name__ == "__main__":
-    running.run(main)
+    running.run(main, Settings)

@@ -1,4 +1,4 @@
-"""What a person should look at: leaks, conflicts and near-duplicates, written to data/review/."""
+"""What a person should look at: leaks, conflicts and near-duplicates, written to data/audit/."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from stages.normalize.near_duplicates import Pairs
 from stages.normalize.splits import Pictures
-from temper import tables
-from temper.atomic import atomic_folder
+from temper.base.atomic import atomic_folder
+from temper.base.texts import write_csv
 
-MOST_PAIRS = 100_000  # written for review; all are counted
+MOST_PAIRS = 100_000  # written; all are counted
 
 SIDES = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048, 4096)
 
@@ -43,7 +43,7 @@ class Findings:
         return np.concatenate([self.pictures.recoded, self.pictures.first_of[self.pictures.pairs]])
 
 
-def write_review(
+def write_audit(
     folder: str,
     raw: pa.Table,
     names: Sequence[str | None],
@@ -55,23 +55,23 @@ def write_review(
 
     Each has a row for a pair: where the two images are, their classes, their splits, and whether the first is used.
     """
-    paths, part, place = raw["path"], raw["part"].to_numpy(), raw["row"].to_numpy()
-    sides = ["path", "class_name", "split", "part", "row"]
+    paths, source, part, place = raw["path"], raw["source"], raw["part"].to_numpy(), raw["row"].to_numpy()
+    sides = ["path", "class_name", "split", "source", "part", "row"]
     header = ["used", "bits", *sides, *(f"other_{side}" for side in sides)]
     positions = dict(zip(found.labelled, range(len(found.labelled)), strict=True))
 
     def described(row: int, other: int) -> list[object]:
         bits = int(found.hashes[positions[row]] ^ found.hashes[positions[other]]).bit_count()
-        both = [[paths[r], names[r], splits[r], part[r], place[r]] for r in (row, other)]
+        both = [[paths[r], names[r], splits[r], source[r], part[r], place[r]] for r in (row, other)]
         return ["no" if row in reasons else "yes", bits, *both[0], *both[1]]
 
     with atomic_folder(folder) as partial:
         for name in ("leaks", "conflicts", "duplicates"):
             pairs = sorted(getattr(found, name).items())[:MOST_PAIRS]
-            tables.write_csv(partial / f"{name}.csv", header, (described(*pair) for pair in pairs))
+            write_csv(partial / f"{name}.csv", header, (described(*pair) for pair in pairs))
         near = found.near_pairs()[:MOST_PAIRS].tolist()
         rows = (described(found.labelled[left], found.labelled[right]) for left, right in near)
-        tables.write_csv(partial / "near_duplicates.csv", header, rows)
+        write_csv(partial / "near_duplicates.csv", header, rows)
 
 
 def shorter_sides(raw: pa.Table) -> list[tuple[str, int]]:

@@ -4,7 +4,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 
 
 def class_name(label: str) -> str:

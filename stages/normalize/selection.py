@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from stages.normalize.names import closest
 from stages.normalize.splits import uniform
-from temper.errors import TemperError
+from temper.base.errors import TemperError
 
 
 def check_classes(wanted: list[str] | None, known: Collection[str]) -> None:

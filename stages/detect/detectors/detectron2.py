@@ -1,0 +1,182 @@
+"""`detect.detector: detectron2`: any detector of Detectron2's model zoo (https://github.com/facebookresearch/detectron2).
+
+PyTorch stays out of TensorFlow's environment: a worker in an environment of its own does the work, on a GPU if there
+is one, and files are all that passes between them (detectron2_worker.py).
+"""
+
+import ast
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from stages.detect import detector, unseen
+from stages.detect.detector import Photo
+from stages.detect.detectors import detectron2_worker
+from temper import photos
+from temper.boxes import Boxes
+from temper.downloads import obtain
+from temper.base.errors import TemperError
+from temper.base.paths import repository, scratch
+from temper.parallel import cores
+from temper.settings.base import Count, Number, Sha256, Text
+from temper.settings.detect import EngineSettings
+
+CHUNK = 32  # photos in a message
+AHEAD = 2  # messages that wait while one is looked at
+ROOT = Path(__file__).parent.parent.parent.parent
+INSTALL = (
+    "python3 -m venv {0} && {0}/bin/pip install -r requirements-detectron2.txt && "
+    "{0}/bin/pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2.git"
+)
+PACKAGES = ("detectron2", "torch", "torchvision", "opencv-python-headless", "pillow")
+
+
+class Settings(EngineSettings):
+    """`detector: detectron2`: any detector of its model zoo, in an environment of its own."""
+
+    detector: Literal["detectron2"]
+    config: Text = Field("COCO-Detection/faster_rcnn_R_101_FPN_3x", description="its name in the model zoo")
+    weights: Text = Field("zoo", description="zoo: those of the config; or a URL or a path")
+    sha256: Sha256 | None = Field(None, description="of weights that are not from the zoo")
+    device: Text = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    batch: Count = Field(4, description="photos that it looks at together")
+    floor: Annotated[Number, Field(gt=0, lt=1)] = Field(0.05, description="boxes below this score are not stored")
+    environment: Text = Field(".venv-detectron2", description="the folder of its Python environment")
+
+    @model_validator(mode="after")
+    def _weights_are_known_by_their_checksum(self) -> "Settings":
+        if (self.weights == "zoo") != (self.sha256 is None):
+            raise ValueError(f"expected sha256 with weights of your own and none with zoo, received {self.sha256}")
+        return self
+
+
+def find_boxes(images: pa.Table, settings: Settings) -> Iterator[tuple[str, Boxes]]:
+    """All boxes of each image above the floor, from Detectron2 or from the cache."""
+    return unseen.find_boxes(images, "detectron2", partial(Detectron2Detector, settings), settings)
+
+
+class Detectron2Detector:
+    """A model of Detectron2, run by a worker in another environment.
+
+    Raises:
+        TemperError: the environment is missing or lacks a package, or the weights are not there.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._worker: Worker | None = None
+        self._python = repository() / settings.environment / "bin/python"
+        versions = self._versions()
+        self._weights = None if settings.weights == "zoo" else obtain(settings.weights, str(settings.sha256), "detect.weights")
+        files = (detectron2_worker.__file__, photos.__file__)
+        code = [ast.unparse(ast.parse(Path(path).read_text(encoding="utf-8"))) for path in files]
+        model = [settings.config, settings.sha256 or "zoo", settings.floor]
+        self.key = hashlib.sha256(json.dumps([model, versions, code], sort_keys=True).encode()).hexdigest()[:16]
+
+    def _versions(self) -> dict[str, str]:
+        """Of what computes the boxes."""
+        code = (
+            f"import importlib.metadata, json; print(json.dumps([importlib.metadata.version(p) for p in {PACKAGES}]))"
+        )
+        try:
+            done = subprocess.run([self._python, "-c", code], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            place = self._settings.environment
+            raise TemperError(
+                f"detect: detectron2: expected an environment with Detectron2 in {place}, found none; "
+                f"make it: {INSTALL.format(place)}"
+            ) from None
+        return dict(zip(PACKAGES, json.loads(done.stdout), strict=True))
+
+    def detect(self, photos: Iterator[Photo]) -> Iterator[tuple[str, Boxes]]:
+        """The boxes of each photo, in order; the next ones are read and decoded meanwhile."""
+        if self._worker is None:
+            self._worker = Worker(self._python, self._settings, self._weights)
+        whole = False
+        try:
+            waiting: deque[list[Photo]] = deque()
+            while chunk := list(islice(photos, CHUNK)):
+                self._worker.send([photo.data for photo in chunk])
+                waiting.append(chunk)
+                if len(waiting) > AHEAD:
+                    yield from self._worker.receive(waiting.popleft())
+            while waiting:
+                yield from self._worker.receive(waiting.popleft())
+            whole = True
+        finally:
+            if not whole:  # the next photos are no answer to messages of these
+                self.close()
+
+    def close(self) -> None:
+        """Ends the worker."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+
+class Worker:
+    """The other process, and the messages to and from it."""
+
+    def __init__(self, python: Path, settings: Settings, weights: Path | None) -> None:
+        folder = Path(tempfile.mkdtemp(dir=scratch("messages").resolve(), prefix="detectron2-"))
+        self._folder, self._sent, self._received = folder, 0, 0
+        values = settings.model_dump(include={"config", "device", "batch", "floor"})
+        values |= {"weights": weights and str(weights.resolve()), "threads": cores()}
+        (folder / "settings.json").write_text(json.dumps(values), encoding="utf-8")
+        self._log = folder / "log.txt"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [python.absolute(), "-m", "stages.detect.detectors.detectron2_worker", str(folder)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def send(self, data: list[bytes]) -> None:
+        """Hands encoded photos over."""
+        arrays = {str(place): np.frombuffer(image, np.uint8) for place, image in enumerate(data)}
+        detectron2_worker.send(self._folder, "photos", self._sent, arrays)
+        self._sent += 1
+
+    def receive(self, chunk: list[Photo]) -> Iterator[tuple[str, Boxes]]:
+        """The boxes of the photos that were handed over first; waits for them."""
+        while (answer := detectron2_worker.receive(self._folder, "boxes", self._received)) is None:
+            if self._process.poll() is not None:
+                raise TemperError(self._last_words())
+            time.sleep(detectron2_worker.POLL)
+        self._received += 1
+        ends = np.cumsum(answer["counts"])
+        names = answer["names"].tolist()
+        problems = json.loads(str(answer["problems"]))
+        for place, (photo, start, end) in enumerate(zip(chunk, ends - answer["counts"], ends, strict=True)):
+            if str(place) in problems:
+                raise detector.undecodable(photo, problems[str(place)])
+            classes = [names[number] for number in answer["classes"][start:end]]
+            yield photo.image_id, Boxes(answer["corners"][start:end], answer["scores"][start:end], classes)
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        code = self._process.returncode
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        said = f", saying: {lines[-1]}" if lines and code > 0 else ""
+        return f"detect: detectron2: its process {how}{said}; what it found before is kept: run again to go on"
+
+    def stop(self) -> None:
+        """Ends the other process and removes what they wrote to each other."""
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._folder)

@@ -1,0 +1,1 @@
+"""How published files are read: archives, folders and their layouts, downloads, tables of addresses."""

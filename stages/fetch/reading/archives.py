@@ -1,0 +1,213 @@
+"""The files of a folder, a zip or a tar, read one after the other without unpacking anything to the disk."""
+
+import lzma
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from stages.fetch.reading.layouts import is_image
+from temper.base.atomic import atomic_file
+from temper.base.errors import TemperError
+
+_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
+_JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+_MOST_BYTES = 2**30  # of one file: no photo is larger, and no cell of a Parquet table holds twice as much
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    OSError,  # of gzip and bz2, without a number
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    UnicodeDecodeError,  # a name that claims to be UTF-8
+    RuntimeError,  # an encrypted member
+    NotImplementedError,  # an unknown compression
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is inside, by names relative to its top, with forward slashes; hidden files and system litter left out."""
+
+    files: list[str]
+    folders: list[str]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what the archive libraries raise on damage into one line."""
+    try:
+        yield
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, not the archive's
+        detail = f"{type(error).__name__}: {error}"
+        raise TemperError(
+            f"{path}: expected a whole zip or tar archive, received a damaged or unreadable one ({detail}); "
+            "fetch it again or compare its checksum"
+        ) from None
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file is an archive by the ending of its name."""
+    return name.lower().endswith(_ENDINGS)
+
+
+def without_ending(name: str) -> str:
+    """The name of an archive as its folder would be called: `a/images.tar.gz` is `a/images`."""
+    return name[: -max(len(ending) for ending in _ENDINGS if name.lower().endswith(ending))]
+
+
+def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
+    """Lists a folder or archive, sorted; a tar in its own order, which is the only one it can be read in.
+
+    Args:
+        archives_inside: whether a dataset is expected, in which archives and tables may be larger than any photo.
+
+    Raises:
+        TemperError: it is missing, damaged or of another format, or a name in it leads out of it (`../`, absolute),
+            comes twice or is no text, or a file in it is too large to be a photo.
+    """
+    path = Path(path)
+    if path.is_dir():
+        entries = sorted(path.rglob("*"))
+        inside = [_Entry(e.relative_to(path).as_posix(), e.is_dir(), e.stat().st_size) for e in entries]
+    elif _is_zip(path):
+        with _readable(path), zipfile.ZipFile(path) as archive:
+            infos = sorted(archive.infolist(), key=lambda info: info.filename)
+            inside = [_Entry(_name(info), info.is_dir(), info.file_size) for info in infos]
+    else:
+        with _readable(path), _open_tar(path) as tar:
+            inside = [_tar_entry(path, member) for member in _members(tar)]
+    _refuse_unsafe_names(path, inside)
+    _refuse_large_files(path, [entry for entry in inside if is_image(entry.name) or not archives_inside])
+    kept = [entry for entry in inside if not _is_junk(entry.name)]
+    folders = {entry.name for entry in kept if entry.is_folder}
+    files = [entry.name for entry in kept if not entry.is_folder]
+    for name in files:  # archives need not list their folders
+        folders.update(parent.as_posix() for parent in PurePosixPath(name).parents)
+    return Listing(files, sorted(folders - {"."}))
+
+
+def unpack(path: Path, name: str, target: Path) -> None:
+    """Copies one file of an archive to `target`, block by block: it may be larger than memory."""
+    with _readable(path), ExitStack() as stack:
+        if _is_zip(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            info = next(info for info in archive.infolist() if _name(info) == name)
+            content: IO[bytes] | None = stack.enter_context(archive.open(info))
+        else:
+            tar = stack.enter_context(_open_tar(path))
+            content = next(
+                tar.extractfile(member) for member in _members(tar) if member.name.removeprefix("./") == name
+            )
+        assert content is not None  # a regular file has content
+        with atomic_file(target) as partial, partial.open("wb") as file:
+            shutil.copyfileobj(content, file, 2**20)
+
+
+def read_files(path: str | Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
+    """The (name, bytes) of those files of a folder or archive that are in `names`, in the order of its listing."""
+    path = Path(path)
+    if path.is_dir():
+        for name in sorted(names, key=lambda name: PurePosixPath(name).parts):
+            yield name, (path / name).read_bytes()
+    elif _is_zip(path):
+        with _readable(path), zipfile.ZipFile(path) as archive:
+            for info in sorted(archive.infolist(), key=lambda info: info.filename):
+                if (name := _name(info)) in names:
+                    yield name, archive.read(info)
+    else:
+        with _readable(path), _open_tar(path) as tar:
+            for member in _members(tar):
+                name = member.name.removeprefix("./")
+                if member.isreg() and name in names:
+                    content = tar.extractfile(member)
+                    assert content is not None  # a regular file has content
+                    yield name, content.read()
+
+
+def _open_tar(path: Path) -> tarfile.TarFile:
+    if not path.exists():
+        raise TemperError(f"{path}: expected a folder, zip or tar, found nothing there; set its path in params.yaml")
+    try:
+        return tarfile.open(path, "r:*")
+    except tarfile.ReadError:
+        raise TemperError(
+            f"{path}: expected a folder, zip or tar, received a file that is neither (or a truncated one)"
+        ) from None
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether a file begins as a zip: `zipfile` would also take a tar that ends in one for it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(2) == b"PK" and zipfile.is_zipfile(path)
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """All members of a tar. `tarfile` takes damage after the first one for the end; here it is an error."""
+    yield from tar
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    while block := tar.fileobj.read(2**20):  # to the very end, where gzip compares its checksum
+        if block.strip(b"\0"):
+            raise tarfile.ReadError(f"no member at byte {tar.offset}")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    is_folder: bool
+    size: int
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    return info.filename.rstrip("/").removeprefix("./")
+
+
+def _tar_entry(path: Path, member: tarfile.TarInfo) -> _Entry:
+    if not (member.isreg() or member.isdir()):
+        raise TemperError(f"{path}: expected files and folders, received a link or device named {member.name}")
+    return _Entry(member.name.removeprefix("./"), member.isdir(), member.size)
+
+
+def _refuse_unsafe_names(path: Path, entries: list[_Entry]) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        pure = PurePosixPath(entry.name.replace("\\", "/"))
+        if pure.is_absolute() or ".." in pure.parts:
+            raise TemperError(
+                f"{path}: expected names inside the archive, received {entry.name!r}, which leads out of it"
+            )
+        if not _is_text(entry.name) or "\n" in entry.name:
+            raise TemperError(f"{path}: expected names of text in one line, received {entry.name!r}; rename it")
+        if entry.name in seen and not entry.is_folder:
+            raise TemperError(f"{path}: expected every name once, received {entry.name!r} twice; pack it anew")
+        seen.add(entry.name)
+
+
+def _refuse_large_files(path: Path, entries: list[_Entry]) -> None:
+    for entry in entries:
+        if entry.size > _MOST_BYTES and not entry.is_folder:
+            raise TemperError(f"{path}: expected photos, received {entry.name} of {entry.size} bytes; remove it")
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8: bytes that are none reach Python as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_junk(name: str) -> bool:
+    return any(part.startswith(".") or part in _JUNK for part in PurePosixPath(name).parts)

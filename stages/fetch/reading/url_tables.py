@@ -1,0 +1,339 @@
+"""The addresses of published photos and what is said of them: a CSV, TSV or Parquet, or a Darwin Core archive.
+
+Only the columns that are needed are read, into Arrow's memory: 665,803 rows are some 100 MB, not some GB of objects.
+"""
+
+import codecs
+import csv
+import difflib
+import hashlib
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import csv as arrow_csv
+
+from stages.fetch.reading.layouts import split_named
+from temper.base.errors import TemperError
+
+COLUMNS = ("url", "label", "split", "licence")
+_BLOCK = 4 * 2**20  # bytes; no row may be longer
+_META_BYTES = 2**20  # of meta.xml; published ones have 30 KB
+_LICENCES = 20  # that source.json counts by name
+
+
+@dataclass(frozen=True)
+class UrlTable:
+    """What a table says, and about it."""
+
+    rows: pa.Table  # COLUMNS, texts, null where nothing is said (never a url); each (url, label, split) once, in order
+    facts: dict[str, object]
+
+
+def read_url_table(path: Path, label: str) -> UrlTable:
+    """Reads the table at `path`, with the labels of its column `label`.
+
+    Raises:
+        TemperError: the file, or a column of it, is missing, damaged or of another format.
+    """
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        rows, facts = _read_archive(path, label)
+    elif path.suffix.lower() in {".csv", ".tsv", ".txt", ".parquet"}:
+        rows, facts = _read_table(path, label), {}
+    else:
+        raise TemperError(
+            f"{path}: expected .csv, .tsv, .txt, .parquet, or a Darwin Core archive (.zip or a folder)"
+        )
+    rows = _without_repeats(rows)
+    return UrlTable(rows, _checksum(path) | {"label": label, "licence": _count_licences(rows["licence"])} | facts)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what the libraries raise on files of another format into one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise TemperError(f"{path}: expected a table, found nothing there; correct it") from None
+    except (pa.ArrowException, csv.Error, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise TemperError(f"{path}: expected a readable table, received {str(error)[:300]}") from None
+
+
+# --- CSV, TSV, Parquet
+
+
+def _read_table(path: Path, label: str) -> pa.Table:
+    with _readable(path):
+        layout = _Layout("," if path.suffix.lower() == ".csv" else "\t")
+        names = pq.read_schema(path).names if path.suffix.lower() == ".parquet" else _header(path, layout)
+        url, named = _column(path, names, "url"), _column(path, names, label, key="label")
+        split = _column(path, names, "split", optional=True)
+        licence = _column(path, names, "licence", "license", optional=True)
+        wanted = [url, named, split, licence]
+        if path.suffix.lower() == ".parquet":
+            table = pq.ParquetFile(path).read([names[index] for index in wanted if index is not None])
+            columns = [None if index is None else table[names[index]].cast(pa.string()) for index in wanted]
+        else:
+            with path.open("rb") as file:
+                columns = _read_columns(file, replace(layout, width=len(names)), wanted)
+    rows = _as_rows(columns)
+    if rows["url"].null_count:
+        number = pc.index(pc.is_null(rows["url"]), True).as_py() + 1
+        raise TemperError(f"{path}: expected a url in every row, found none in data row {number}; remove the row")
+    return rows.set_column(COLUMNS.index("split"), "split", _translate_splits(path, rows["split"]))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a text file holds a table."""
+
+    delimiter: str
+    quote: str | None = '"'
+    header_lines: int = 1
+    encoding: str = "utf8"
+    width: int | None = None  # columns of every row; None: as many as the first row has
+
+
+def _header(path: Path, layout: _Layout) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return [name.strip() for name in next(csv.reader(file, delimiter=layout.delimiter), [])]
+
+
+def _column(
+    path: Path, names: Sequence[str], *wanted: str, optional: bool = False, key: str | None = None
+) -> int | None:
+    """The index of the column called as one of `wanted`, exactly or, if none is, in other letter case."""
+    lower = ([name.lower() for name in names], [name.lower() for name in wanted])
+    for known, asked in ((list(names), list(wanted)), lower):
+        for name in asked:
+            if known.count(name) > 1:
+                raise TemperError(f"{path}: expected one column {name}, found {known.count(name)}; rename one")
+            if name in known:
+                return known.index(name)
+    if optional:
+        return None
+    close = difflib.get_close_matches(wanted[0], names, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    where = f" ({key})" if key else ""
+    raise TemperError(f"{path}: expected a column {wanted[0]}{where}, found {', '.join(names) or 'none'}{hint}")
+
+
+def _read_columns(file: IO[bytes], layout: _Layout, wanted: Sequence[int | None]) -> list[pa.ChunkedArray | None]:
+    """Some columns of a text file as text, by their indexes.
+
+    Arrow reads a stream block by block; it knows no limit of a field as the csv module has, only that of the block.
+    """
+    names = {index: f"f{index}" for index in wanted if index is not None}  # as Arrow calls columns without names
+    table = arrow_csv.read_csv(
+        file,
+        arrow_csv.ReadOptions(
+            skip_rows=layout.header_lines,
+            column_names=[f"f{index}" for index in range(layout.width or 0)],
+            autogenerate_column_names=layout.width is None,
+            block_size=_BLOCK,
+            encoding=layout.encoding,
+        ),
+        arrow_csv.ParseOptions(
+            delimiter=layout.delimiter,
+            quote_char=layout.quote or False,
+            newlines_in_values=layout.quote is not None,
+        ),
+        arrow_csv.ConvertOptions(
+            include_columns=list(names.values()), column_types=dict.fromkeys(names.values(), pa.string())
+        ),
+    )
+    return [None if index is None else table[names[index]] for index in wanted]
+
+
+def _as_rows(columns: Sequence[pa.ChunkedArray | None]) -> pa.Table:
+    """A table of COLUMNS; an empty cell, or a column that is not there, is null."""
+    count = next(len(column) for column in columns if column is not None)
+    return pa.table(
+        [pa.nulls(count, pa.string()) if column is None else _tidy(column) for column in columns], names=COLUMNS
+    )
+
+
+def _tidy(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts without white space around them; null where nothing is left."""
+    trimmed = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+
+
+def _translate_splits(path: Path, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    published = pc.unique(column)
+    translated = [None if name is None else split_named(name) for name in published.to_pylist()]
+    for name, split in zip(published.to_pylist(), translated, strict=True):
+        if name is not None and split is None:
+            number = pc.index(column, name).as_py() + 1
+            raise TemperError(f"{path}: expected train, validation or test, received {name!r} in data row {number}")
+    return pc.take(pa.array(translated, pa.string()), pc.index_in(column, value_set=published))
+
+
+# --- Darwin Core archives (https://dwc.tdwg.org/text/), as GBIF's downloads are
+
+
+@dataclass(frozen=True)
+class _DwcFile:
+    """A file of the archive as meta.xml describes it."""
+
+    name: str
+    layout: _Layout
+    identity: int  # the index of the column that joins the extension to the core
+    fields: dict[str, int]  # the indexes of the columns by the last part of their terms: species, identifier, ...
+
+
+def _read_archive(path: Path, label: str) -> tuple[pa.Table, dict[str, object]]:
+    """The images of multimedia.txt in its order, each with what its row of occurrence.txt says."""
+    with _readable(path):
+        core, media = _read_meta(path)
+        named = _field(path, core, label, key="label")
+        address = _field(path, media, "accessURI" if "accessURI" in media.fields else "identifier")
+        with _open_inside(path, media.name) as file:
+            optional = [media.fields.get(term) for term in ("type", "format", "license")]
+            joined, urls, *said = _read_columns(file, media.layout, [media.identity, address, *optional])
+        with _open_inside(path, core.name) as file:
+            identities, labels, licences = _read_columns(
+                file, core.layout, [core.identity, named, core.fields.get("license")]
+            )
+        doi = _doi(path)
+    at = pc.index_in(joined, value_set=identities)
+    nothing = pa.nulls(len(at), pa.string())
+    kind, form, licence = (nothing if column is None else _tidy(column) for column in said)
+    of_occurrence = nothing if licences is None else _tidy(pc.take(licences, at))
+    rows = _as_rows([urls, pc.take(labels, at), None, pc.coalesce(licence, of_occurrence)])
+    images = rows.filter(pc.and_(_are_images(kind, form), pc.is_valid(rows["url"])))
+    return images, {"media_left_out": len(rows) - len(images)} | ({"doi": doi} if doi else {})
+
+
+def _are_images(kind: pa.ChunkedArray, form: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether each medium is an image. Of one whose type and format are not said, decoding finds out."""
+    still = pc.fill_null(pc.match_substring_regex(kind, "(?i)(^|/)(StillImage|image)$"), False)
+    image = pc.fill_null(pc.match_substring_regex(form, "(?i)^image/"), False)
+    return pc.or_(pc.or_(still, image), pc.and_(pc.is_null(kind), pc.is_null(form)))
+
+
+def _field(path: Path, file: _DwcFile, term: str, key: str | None = None) -> int:
+    """The index of the column of `term`."""
+    place = _column(path / file.name, list(file.fields), term, key=key)
+    assert place is not None  # it is not optional
+    return list(file.fields.values())[place]
+
+
+class _WithoutDoctype(ElementTree.TreeBuilder):
+    """Refuses a document type declaration: entities, and so bombs of them, can be declared nowhere else."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise TemperError("expected a meta.xml without DOCTYPE, received one; remove it")
+
+
+def _read_meta(path: Path) -> tuple[_DwcFile, _DwcFile]:
+    """The core of the archive (occurrence.txt) and its images (multimedia.txt)."""
+    with _open_inside(path, "meta.xml") as file:
+        text = file.read(_META_BYTES)
+    try:
+        archive = ElementTree.fromstring(text, ElementTree.XMLParser(target=_WithoutDoctype()))
+        cores, extensions = archive.findall("{*}core"), archive.findall("{*}extension")
+        media = [extension for extension in extensions if extension.get("rowType", "").endswith("/Multimedia")]
+        if len(cores) != 1 or not media:
+            found = ", ".join(str(part.get("rowType")) for part in cores + extensions)
+            raise ValueError(f"row types {found or 'none'} instead of a core and .../Multimedia")
+        # GBIF's own extension is the interpreted one; Audubon Core's, as published, may stand beside it.
+        media.sort(key=lambda extension: "rs.gbif.org" not in extension.get("rowType", ""))
+        return _described(cores[0], "id"), _described(media[0], "coreid")
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
+        raise TemperError(f"{path}: expected a meta.xml of a Darwin Core archive, received {error}") from None
+
+
+def _described(element: ElementTree.Element, identity: str) -> _DwcFile:
+    """Reads the description of one file; the defaults are those of the Darwin Core text guide.
+
+    Raises:
+        ValueError, LookupError: it describes no file that can be read.
+    """
+    names = [location.text or "" for location in element.findall("{*}files/{*}location")]
+    joins = element.find(f"{{*}}{identity}")
+    if len(names) != 1 or Path(names[0]).name != names[0] or joins is None:
+        raise ValueError(f"locations {names} instead of one plain file name, or no <{identity} index=...>")
+    delimiter = element.get("fieldsTerminatedBy", ",").replace("\\t", "\t")
+    quote = element.get("fieldsEnclosedBy", '"')
+    if len(delimiter) != 1 or len(quote) > 1 or not (delimiter + quote).isascii():
+        raise ValueError(f"fields ended by {delimiter!r}, enclosed by {quote!r} instead of by one ASCII character")
+    encoding = codecs.lookup(element.get("encoding", "UTF-8")).name
+    layout = _Layout(delimiter, quote or None, int(element.get("ignoreHeaderLines", "0")), encoding)
+    fields: dict[str, int] = {}
+    for field in element.findall("{*}field"):
+        if (index := field.get("index")) is not None:
+            fields.setdefault(re.split("[/#]", field.get("term", ""))[-1], int(index))
+    return _DwcFile(names[0], layout, int(joins.get("index", "0")), fields)
+
+
+@contextmanager
+def _open_inside(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """Opens a file of an archive, or of a folder that it was unpacked to."""
+    if path.is_dir():
+        if not (path / name).is_file():
+            raise TemperError(f"{path}: expected a Darwin Core archive, found no {name} in it")
+        with (path / name).open("rb") as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive:
+        if name not in archive.namelist():
+            raise TemperError(f"{path}: expected a Darwin Core archive, found no {name} in it")
+        try:
+            member = archive.open(name)
+        except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown compression
+            raise TemperError(f"{path}: expected a plain zip, received {error}") from None
+        with member:
+            yield member
+
+
+def _doi(path: Path) -> str | None:
+    """The DOI under which GBIF keeps a download, which publications cite."""
+    for name in ("metadata.xml", "citations.txt"):
+        try:
+            with _open_inside(path, name) as file:
+                found = re.search(rb"10\.15468/dl\.[0-9a-z]+", file.read(_META_BYTES))
+        except TemperError:  # not every archive has it
+            continue
+        if found:
+            return found.group().decode()
+    return None
+
+
+# --- what all of them have in common
+
+
+def _without_repeats(rows: pa.Table) -> pa.Table:
+    """The first row of each (url, label, split): an address with two labels stays twice, for normalize to report."""
+    keys = np.zeros(len(rows), np.int64)  # a number for each triple: Arrow's grouping by texts takes thrice the memory
+    for name in ("url", "label", "split"):
+        values = pc.unique(rows[name])
+        keys = keys * len(values) + pc.index_in(rows[name], value_set=values).to_numpy()
+    first = np.sort(np.unique(keys, return_index=True)[1])
+    return rows if len(first) == len(rows) else rows.take(pa.array(first))
+
+
+def _count_licences(column: pa.ChunkedArray) -> str:
+    """How many photos have each licence: `CC_BY_4_0 (120), CC0_1_0 (3), none stated (1)`."""
+    counts: list[dict[str, Any]] = pc.value_counts(pc.fill_null(column, "none stated")).to_pylist()
+    counts.sort(key=lambda count: (-count["counts"], count["values"]))
+    named = [f"{count['values']} ({count['counts']})" for count in counts[:_LICENCES]]
+    others = sum(count["counts"] for count in counts[_LICENCES:])
+    return ", ".join([*named, *([f"others ({others})"] if others else [])]) or "none stated"
+
+
+def _checksum(path: Path) -> dict[str, object]:
+    if path.is_dir():
+        return {}
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,0 +1,84 @@
+"""`source: cub`: Caltech-UCSD Birds-200-2011, 11,788 photos of 200 species, with boxes."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from stages.fetch.reading.archives import list_contents, read_files
+from stages.fetch.source import Photo, Source
+from temper.downloads import obtain
+from temper.base.errors import TemperError
+from temper.settings.base import Sha256, Text
+from temper.settings.fetch import SourceSettings
+
+class Settings(SourceSettings):
+    """`source: cub`: CUB_200_2011.tgz, known by its checksum."""
+
+    source: Literal["cub"]
+    archive: Text = Field(
+        "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
+        description="a URL, a mirror's, or a local path",
+    )
+    sha256: Sha256 = Field(
+        "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081", description="of the archive"
+    )
+
+
+_TABLES = ("images", "classes", "image_class_labels", "train_test_split", "bounding_boxes")
+
+
+def open_source(settings: Settings) -> Source:
+    """The photos with their published names (`001.Black_footed_Albatross`), splits and boxes.
+
+    The archive's own text files say all; its folders are not asked.
+
+    Raises:
+        TemperError: the archive is not the published one, or its tables do not fit each other.
+    """
+    path = obtain(settings.archive, settings.sha256, "archive")
+    files = set(list_contents(path).files)
+    top = next((name.removesuffix("images.txt") for name in sorted(files) if name.endswith("/images.txt")), "")
+    wanted = {f"{top}{table}.txt": table for table in _TABLES}
+    texts = {wanted[name]: data for name, data in read_files(path, set(wanted) & files)}
+    if set(texts) != set(_TABLES):
+        lacking = sorted(set(_TABLES) - set(texts))
+        raise TemperError(f"{settings.archive}: expected CUB_200_2011/{lacking[0]}.txt, found {sorted(files)[:5]}")
+    try:
+        described = {f"{top}images/{name}": photo for name, photo in _describe(texts).items()}
+    except (KeyError, ValueError) as error:
+        raise TemperError(
+            f"{settings.archive}: expected CUB's tables, received a row that fits none: {error}"
+        ) from None
+
+    def photos() -> Iterator[Photo]:
+        for name, data in read_files(path, set(described) & files):
+            split, label, box = described[name]
+            yield Photo(name, label, split, data, box=box)
+        for name in sorted(set(described) - files):
+            split, label, box = described[name]
+            yield Photo(name, label, split, b"", problem="named in images.txt, but not there")
+
+    facts = {
+        "source": "cub",
+        "from": "CUB_200_2011.tgz",
+        "sha256": settings.sha256,
+        "origin": "The Caltech-UCSD Birds-200-2011 Dataset, C. Wah et al., CNS-TR-2011-001, 2011",
+        "licence": "non-commercial research and education",
+    }
+    return Source(facts, len(described), photos())
+
+
+def _describe(texts: dict[str, bytes]) -> dict[str, tuple[str, str, tuple[float, float, float, float]]]:
+    """The split, label and box of each image by its path below images/."""
+    tables = {
+        name: dict(line.split(maxsplit=1) for line in text.decode().splitlines() if line)
+        for name, text in texts.items()
+    }
+    described = {}
+    for number, name in tables["images"].items():
+        x, y, width, height = map(float, tables["bounding_boxes"][number].split())
+        split = {"1": "train", "0": "test"}[tables["train_test_split"][number]]
+        label = tables["classes"][tables["image_class_labels"][number]]
+        described[name] = (split, label, (x, y, x + width, y + height))
+    return described

@@ -1,0 +1,52 @@
+"""`source: flowers`: TensorFlow's flower_photos.tgz, 3,670 photos in five class folders."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from stages.fetch.reading.archives import list_contents, read_files
+from stages.fetch.reading.layouts import place_by_folders
+from stages.fetch.source import Photo, Source
+from temper.downloads import obtain
+from temper.base.errors import TemperError
+from temper.settings.base import Sha256, Text
+from temper.settings.fetch import SourceSettings
+
+
+class Settings(SourceSettings):
+    """`source: flowers`: TensorFlow's flower_photos.tgz, known by its checksum."""
+
+    source: Literal["flowers"]
+    archive: Text = Field(
+        "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
+        description="a URL, a mirror's, or a local path",
+    )
+    sha256: Sha256 = Field(
+        "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c", description="of the archive"
+    )
+
+
+def open_source(settings: Settings) -> Source:
+    """The photos of the archive, labelled by their folders, without a published split."""
+    path = obtain(settings.archive, settings.sha256, "archive")
+    listing = list_contents(path)
+    try:
+        places = place_by_folders(listing.files, listing.folders)
+    except TemperError as error:
+        raise TemperError(f"{settings.archive}: {error}") from None
+    # LICENSE.txt beside the folders names every photographer: no photo, so it is left out above.
+
+    def photos() -> Iterator[Photo]:
+        for name, data in read_files(path, set(places)):
+            split, label = places[name]
+            yield Photo(name, label, split, data)
+
+    facts = {
+        "source": "flowers",
+        "from": "flower_photos.tgz",
+        "sha256": settings.sha256,
+        "origin": "The TensorFlow Team, Flowers, 2019",
+        "licence": "CC BY 2.0; LICENSE.txt in the archive names the photographers",
+    }
+    return Source(facts, len(places), photos())

@@ -1,0 +1,131 @@
+"""`source: stanford_cars`: 16,185 photos of 196 models of cars, with boxes.
+
+The devkit's `cars_meta.mat` names the classes, `cars_train_annos.mat` and `cars_test_annos_withlabels.mat` (or
+`cars_test_annos.mat`, without labels) say what is in the folders `cars_train` and `cars_test`.
+"""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from pydantic import Field
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from stages.fetch.reading.bundles import Bundle, open_bundle
+from stages.fetch.reading.kaggle_downloads import obtain_dataset
+from stages.fetch.reading.notations import Slug
+from stages.fetch.reading.layouts import is_image
+from stages.fetch.source import Photo, Source
+from temper.base.errors import TemperError
+from temper.base.paths import existing
+from temper.settings.fetch import SourceSettings
+
+class Settings(SourceSettings):
+    """`source: stanford_cars`: cars_train, cars_test and the devkit, from Kaggle or from `path`."""
+
+    source: Literal["stanford_cars"]
+    kaggle: Slug | None = Field(None, description="owner/name of a copy on Kaggle; null: the files lie at `path`")
+
+
+_ANNOTATIONS = {
+    "train": ("cars_train_annos.mat",),
+    "test": ("cars_test_annos_withlabels.mat", "cars_test_annos.mat"),
+}
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What the devkit says of one photo; the label is None in the version of the test set without labels."""
+
+    label: str | None
+    box: tuple[float, float, float, float] | None
+
+
+def open_source(settings: Settings) -> Source:
+    """The photos of cars_train and cars_test with names as published (`AM General Hummer SUV 2000`) and boxes.
+
+    A photo that no annotation names is unlabelled; annotations of photos that are not there are counted.
+
+    Raises:
+        TemperError: no photos or no devkit there, or files that are not the devkit's.
+    """
+    downloaded = obtain_dataset(settings.kaggle, []) if settings.kaggle else None
+    bundle = open_bundle(downloaded.folder if downloaded else existing(settings.path))
+    where = settings.kaggle or settings.path
+    annotations = read_annotations(bundle, where)
+    splits = {name: split for name in bundle.files if is_image(name) and (split := _split_of(name))}
+    if not splits:
+        raise TemperError(f"{where}: expected photos in cars_train or cars_test, found {bundle.files[:3]}, ...")
+
+    def photos() -> Iterator[Photo]:
+        for name, data in bundle.read(set(splits)):
+            said = annotations.get((splits[name], PurePosixPath(name).name), Annotation(None, None))
+            yield Photo(name, said.label, splits[name], data, box=said.box)
+
+    found = {(split, PurePosixPath(name).name) for name, split in splits.items()}
+    facts = {
+        "source": "stanford_cars",
+        **(downloaded.facts if downloaded else {"from": PurePosixPath(settings.path).name}),
+        "origin": "3D Object Representations for Fine-Grained Categorization, J. Krause et al., 3dRR 2013",
+        "licence": "non-commercial research",
+        "annotated_but_not_there": len(set(annotations) - found),
+    }
+    return Source(facts, len(splits), photos())
+
+
+def _split_of(name: str) -> str | None:
+    """The split of a photo by the folder that it is in; Kaggle's copies have cars_train/cars_train."""
+    folders = PurePosixPath(name).parts[:-1]
+    return next((split for split in ("train", "test") if f"cars_{split}" in folders), None)
+
+
+def read_annotations(bundle: Bundle, where: str) -> dict[tuple[str, str], Annotation]:
+    """The annotations of each (split, file name)."""
+    meta = bundle.find("cars_meta.mat")
+    if meta is None:
+        raise TemperError(f"{where}: expected the devkit's cars_meta.mat, found {', '.join(bundle.files[:3])}, ...")
+    names = [str(name) for name in _load(bundle, meta, "class_names").tolist()]
+    annotations: dict[tuple[str, str], Annotation] = {}
+    for split, candidates in _ANNOTATIONS.items():
+        path = next(filter(None, map(bundle.find, candidates)), None)
+        try:
+            for row in _load(bundle, path, "annotations").ravel() if path else ():
+                number = int(row["class"]) if "class" in row.dtype.names else None
+                annotations[split, str(row["fname"])] = Annotation(names[number - 1] if number else None, _box(row))
+        except (ValueError, TypeError, IndexError, AttributeError) as error:
+            raise TemperError(f"{path}: expected fname, bbox_x1, ... and class in each row: {error}") from None
+    return annotations
+
+
+def _load(bundle: Bundle, name: str, key: str) -> Any:
+    """One variable of a .mat file, read by another process: SciPy crashes on some damaged ones."""
+    data = bundle.only(name)
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(_read_mat, data, key).result()
+    except BrokenProcessPool:
+        raise TemperError(f"{name}: expected one of the devkit's .mat files, received a damaged one") from None
+    except (MatReadError, OSError, ValueError, TypeError, NotImplementedError, LookupError) as error:
+        raise TemperError(
+            f"{name}: expected one of the devkit's .mat files with {key} in it, received another: {error}"
+        ) from None
+
+
+def _read_mat(data: bytes, key: str) -> Any:
+    return loadmat(io.BytesIO(data), squeeze_me=True)[key]
+
+
+def _box(row: Any) -> tuple[float, float, float, float]:
+    """The devkit counts pixels from 1 and includes the last one; here they are counted from 0, the end excluded."""
+    return (
+        float(row["bbox_x1"]) - 1,
+        float(row["bbox_y1"]) - 1,
+        float(row["bbox_x2"]),
+        float(row["bbox_y2"]),
+    )

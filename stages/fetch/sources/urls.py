@@ -1,0 +1,75 @@
+"""`source: urls`: photos by their addresses, from a CSV, TSV or Parquet of url,label[,split], or a GBIF archive."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from stages.fetch.source import Photo, Source
+from stages.fetch.reading.url_downloads import Manners, cached, download_missing
+from stages.fetch.reading.url_tables import read_url_table
+from temper.base.errors import TemperError
+from temper.base.paths import existing, scratch
+from temper.settings.base import Count, Fraction, Text
+from temper.settings.fetch import SourceSettings
+
+class Settings(SourceSettings):
+    """`source: urls`: a CSV, TSV or Parquet of url,label[,split], or a GBIF Darwin Core archive, at `path`."""
+
+    source: Literal["urls"]
+    label: Text = Field("label", description="the column; in a Darwin Core archive any taxon column: species, genus, ...")
+    per_host: Count = Field(4, description="downloads at a time from one host")
+    attempts: Count = Field(5, description="of each download, with growing pauses between them")
+    failures: Fraction = Field(0.05, description="the share of the downloads that may fail for good")
+
+
+_ROWS = 10_000  # made into Python objects at a time
+_NAMED = 5  # problems that the message about too many of them counts
+
+
+def open_source(settings: Settings) -> Source:
+    """The photos of the table at `path`, in its order, downloaded when the first of them is asked for.
+
+    What was downloaded stays in `.temper/downloads/urls/`, outside DVC's outputs: a killed run goes on, and an edited
+    table asks only for what is new. An address that fails for good is a photo with a problem.
+
+    Raises:
+        TemperError: the table cannot be read; later, more downloads failed than `settings.failures` allows.
+    """
+    local = existing(settings.path)
+    table = read_url_table(local, settings.label)
+    folder = scratch("downloads/urls")
+
+    def photos() -> Iterator[Photo]:
+        urls = pc.unique(table.rows["url"]).to_pylist()
+        failures = download_missing(urls, folder, Manners(settings.per_host, settings.attempts))
+        refuse_too_many(failures, len(urls), settings.failures)
+        yield from _read_photos(table.rows, folder, failures)
+
+    return Source({"source": "urls", "from": local.name, **table.facts}, len(table.rows), photos())
+
+
+def _read_photos(rows: pa.Table, folder: Path, failures: Mapping[str, str]) -> Iterator[Photo]:
+    for batch in rows.to_batches(_ROWS):
+        for url, label, split, licence in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            problem = failures.get(url)
+            data = b"" if problem else cached(folder, url).read_bytes()
+            yield Photo(url, label, split, data, licence=licence, problem=problem)
+
+
+def refuse_too_many(failures: Mapping[str, str], total: int, share: float) -> None:
+    """Stops the stage if more than `share` of `total` downloads failed."""
+    if len(failures) <= share * total:
+        return
+    counts = Counter(failures.values()).most_common()
+    named = ", ".join(f"{problem}: {count}" for problem, count in counts[:_NAMED])
+    more = ", ..." if len(counts) > _NAMED else ""
+    raise TemperError(
+        f"failures: expected at most {share:.4g} of the downloads to fail, received {len(failures)} failures of "
+        f"{total} ({named}{more}); what was fetched is kept and a further run asks only for the rest; "
+        f"to go on without them, raise failures"
+    )

@@ -1,0 +1,37 @@
+"""Where things lie that are no outputs of DVC: downloads, unfinished states, caches, and what params.yaml names.
+
+DVC runs experiments of `--temp` and of the queue in a copy of the repository; DVC_ROOT is the original in each of them.
+"""
+
+import os
+from pathlib import Path
+
+from temper.base.errors import TemperError
+
+
+def repository() -> Path:
+    """The repository that this run belongs to, also when it works in a copy of it."""
+    return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def scratch(name: str) -> Path:
+    """A folder below `.temper`, shared by all runs of the repository, outside DVC's outputs; made if it is not there."""
+    folder = repository() / ".temper" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def existing(path: str) -> Path:
+    """Where a path of params.yaml leads: from the working folder, or else from the repository that the run belongs to.
+
+    In a copy of the repository, what git and DVC track is found in the copy, at the version of the experiment; what
+    they do not, such as `../weights.h5`, is found from the original.
+
+    Raises:
+        TemperError: nothing is there.
+    """
+    for folder in (Path(), repository()):
+        if (folder / path).exists():
+            return folder / path
+    where = "" if Path(path).is_absolute() else f", from {repository().resolve()}"
+    raise TemperError(f"{path}: expected a file or folder, found nothing there{where}; correct it in params.yaml")

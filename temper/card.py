@@ -1,0 +1,99 @@
+"""The card: what travels with a model, inside its `.keras` file, so that a model knows how it was fed (law 3).
+
+Whoever predicts, evaluates, exports or serves reads the card, never today's params.yaml. Reading it needs no Keras.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from temper.base.errors import TemperError
+
+NAME = "card.json"  # the entry in the .keras file, which is a zip
+PACKED = "data/packed/preparation.json"  # how `pack` prepared the photos
+
+Model = TypeVar("Model", bound="Part")
+
+
+class Part(BaseModel):
+    """A part of the card."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Crop(Part):
+    """How photos are cropped to their main object."""
+
+    detector: str
+    sha256: str | None  # of the detector's weights, where it has any
+    margin: float  # added on each side of the box, in fractions of it
+    box: dict[str, Any]  # which of the detected objects is the main one, as `pack.box`
+
+
+class Preparation(Part):
+    """How a photo becomes the model's input: upright RGB, 0-255, of this size."""
+
+    height: int  # pixels
+    width: int
+    fit: Literal["stretch", "crop", "pad"]
+    crop: Crop | None  # None: the whole photo
+
+
+class Backbone(Part):
+    """Where the backbone comes from."""
+
+    name: str
+    arguments: dict[str, Any]
+    weights: str  # imagenet, none, or the name of a weights file
+    sha256: str | None  # of the weights file
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it starts from published weights: its BatchNorm statistics are then worth keeping."""
+        return self.weights != "none"
+
+
+class Card(Part):
+    """What travels with a classifier."""
+
+    classes: list[str]  # in the order of the probabilities
+    preparation: Preparation
+    backbone: Backbone
+
+
+def read(path: str | Path) -> Card:
+    """The card of a classifier.
+
+    Raises:
+        TemperError: the file is missing, is no model, or has no card.
+    """
+    return _read(Card, path)
+
+
+def read_backbone(path: str | Path) -> Backbone:
+    """What models/backbone.keras says of itself."""
+    return _read(Backbone, path)
+
+
+def read_preparation(path: str | Path = PACKED) -> Preparation:
+    """How `pack` prepared the photos."""
+    try:
+        return Preparation.model_validate_json(Path(path).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise TemperError(f"{path}: expected how the photos were packed: {error}; run dvc repro pack") from None
+
+
+def _read(kind: type[Model], path: str | Path) -> Model:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return kind.model_validate(json.loads(file.read(NAME)))
+    except FileNotFoundError:
+        raise TemperError(f"{path}: no such file; run dvc repro, or dvc pull") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        raise TemperError(
+            f"{path}: expected a model of this pipeline with its card inside, received {type(error).__name__}: {error}; "
+            "train it anew"
+        ) from None

@@ -1,0 +1,79 @@
+"""Checks the whole of params.yaml before any work: every stage's settings, the chosen sources and the chosen detector.
+
+This module only refuses, so no stage depends on it. It finds the stages' settings, the sources and the detectors by the
+modules that are there: adding one changes nothing here.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from temper.base import loading
+from temper.base.errors import TemperError
+from temper.settings.base import Section, StageSettings
+
+HERE = Path(__file__).parent
+STAGES = HERE.parent.parent / "stages"
+
+
+def refuse_wrong_params(path: str | Path) -> None:
+    """Validates a whole params file.
+
+    Raises:
+        TemperError: a key is unknown, missing or has a wrong value; the message names it.
+    """
+    content = loading.read(path)
+    stages = stage_settings()
+    known = sorted({name for settings in stages.values() for name in settings.model_fields})
+    for key in content:
+        if key not in known:
+            raise TemperError(f"{path}: {loading.unknown_key(str(key), known)}")
+    for settings in stages.values():
+        loading.validate(settings, content, str(path))
+    for name, entry in content["fetch"].items():
+        loading.validate(chosen_source(entry, f"{path}: fetch.{name}"), entry, str(path), f"fetch.{name}.")
+    detector = chosen_detector(content["detect"], f"{path}: detect")
+    loading.validate(detector, content["detect"], str(path), "detect.")
+
+
+def stage_settings() -> dict[str, type[StageSettings]]:
+    """The settings of each stage that has any, by the stage's name."""
+    found = {}
+    for name in names_in(HERE):
+        settings = getattr(importlib.import_module(f"temper.settings.{name}"), "Settings", None)
+        if settings is not None:
+            found[name] = settings
+    return found
+
+
+def chosen_source(entry: dict[str, Any], key: str) -> type[Section]:
+    """The settings of the source that an entry of `fetch` chooses."""
+    return _chosen(entry.get("source"), f"{key}.source", "stages.fetch.sources", STAGES / "fetch" / "sources")
+
+
+def chosen_detector(entry: dict[str, Any], key: str) -> type[Section]:
+    """The settings of the detector that `detect` chooses."""
+    return _chosen(entry.get("detector"), f"{key}.detector", "stages.detect.detectors", STAGES / "detect" / "detectors")
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of the modules in a folder."""
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def settings_in(package: str, folder: Path) -> dict[str, type[Section]]:
+    """The settings of each source, or of each detector, by its name."""
+    found = {}
+    for name in names_in(folder):
+        settings = getattr(importlib.import_module(f"{package}.{name}"), "Settings", None)
+        if settings is not None:
+            found[name] = settings
+    return found
+
+
+def _chosen(name: object, key: str, package: str, folder: Path) -> type[Section]:
+    if name in names_in(folder):
+        settings: type[Section] | None = getattr(importlib.import_module(f"{package}.{name}"), "Settings", None)
+        if settings is not None:
+            return settings
+    raise TemperError(f"{key}: expected one of {', '.join(settings_in(package, folder))}, received {name!r}")

@@ -1,0 +1,34 @@
+"""The settings of `detect`: the detector. Each detector's own keys are in its module, stages/detect/detectors."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from temper.settings.base import Count, Number, Section, StageSettings, Text
+
+
+class DetectorSettings(Section):
+    """What the settings of every detector have."""
+
+    detector: Text = Field(description="none, published, yolox or detectron2: a module of stages/detect/detectors")
+
+
+class EngineSettings(DetectorSettings):
+    """Where a detector that looks at photos runs; the boxes are the same either way."""
+
+    engine: Literal["local", "ray"] = Field("local", description="where it runs: this machine, or a Ray cluster")
+    actors: Count = Field(1, description="with ray: how many detectors, each on a core")
+    gpus: Annotated[Number, Field(ge=0)] = Field(0.0, description="with ray: of each actor; 0.5 puts two on one GPU")
+
+    @model_validator(mode="after")
+    def _ray_alone_has_actors(self) -> "EngineSettings":
+        unused = sorted({"actors", "gpus"} & self.model_fields_set)
+        if self.engine == "local" and unused:
+            raise ValueError(f"engine: local does not use {' and '.join(unused)}: remove them, or choose ray")
+        return self
+
+
+class Settings(StageSettings):
+    """What `detect` reads."""
+
+    detect: dict[str, Any] = Field(description="the detector that finds the main object, with its own settings")

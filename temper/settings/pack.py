@@ -1,0 +1,38 @@
+"""The settings of `pack`: how a photo becomes an array."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from temper.settings.base import ImageSize, Magnitude, Number, Section, StageSettings
+
+
+class MainBox(Section):
+    """Which of the detected objects is the main one. Applied when boxes are read: no change runs a detector."""
+
+    classes: list[str] | None = Field(None, description="names of the detector's classes; null: any object")
+    score: Magnitude = Field(0.3, description="and above; a detector stores nothing below its `floor`")
+    overlap: Magnitude = Field(
+        0.45, description="of two boxes with a larger intersection over union the weaker goes, whatever their classes"
+    )
+    pick: Literal["largest", "most_central", "highest_score"] = Field("largest", description="which one is the main one")
+    min_box: Annotated[int, Field(ge=0)] = Field(
+        32, description="pixels of its shorter side; with a smaller one the whole image is used"
+    )
+
+
+class Pack(Section):
+    """How a photo becomes an array of `image_size`."""
+
+    fit: Literal["stretch", "crop", "pad"] = Field("stretch", description="how other proportions are brought to size")
+    margin: Annotated[Number, Field(ge=0, le=2)] = Field(
+        0.1, description="added on each side of a detected box, in fractions of it"
+    )
+    box: MainBox = Field(MainBox(), description="which detected object is the main one")
+
+
+class Settings(StageSettings):
+    """What `pack` reads."""
+
+    image_size: ImageSize = Field(description="of the packed images, in pixels: N or [height, width]")
+    pack: Pack = Field(description="how a photo becomes an array of image_size")

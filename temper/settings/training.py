@@ -1,0 +1,96 @@
+"""Settings that the stages which train or augment share: optimizers, schedules, early stopping, augmentation.
+
+An optimizer is a class here and nothing else: `temper/training/optimizers.py` builds it by the name of Keras's class.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from temper.settings.base import Count, Fraction, Magnitude, Number, Rate, Section
+
+
+class Augmentation(Section):
+    """The magnitude of each transformation, as Keras's random layers count them."""
+
+    flip: Magnitude | None = Field(None, description="above 0: every second image is mirrored; null: as `aug`")
+    rotation: Magnitude | None = Field(None, description="up to this part of a full turn; null: as `aug`")
+    zoom: Magnitude | None = Field(None, description="up to this fraction larger or smaller; null: as `aug`")
+    translation: Magnitude | None = Field(None, description="up to this fraction of the sides; null: as `aug`")
+    brightness: Magnitude | None = Field(None, description="up to this fraction of 255; null: as `aug`")
+    contrast: Magnitude | None = Field(None, description="up to this fraction more or less; null: as `aug`")
+    hue: Magnitude | None = Field(None, description="up to half this part of the colour circle; null: as `aug`")
+
+
+class Adam(Section):
+    """Adam (Kingma and Ba, arXiv:1412.6980)."""
+
+    keras_class: ClassVar[str] = "Adam"
+    name: Literal["adam"] = "adam"
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
+
+    keras_class: ClassVar[str] = "AdamW"
+    name: Literal["adamw"]
+    weight_decay: Annotated[Number, Field(ge=0)] = Field(0.004, description="the share of a weight taken away per step")
+
+
+class Sgd(Section):
+    """Stochastic gradient descent."""
+
+    keras_class: ClassVar[str] = "SGD"
+    name: Literal["sgd"]
+    momentum: Fraction = Field(0.9, description="the share of the last step that is taken again")
+
+
+Optimizer = Annotated[Adam | AdamW | Sgd, Field(discriminator="name")]
+
+
+class Constant(Section):
+    """The rate stays at lr."""
+
+    name: Literal["constant"] = "constant"
+
+
+class Piecewise(Section):
+    """`epochs: [7, 8], factors: [0.5, 0.05]`: lr for 7 epochs, half of it to epoch 8, then a twentieth."""
+
+    name: Literal["piecewise"]
+    epochs: list[Count] = Field(description="the epochs at which the rate changes, rising")
+    factors: list[Rate] = Field(description="what lr is multiplied with from each of these epochs on")
+
+    @model_validator(mode="after")
+    def _as_many_factors_as_epochs(self) -> "Piecewise":
+        if len(self.epochs) != len(self.factors) or self.epochs != sorted(set(self.epochs)):
+            raise ValueError(f"expected rising epochs and a factor for each, received {self.epochs}, {self.factors}")
+        return self
+
+
+class Cosine(Section):
+    """From lr down to lr * end along half a cosine (Loshchilov and Hutter, arXiv:1608.03983, without restarts)."""
+
+    name: Literal["cosine"] = "cosine"
+    end: Magnitude = Field(0.0, description="the last rate, as a fraction of lr")
+
+
+class Plateau(Section):
+    """lr times factor whenever the validation loss has not improved for `patience` epochs (as ReduceLROnPlateau)."""
+
+    name: Literal["plateau"]
+    factor: Annotated[Number, Field(gt=0, lt=1)] = Field(0.5, description="what the rate is multiplied with")
+    patience: Count = Field(3, description="epochs without improvement before the rate falls")
+    min_delta: Annotated[Number, Field(ge=0)] = Field(1e-4, description="a smaller gain in loss is no improvement")
+    cooldown: Annotated[int, Field(ge=0)] = Field(0, description="epochs after a fall that are not counted")
+    min_lr: Annotated[Number, Field(ge=0)] = Field(0.0, description="the rate does not fall below this")
+
+
+Schedule = Annotated[Constant | Piecewise | Cosine | Plateau, Field(discriminator="name")]
+
+
+class EarlyStopping(Section):
+    """Ends a phase when the validation accuracy has not risen by more than min_delta for `patience` epochs."""
+
+    patience: Count | None = Field(None, description="epochs without improvement before the phase ends; null: never")
+    min_delta: Annotated[Number, Field(ge=0)] = Field(0.0, description="a smaller gain in accuracy is no improvement")

@@ -1,0 +1,26 @@
+"""The settings of `warm_up`: the first phase, the head alone."""
+
+from pydantic import Field
+
+from temper.settings.base import Count, Rate, Section, Seed, StageSettings
+from temper.settings.head import Head
+from temper.settings.training import Adam, Constant, EarlyStopping, Optimizer, Schedule
+
+
+class WarmUp(Section):
+    """The first phase: the head alone, on the embeddings of the frozen backbone."""
+
+    head: Head = Field(Head(), description="what is put on the backbone")
+    epochs: Count = Field(30, description="at most")
+    lr: Rate = Field(1e-3, description="the learning rate that the phase starts with")
+    optimizer: Optimizer = Field(Adam(), description="and its own settings")
+    schedule: Schedule = Field(Constant(), description="how the rate changes from epoch to epoch")
+    early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends early")
+
+
+class Settings(StageSettings):
+    """What `warm_up` reads."""
+
+    seed: Seed
+    batch_size: Count = Field(description="images in a training step, of both phases")
+    warm_up: WarmUp = Field(description="the first phase: a new head on the frozen backbone")

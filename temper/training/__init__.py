@@ -1,0 +1,1 @@
+"""How a phase trains: batches, augmentation, schedules, optimizers, the loop itself, and its unfinished state."""

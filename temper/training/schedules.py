@@ -1,0 +1,66 @@
+"""What a phase decides between epochs, computed from its history alone.
+
+Each is a function of the records of the finished epochs: nothing has counters of its own that a killed run could lose.
+"""
+
+import math
+from collections.abc import Sequence
+
+from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Schedule
+
+Record = dict[str, float]  # of one epoch: loss, accuracy, val_loss, val_accuracy, learning_rate
+
+
+def rate(schedule: Schedule, lr: float, epochs: int, history: Sequence[Record]) -> float:
+    """The learning rate of the epoch that follows `history`.
+
+    Args:
+        lr: the rate that the phase starts with.
+        epochs: how many the phase has at most.
+    """
+    epoch = len(history)
+    match schedule:
+        case Constant():
+            return lr
+        case Piecewise():
+            passed = sum(epoch >= boundary for boundary in schedule.epochs)
+            return lr * [1.0, *schedule.factors][passed]
+        case Cosine():
+            progress = epoch / epochs
+            return lr * (schedule.end + (1 - schedule.end) * (1 + math.cos(math.pi * progress)) / 2)
+        case Plateau():
+            return _plateau_rate(schedule, lr, history)
+
+
+def _plateau_rate(schedule: Plateau, lr: float, history: Sequence[Record]) -> float:
+    """As keras.callbacks.ReduceLROnPlateau on val_loss."""
+    best, waited, cooling = math.inf, 0, 0
+    for record in history:
+        if cooling:
+            cooling -= 1
+            waited = 0
+        if record["val_loss"] < best - schedule.min_delta:
+            best, waited = record["val_loss"], 0
+        elif not cooling:
+            waited += 1
+            if waited >= schedule.patience and lr > schedule.min_lr:
+                lr = max(lr * schedule.factor, schedule.min_lr)
+                waited, cooling = 0, schedule.cooldown
+    return lr
+
+
+def stopped(stopping: EarlyStopping, history: Sequence[Record]) -> bool:
+    """Whether the phase ends after `history`, as keras.callbacks.EarlyStopping on val_accuracy."""
+    if stopping.patience is None:
+        return False
+    best, waited = -math.inf, 0
+    for record in history:
+        waited += 1
+        if record["val_accuracy"] - stopping.min_delta > best:
+            best, waited = record["val_accuracy"], 0
+    return waited >= stopping.patience
+
+
+def best_epoch(history: Sequence[Record]) -> int:
+    """The number of the epoch with the highest val_accuracy; of several, the first."""
+    return max(range(len(history)), key=lambda epoch: history[epoch]["val_accuracy"])
