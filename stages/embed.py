@@ -15,11 +15,11 @@ from tqdm import tqdm
 from temper import keras_files
 from temper.base import running
 from temper.base.atomic import atomic_folder
-from temper.training.augmentation import Magnitudes, augment_images, magnitudes
-from temper.training.batches import INFERENCE_BATCH
 from temper.packs import Pack
 from temper.parallel import ordered_map
 from temper.settings.embed import Settings
+from temper.training.augmentation import Magnitudes, augment_images, magnitudes
+from temper.training.batches import INFERENCE_BATCH
 
 
 def view_batches(pack: Pack, view: int, magnitude: Magnitudes, seed: int) -> Iterator[npt.NDArray[np.uint8]]:

@@ -11,12 +11,12 @@ from sklearn.metrics import precision_recall_fscore_support
 from temper import card, images, keras_files, predictions, tables
 from temper.base import running
 from temper.base.atomic import atomic_folder
-from temper.training.batches import INFERENCE_BATCH, Batches
 from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
 from temper.packs import Pack
 from temper.settings.base import StageSettings
 from temper.sheets import write_sheet
+from temper.training.batches import INFERENCE_BATCH, Batches
 
 Probabilities = npt.NDArray[np.float32]  # (N, classes)
 Labels = npt.NDArray[np.int32]  # (N,)

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from temper import card, keras_files
 from temper.base import running
-from temper.training.augmentation import augment_images, magnitudes
-from temper.training.batches import INFERENCE_BATCH, Batches, Indices, shuffled
 from temper.classifier import trainable_parameters, unfreeze
-from temper.training.phases import Phase, Result, fit, log_outcome, open_live
 from temper.packs import Pack
 from temper.parallel import cores
 from temper.settings.fine_tune import Settings
+from temper.training.augmentation import augment_images, magnitudes
+from temper.training.batches import INFERENCE_BATCH, Batches, Indices, shuffled
+from temper.training.phases import Phase, Result, fit, log_outcome, open_live
 from temper.training.unfinished import unfinished
 
 
@@ -41,7 +41,9 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     with unfinished("fine_tune", settings) as state, open_live("metrics/fine_tune") as live:
         result = fit(classifier, phase, lambda epoch: epoch_batches(train, settings, epoch), validation, state, live)
         log_outcome(live, result, trainable_parameters=trainable_parameters(classifier))
-        keras_files.save(classifier, "models/fine_tune.keras", made)  # before the state that could make it again is removed
+        keras_files.save(
+            classifier, "models/fine_tune.keras", made
+        )  # before the state that could make it again is removed
     return result
 
 

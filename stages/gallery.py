@@ -63,7 +63,9 @@ def write_boxes(path: Path, table: pa.Table, found: dict[str, MainObject], packe
     for kind, group in chosen.items():
         for image_id in group:
             photo = decode(data[rows[image_id]])
-            strips.append((caption(kind, found.get(image_id)), [with_box(photo, found.get(image_id)), packed[image_id]]))
+            strips.append(
+                (caption(kind, found.get(image_id)), [with_box(photo, found.get(image_id)), packed[image_id]])
+            )
     write_sheet(path, strips, 2, across=4, cell=CELL)
 
 

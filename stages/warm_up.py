@@ -1,7 +1,7 @@
 """warm_up: embeddings and the backbone -> models/warm_up.keras, metrics/warm_up/.
 
-The first phase: a new head is trained on the frozen backbone's embeddings, where an epoch costs next to nothing. What is
-saved is the full classifier.
+The first phase: a new head is trained on the frozen backbone's embeddings, where an epoch costs next to nothing. It
+saves the whole classifier.
 """
 
 from pathlib import Path
@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from temper import card, classes, keras_files
 from temper.base import running
-from temper.training.batches import Batches, Indices, shuffled
 from temper.classifier import assemble, build_head, freeze_backbone, trainable_parameters
-from temper.training.phases import Phase, Result, fit, log_outcome, open_live
 from temper.settings.warm_up import Settings
+from temper.training.batches import Batches, Indices, shuffled
+from temper.training.phases import Phase, Result, fit, log_outcome, open_live
 from temper.training.unfinished import unfinished
 
 Embeddings = npt.NDArray[np.float32]  # (views, N, features)
@@ -51,7 +51,9 @@ def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settin
         log_outcome(live, result, trainable_parameters=trainable_parameters(head))
         classifier = assemble(backbone, head)
         freeze_backbone(classifier)
-        keras_files.save(classifier, "models/warm_up.keras", made)  # before the state that could make it again is removed
+        keras_files.save(
+            classifier, "models/warm_up.keras", made
+        )  # before the state that could make it again is removed
     return result
 
 

@@ -94,6 +94,6 @@ def _read(kind: type[Model], path: str | Path) -> Model:
         raise TemperError(f"{path}: no such file; run dvc repro, or dvc pull") from None
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise TemperError(
-            f"{path}: expected a model of this pipeline with its card inside, received {type(error).__name__}: {error}; "
-            "train it anew"
+            f"{path}: expected a model of this pipeline with its card inside, received "
+            f"{type(error).__name__}: {error}; train it anew"
         ) from None

@@ -45,7 +45,9 @@ def freeze_backbone(classifier: keras.Model) -> None:
 
 
 def unfreeze(classifier: keras.Model, start: str, pretrained: bool) -> None:
-    """Opens the backbone from `start` on to training. Call before `compile`, which fixes the set of trainable variables.
+    """Opens the backbone from `start` on to training.
+
+    Call it before `compile`, which fixes the set of trainable variables.
 
     BatchNorm layers of a pretrained backbone stay frozen wherever they are: a few fine-tuning batches would ruin the
     statistics of ImageNet, and `training=False` does not hold them under `fit` (keras#20285). Those of a backbone with

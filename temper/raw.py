@@ -6,6 +6,7 @@ changes the part that it falls into, and the others keep their bytes.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -161,6 +162,6 @@ def _by_part(wanted: pa.Table) -> Iterator[tuple[str, int, np.ndarray]]:
     part_of, row_of = wanted["part"].to_numpy(), wanted["row"].to_numpy()
     changes = np.flatnonzero((np.diff(of_row) != 0) | (np.diff(part_of) != 0)) + 1
     edges = [0, *changes.tolist(), len(row_of)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if start < end:
             yield names[of_row[start]], int(part_of[start]), row_of[start:end]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from temper.training.augmentation import Magnitudes, augment, magnitudes
 from temper.params import Augmentation
+from temper.training.augmentation import Magnitudes, augment, magnitudes
 
 NONE = dict.fromkeys(Magnitudes.__dataclass_fields__, 0.0)
 PHOTO = np.random.default_rng(0).integers(0, 256, (24, 36, 3)).astype(np.uint8)

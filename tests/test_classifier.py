@@ -10,8 +10,8 @@ import pytest
 
 from stages.backbone.architectures import build, known
 from temper import keras_files
-from temper.classifier import assemble, build_head, freeze_backbone, trainable_parameters, unfreeze
 from temper.base.errors import TemperError
+from temper.classifier import assemble, build_head, freeze_backbone, trainable_parameters, unfreeze
 from temper.params import BackboneName, Head
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)

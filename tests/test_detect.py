@@ -24,8 +24,8 @@ from stages.detect.detector import Detector, Photo
 from stages.fetch import __main__ as fetch
 from stages.fetch import source
 from temper import boxes, params, photos, tables
-from temper.boxes import Boxes
 from temper.base.errors import TemperError
+from temper.boxes import Boxes
 from toy_detector import CLASSES, onnx_settings, write_other_model, write_toy_detector
 
 CARS = "data/stanford_cars"

@@ -12,8 +12,8 @@ import pytest
 from conftest import Workspace, ran, toy_params, toy_photo, write_toy_photos
 from stages.pack import crop, find_main_objects
 from temper import boxes, params
-from temper.boxes import Boxes
 from temper.base.errors import TemperError
+from temper.boxes import Boxes
 from temper.packs import Pack
 from test_detect import gray, write_table
 from toy_detector import onnx_settings, write_toy_detector

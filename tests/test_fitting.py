@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from temper import params
-from temper.training.batches import Batches, shuffled
 from temper.base.errors import TemperError
+from temper.training.batches import Batches, shuffled
 from temper.training.phases import Heat, Result, fit, open_live
 from temper.training.unfinished import Unfinished
 

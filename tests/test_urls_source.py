@@ -27,9 +27,9 @@ import pytest
 
 from conftest import ROOT
 from stages.fetch import urls
-from stages.fetch.source import Photo
 from stages.fetch.reading.url_downloads import Manners, cached, download_missing, parse_address
 from stages.fetch.reading.url_tables import read_url_table
+from stages.fetch.source import Photo
 from temper.base.errors import TemperError
 from temper.params import UrlsSource
 

@@ -13,9 +13,9 @@ from types import TracebackType
 
 import numpy as np
 
-from temper.boxes import Boxes
 from temper.base.errors import TemperError
 from temper.base.paths import scratch
+from temper.boxes import Boxes
 
 _COMMIT_EVERY = 2.0  # seconds: what a kill may cost
 _WAIT = 60.0  # seconds for another run's commit

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from temper import photos
-from temper.boxes import Boxes
 from temper.base.errors import TemperError
+from temper.boxes import Boxes
 
 
 class Photo(NamedTuple):

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from stages.detect.detector import Detector, Photo
 from temper import raw
-from temper.boxes import Boxes
 from temper.base.errors import TemperError
+from temper.boxes import Boxes
 
 BLOCK = 256  # images in an item: what an interrupted task reads again
 BATCH = 32  # photos that an actor is given at once
@@ -27,9 +27,7 @@ NOTHING = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.float32), [])
 Row = dict[str, Any]
 
 
-def detect(
-    make: Callable[[], Detector], images: pa.Table, actors: int, gpus: float
-) -> Iterator[tuple[str, Boxes]]:
+def detect(make: Callable[[], Detector], images: pa.Table, actors: int, gpus: float) -> Iterator[tuple[str, Boxes]]:
     """The image_id and the boxes of each image, in any order.
 
     Args:

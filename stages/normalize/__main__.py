@@ -268,9 +268,7 @@ def main(settings: Settings) -> None:
     say(summary, merged, rare, missing)
 
 
-def write_tables(
-    rows: Rows, kept: Sequence[int], names: Sequence[str | None], splits: Sequence[str]
-) -> None:
+def write_tables(rows: Rows, kept: Sequence[int], names: Sequence[str | None], splits: Sequence[str]) -> None:
     """Writes images.parquet and rejected.csv."""
     chosen = rows.raw.take(pa.array(kept, pa.int64()))
     columns = {

@@ -111,7 +111,9 @@ def _known_keys(settings: type[BaseModel], place: list[int | str], content: Any)
 def _is_chosen(section: type[BaseModel], content: Any) -> bool:
     """Whether a variant is the one whose `name` the file gives."""
     name = section.model_fields.get("name")
-    return name is None or not isinstance(content, dict) or content.get("name") in getattr(name.annotation, "__args__", ())
+    return (
+        name is None or not isinstance(content, dict) or content.get("name") in getattr(name.annotation, "__args__", ())
+    )
 
 
 def sections_in(annotation: Any) -> list[type[BaseModel]]:

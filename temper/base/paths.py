@@ -15,7 +15,7 @@ def repository() -> Path:
 
 
 def scratch(name: str) -> Path:
-    """A folder below `.temper`, shared by all runs of the repository, outside DVC's outputs; made if it is not there."""
+    """A folder below `.temper`, shared by all runs of the repository and outside DVC's outputs; made if missing."""
     folder = repository() / ".temper" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

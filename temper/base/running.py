@@ -23,8 +23,8 @@ def run(main: Callable[[Settings], None], settings: type[Settings]) -> None:
     _die_with_dvc()
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")  # read by TensorFlow's first operation, not by its import
     try:
-        # The whole file is checked before any work. Imported by name, because this module only refuses: it makes no
-        # output stale, so it is no dep of any stage (law 7), and it knows all sources and detectors, which no stage does.
+        # The whole file is checked before any work. Imported by name: the check only refuses, so it makes no output
+        # stale and is no dep of any stage (law 7); and it knows all sources and detectors, which no stage does.
         importlib.import_module("temper.settings.check").refuse_wrong_params(loading.PARAMS)
         main(loading.load(settings))
     except TemperError as error:

@@ -1,1 +1,1 @@
-"""What may stand in params.yaml: a module for each stage, with the keys, ranges, defaults and meanings of its settings."""
+"""What may stand in params.yaml: for each stage a module with its keys, their ranges, defaults and meanings."""

@@ -28,7 +28,8 @@ class Backbone(Section):
     weights: Text = Field("imagenet", description="imagenet (downloaded once), none, or the path of a weights file")
     sha256: Sha256 | None = Field(None, description="of the weights file: with it a new file at the path is noticed")
     input_size: ImageSize | None = Field(
-        None, description="images are resized to this inside the model, so that packed data stay small; null: image_size"
+        None,
+        description="images are resized to this inside the model: packed data stay small; null: image_size",
     )
 
     @model_validator(mode="after")

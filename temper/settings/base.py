@@ -26,6 +26,12 @@ def _height_width(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _nothing(value: Any) -> Any:
+    """`none` as null: DVC writes null as an empty value, which nobody understands."""
+    return None if value == "none" else value
+
+
+OrNone = BeforeValidator(_nothing)
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Rate = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]

@@ -1,4 +1,4 @@
-"""The settings of `fetch`: any number of named sources. Each source's own keys are in its module, stages/fetch/sources."""
+"""The settings of `fetch`: any number of named sources. A source's own keys are in its module, stages/fetch/sources."""
 
 from typing import Annotated, Any
 

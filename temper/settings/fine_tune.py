@@ -23,5 +23,5 @@ class Settings(StageSettings):
     seed: Seed
     batch_size: Count
     lr: Rate = Field(description="the learning rate that the fine-tune starts with")
-    aug: Magnitude = Field(description="how strongly the fine-tune augments: one magnitude for all transformations, 0 to 1")
+    aug: Magnitude = Field(description="of the fine-tune: one magnitude for all transformations, 0 to 1")
     fine_tune: FineTune = Field(description="the second phase: head and backbone, at the top-level lr and aug")

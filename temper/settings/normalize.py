@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from temper.settings.base import Count, Fraction, Section, Seed, StageSettings, Text
+from temper.settings.base import Count, Fraction, OrNone, Section, Seed, StageSettings, Text
 
 
 def _no_name_twice(renamed: dict[str, str | None]) -> dict[str, str | None]:
@@ -33,8 +33,8 @@ class Normalize(Section):
     )
     validation: Fraction = Field(0.15, description="share of the images, where no validation split is published")
     test: Fraction = Field(0.2, description="share of the images, where no test split is published")
-    near_duplicates: Annotated[int, Field(ge=0, le=8)] | None = Field(
-        4, description="bits of the 64-bit perceptual hash that may differ in one picture; null: equal bytes only"
+    near_duplicates: Annotated[Annotated[int, Field(ge=0, le=8)] | None, OrNone] = Field(
+        4, description="bits of the 64-bit perceptual hash that may differ in one picture; none: equal bytes only"
     )
     duplicates: Literal["report", "remove"] = Field(
         "report", description="training images whose bytes another training image of the class has"

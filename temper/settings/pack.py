@@ -15,7 +15,9 @@ class MainBox(Section):
     overlap: Magnitude = Field(
         0.45, description="of two boxes with a larger intersection over union the weaker goes, whatever their classes"
     )
-    pick: Literal["largest", "most_central", "highest_score"] = Field("largest", description="which one is the main one")
+    pick: Literal["largest", "most_central", "highest_score"] = Field(
+        "largest", description="which one is the main one"
+    )
     min_box: Annotated[int, Field(ge=0)] = Field(
         32, description="pixels of its shorter side; with a smaller one the whole image is used"
     )

@@ -98,7 +98,9 @@ def fingerprint(stage: str, settings: StageSettings) -> str:
     versions = {
         name: _version(name) for name in ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless")
     }
-    digest = hashlib.sha256(json.dumps([settings.model_dump(), versions, keras.backend.backend()], sort_keys=True).encode())
+    digest = hashlib.sha256(
+        json.dumps([settings.model_dump(), versions, keras.backend.backend()], sort_keys=True).encode()
+    )
     for dep in sorted(declared["deps"]):
         for path in sorted(_files(Path(dep))):
             with path.open("rb") as file:

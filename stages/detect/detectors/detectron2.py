@@ -26,10 +26,10 @@ from stages.detect import detector, unseen
 from stages.detect.detector import Photo
 from stages.detect.detectors import detectron2_worker
 from temper import photos
-from temper.boxes import Boxes
-from temper.downloads import obtain
 from temper.base.errors import TemperError
 from temper.base.paths import repository, scratch
+from temper.boxes import Boxes
+from temper.downloads import obtain
 from temper.parallel import cores
 from temper.settings.base import Count, Number, Sha256, Text
 from temper.settings.detect import EngineSettings
@@ -80,7 +80,9 @@ class Detectron2Detector:
         self._worker: Worker | None = None
         self._python = repository() / settings.environment / "bin/python"
         versions = self._versions()
-        self._weights = None if settings.weights == "zoo" else obtain(settings.weights, str(settings.sha256), "detect.weights")
+        self._weights = (
+            None if settings.weights == "zoo" else obtain(settings.weights, str(settings.sha256), "detect.weights")
+        )
         files = (detectron2_worker.__file__, photos.__file__)
         code = [ast.unparse(ast.parse(Path(path).read_text(encoding="utf-8"))) for path in files]
         model = [settings.config, settings.sha256 or "zoo", settings.floor]

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from temper import raw
-from temper.boxes import Boxes
 from temper.base.errors import TemperError
+from temper.boxes import Boxes
 from temper.settings.detect import DetectorSettings
 
 

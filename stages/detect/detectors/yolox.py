@@ -23,9 +23,9 @@ from pydantic import Field
 from stages.detect import detector, unseen
 from stages.detect.detector import Photo
 from temper import photos
+from temper.base.errors import TemperError
 from temper.boxes import Boxes, areas, intersection_over_union, suppress
 from temper.downloads import obtain
-from temper.base.errors import TemperError
 from temper.parallel import ordered_map
 from temper.settings.base import ImageSize, Number, Sha256, Text
 from temper.settings.detect import EngineSettings

@@ -51,9 +51,7 @@ def read_url_table(path: Path, label: str) -> UrlTable:
     elif path.suffix.lower() in {".csv", ".tsv", ".txt", ".parquet"}:
         rows, facts = _read_table(path, label), {}
     else:
-        raise TemperError(
-            f"{path}: expected .csv, .tsv, .txt, .parquet, or a Darwin Core archive (.zip or a folder)"
-        )
+        raise TemperError(f"{path}: expected .csv, .tsv, .txt, .parquet, or a Darwin Core archive (.zip or a folder)")
     rows = _without_repeats(rows)
     return UrlTable(rows, _checksum(path) | {"label": label, "licence": _count_licences(rows["licence"])} | facts)
 

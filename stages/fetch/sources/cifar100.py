@@ -10,8 +10,8 @@ from pydantic import Field
 
 from stages.fetch.reading.archives import read_files
 from stages.fetch.source import Photo, Source
-from temper.downloads import obtain
 from temper.base.errors import TemperError
+from temper.downloads import obtain
 from temper.settings.base import Sha256, Text
 from temper.settings.fetch import SourceSettings
 

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from stages.fetch.reading.bundles import Bundle, open_bundle
 from stages.fetch.reading.kaggle_downloads import obtain_dataset
-from stages.fetch.reading.notations import Slug
 from stages.fetch.reading.layouts import Place, is_image, split_named
+from stages.fetch.reading.notations import Slug
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
 from temper.base.paths import existing
@@ -24,10 +24,10 @@ class Settings(SourceSettings):
     """`source: csv`: a table of file names and labels beside a folder of images, from Kaggle or from `path`."""
 
     source: Literal["csv"]
-    kaggle: Slug | None = Field(None, description="owner/name or a competition on Kaggle; null: the files lie at `path`")
+    kaggle: Slug | None = Field(None, description="owner/name or a competition on Kaggle; null: files at `path`")
     table: Text = Field("train.csv", description="the table, a path inside")
     images: str = Field("train", description='the folder of its images, a path inside; "": its names are whole paths')
-    unlabelled: Text | None = Field(None, description="a folder of further images to predict, a path inside; null: none")
+    unlabelled: Text | None = Field(None, description="a folder of images to predict, a path inside; null: none")
     image_column: Text = Field("id", description="the column of the file names, with or without their endings")
     label_column: Text = Field("label", description="the column of the labels")
     split_column: Text | None = Field(None, description="the column of the published splits; null: none")
@@ -59,7 +59,9 @@ def open_source(settings: Settings) -> Source:
                 yield Photo(name, label, split, b"", problem=f"named in {settings.table}, but not there")
 
     total = sum(map(len, places.values())) + len(unlabelled) + sum(len(set(rows[name])) for name in missing)
-    facts = downloaded.facts if downloaded else {"from": PurePosixPath(settings.path).name, "licence": "as its owner says"}
+    facts = (
+        downloaded.facts if downloaded else {"from": PurePosixPath(settings.path).name, "licence": "as its owner says"}
+    )
     return Source({"source": "csv", **facts, "table": settings.table, "label": settings.label_column}, total, photos())
 
 

@@ -7,10 +7,11 @@ from pydantic import Field
 
 from stages.fetch.reading.archives import list_contents, read_files
 from stages.fetch.source import Photo, Source
-from temper.downloads import obtain
 from temper.base.errors import TemperError
+from temper.downloads import obtain
 from temper.settings.base import Sha256, Text
 from temper.settings.fetch import SourceSettings
+
 
 class Settings(SourceSettings):
     """`source: cub`: CUB_200_2011.tgz, known by its checksum."""

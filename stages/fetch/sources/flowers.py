@@ -8,8 +8,8 @@ from pydantic import Field
 from stages.fetch.reading.archives import list_contents, read_files
 from stages.fetch.reading.layouts import place_by_folders
 from stages.fetch.source import Photo, Source
-from temper.downloads import obtain
 from temper.base.errors import TemperError
+from temper.downloads import obtain
 from temper.settings.base import Sha256, Text
 from temper.settings.fetch import SourceSettings
 

@@ -22,7 +22,8 @@ class Settings(SourceSettings):
     dataset: Slug = Field(description="owner/name, owner/name/versions/3, or a competition's name")
     files: list[Text] = Field([], description="by name; []: all of it")
     layout: Annotated[list[Layout], Field(min_length=1)] | None = Field(
-        None, description='patterns such as "{split}/{label}/{name}", of which the first that fits counts; null: as folder'
+        None,
+        description='patterns such as "{split}/{label}/{name}", the first that fits counts; null: as folder',
     )
     splits: dict[str, Literal["train", "validation", "test"]] = Field({}, description="folders that mean a split")
 

@@ -19,12 +19,13 @@ from scipy.io.matlab import MatReadError
 
 from stages.fetch.reading.bundles import Bundle, open_bundle
 from stages.fetch.reading.kaggle_downloads import obtain_dataset
-from stages.fetch.reading.notations import Slug
 from stages.fetch.reading.layouts import is_image
+from stages.fetch.reading.notations import Slug
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
 from temper.base.paths import existing
 from temper.settings.fetch import SourceSettings
+
 
 class Settings(SourceSettings):
     """`source: stanford_cars`: cars_train, cars_test and the devkit, from Kaggle or from `path`."""

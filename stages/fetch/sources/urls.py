@@ -9,19 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from stages.fetch.source import Photo, Source
 from stages.fetch.reading.url_downloads import Manners, cached, download_missing
 from stages.fetch.reading.url_tables import read_url_table
+from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
 from temper.base.paths import existing, scratch
 from temper.settings.base import Count, Fraction, Text
 from temper.settings.fetch import SourceSettings
 
+
 class Settings(SourceSettings):
     """`source: urls`: a CSV, TSV or Parquet of url,label[,split], or a GBIF Darwin Core archive, at `path`."""
 
     source: Literal["urls"]
-    label: Text = Field("label", description="the column; in a Darwin Core archive any taxon column: species, genus, ...")
+    label: Text = Field("label", description="the column; in a Darwin Core archive any taxon column, such as species")
     per_host: Count = Field(4, description="downloads at a time from one host")
     attempts: Count = Field(5, description="of each download, with growing pauses between them")
     failures: Fraction = Field(0.05, description="the share of the downloads that may fail for good")
