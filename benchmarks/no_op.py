@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks import workspace
+from tests.toys import workspace
 
 
 def write_photos(path: Path, count: int) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.workspace import make, peak_memory_of_children, run
 from temper.tables import RAW
+from tests.toys.workspace import make, peak_memory_of_children, run
 
 ROWS_A_PART = 50_000
 CLASSES = 2_451

@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks import workspace
 from stages.fetch.__main__ import describe
 from stages.fetch.source import Photo
 from stages.pack import prepared
 from temper import params, tables
 from temper.parallel import ordered_map
+from tests.toys import workspace
 
 
 def jpeg(number: int) -> bytes:

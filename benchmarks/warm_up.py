@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import workspace
+from tests.toys import workspace
 
 EPOCHS = 8
 

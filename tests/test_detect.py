@@ -18,7 +18,6 @@ import pyarrow as pa
 import pytest
 import scipy.io
 
-from conftest import ROOT
 from stages.detect import onnx, published, unseen
 from stages.detect.detector import Detector, Photo
 from stages.fetch import __main__ as fetch
@@ -26,7 +25,8 @@ from stages.fetch import source
 from temper import boxes, params, photos, tables
 from temper.base.errors import TemperError
 from temper.boxes import Boxes
-from toy_detector import CLASSES, onnx_settings, write_other_model, write_toy_detector
+from tests.toys.detector import CLASSES, onnx_settings, write_other_model, write_toy_detector
+from tests.toys.workspace import ROOT
 
 CARS = "data/stanford_cars"
 CAR_IN_BUS = [("car", 0.9, (4.0, 4.0, 20.0, 12.0)), ("bus", 0.8, (0.0, 0.0, 32.0, 30.0))]

@@ -8,15 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from test_detect import gray, write_table
 
-from conftest import Workspace, ran, toy_params, toy_photo, write_toy_photos
 from stages.pack import crop, find_main_objects
 from temper import boxes, params
 from temper.base.errors import TemperError
 from temper.boxes import Boxes
 from temper.packs import Pack
-from test_detect import gray, write_table
-from toy_detector import onnx_settings, write_toy_detector
+from tests.toys.detector import onnx_settings, write_toy_detector
+from tests.toys.photos import toy_photo, write_toy_photos
+from tests.toys.workspace import Workspace, ran, toy_params
 
 # The toy photos are dark: a third of these scores is left of them. The bus is found surer and is larger.
 CAR, BUS = (8.0, 8.0, 24.0, 24.0), (0.0, 0.0, 32.0, 30.0)

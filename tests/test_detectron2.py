@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_detect import as_photos, cars, find_new, gray, rows, write_table
 
-from conftest import ROOT
 from stages.detect import onnx
 from stages.detect.detectron2 import CHUNK, PACKAGES, Detectron2Detector
 from temper import params
 from temper.base.errors import TemperError
-from test_detect import as_photos, cars, find_new, gray, rows, write_table
+from tests.toys.workspace import ROOT
 
 CONFIG = "COCO-Detection/faster_rcnn_R_101_FPN_3x"
 FLOOR = 0.001  # random weights are sure of nothing

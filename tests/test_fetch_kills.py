@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-import published
-from conftest import ROOT, Workspace
+from tests.toys import published
+from tests.toys.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.slow
 

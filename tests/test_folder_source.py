@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from conftest import toy_photo
 from stages.fetch.folder import open_source
 from stages.fetch.reading.layouts import place_by_folders
 from temper.base.errors import TemperError
 from temper.params import Nothing
+from tests.toys.photos import toy_photo
 
 PHOTO = toy_photo(0, 0)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT
-from kaggle_server import USERNAME, Files, KaggleServer, pack
+from tests.toys.kaggle_server import USERNAME, Files, KaggleServer, pack
+from tests.toys.workspace import ROOT
 
 MB = 10**6
 SMALL = {"images.zip": b"one" * 999, "labels.csv": b"path,label\n" * 99, "more/images.zip": b"two" * 999}

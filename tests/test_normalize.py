@@ -15,8 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from benchmarks.workspace import change
-from conftest import ROOT
 from stages.fetch.__main__ import describe
 from stages.fetch.cifar100 import open_source
 from stages.fetch.source import Photo
@@ -25,6 +23,7 @@ from temper import tables
 from temper.base.errors import TemperError
 from temper.params import Cifar100Source, Params
 from temper.photos import decode
+from tests.toys.workspace import ROOT, change
 
 Row = dict[str, Any]
 

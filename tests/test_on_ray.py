@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_detect import CAR_IN_BUS, cars, find_new, gray, rows, toy, write_table, yolox
 
-from conftest import ROOT
 from stages.detect import on_ray, onnx, unseen
 from temper import params
 from temper.base.errors import TemperError
-from test_detect import CAR_IN_BUS, cars, find_new, gray, rows, toy, write_table, yolox
-from toy_detector import onnx_settings, write_toy_detector
+from tests.toys.detector import onnx_settings, write_toy_detector
+from tests.toys.workspace import ROOT
 
 without_ray = importlib.util.find_spec("ray") is None
 needs_ray = pytest.mark.skipif(without_ray, reason="Ray is not installed: pip install 'ray[data]'")

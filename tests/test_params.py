@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import ROOT
 from temper.base.errors import TemperError
 from temper.params import Params, load
+from tests.toys.workspace import ROOT
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from conftest import ROOT, Workspace, ran, toy_params, toy_photo, write_toy_photos
 from temper.packs import Pack
+from tests.toys.photos import toy_photo, write_toy_photos
+from tests.toys.workspace import ROOT, Workspace, ran, toy_params
 
 STAGES = ["fetch", "auxiliary", "normalize", "review", "detect", "pack", "backbone"]
 STAGES += ["embed", "warm_up", "fine_tune", "evaluate"]

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-import published
-from conftest import toy_photo
 from stages.fetch import csv, cub, flowers, folder, stanford_cars
 from stages.fetch.__main__ import write_raw
 from stages.fetch.reading.bundles import forget_unpacked, open_bundle
@@ -18,6 +16,8 @@ from stages.fetch.reading.layouts import place_by_patterns
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
 from temper.params import CsvSource, CubSource, FlowersSource, Nothing, StanfordCarsSource
+from tests.toys import published
+from tests.toys.photos import toy_photo
 
 HERE = Path()  # a source that needs nothing local
 

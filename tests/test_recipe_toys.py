@@ -17,11 +17,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
-import published
-from conftest import ROOT, Workspace, ran, toy_photo
-from kaggle_server import KaggleServer
 from test_urls_source import MULTIMEDIA, OCCURRENCE, gbif_archive, medium, text_table
+
+from tests.toys import published
+from tests.toys.kaggle_server import KaggleServer
+from tests.toys.photos import toy_photo
+from tests.toys.workspace import ROOT, Workspace, ran
 
 pytestmark = pytest.mark.slow
 

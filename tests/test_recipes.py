@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import ROOT, Workspace
+from tests.toys.workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.slow
 

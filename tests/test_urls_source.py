@@ -25,13 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import ROOT
 from stages.fetch import urls
 from stages.fetch.reading.url_downloads import Manners, cached, download_missing, parse_address
 from stages.fetch.reading.url_tables import read_url_table
 from stages.fetch.source import Photo
 from temper.base.errors import TemperError
 from temper.params import UrlsSource
+from tests.toys.workspace import ROOT
 
 QUICK = partial(Manners, per_host=4, attempts=3, pause=0.01, silence=5.0)
 

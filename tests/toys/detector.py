@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.detect.onnx import grid
+from stages.detect.detectors.yolox import grid
 
 SIDE = 32  # pixels of its input
 CLASSES = ["car", "bus"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat
 
-from conftest import toy_photo
+from tests.toys.photos import toy_photo
 
 
 def tgz(files: dict[str, bytes]) -> bytes:

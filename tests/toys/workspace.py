@@ -1,4 +1,4 @@
-"""Throw-away copies of this repository, to measure in and for tests."""
+"""Throw-away copies of this repository, in which tests and benchmarks run the real `dvc`."""
 
 import os
 import resource
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def copy_working_tree(folder: Path) -> None:
@@ -33,6 +33,64 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> None:
         for section in sections:
             inside = inside[section]
         inside[key] = value
+
+
+def toy_params(photos: Path) -> dict[str, Any]:
+    """recipes/digits.yaml cut down to toy photos and seconds."""
+    values: dict[str, Any] = yaml.safe_load((ROOT / "recipes" / "digits.yaml").read_text(encoding="utf-8"))
+    values |= {"image_size": 16, "batch_size": 16, "lr": 1e-3}
+    values["fetch"] = {"photos": {"source": "folder", "path": str(photos)}}
+    values["warm_up"] |= {"epochs": 2, "lr": 0.03}
+    values["fine_tune"]["epochs"] = 3
+    return values
+
+
+class Workspace:
+    """A copy of this repository, as it is in the working tree, in a git repository of its own."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+
+    def start(self, command: str) -> "subprocess.Popen[str]":
+        """Starts a shell command in it."""
+        return subprocess.Popen(
+            f"exec {command}",
+            shell=True,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, command: str, code: int | None = 0) -> str:
+        """Runs a shell command in it and returns what it prints; `code` is the expected exit code, `None` any but 0."""
+        process = self.start(command)
+        output, _ = process.communicate()
+        failed = process.returncode != 0
+        assert process.returncode == code or (code is None and failed), f"{command}: {process.returncode}\n{output}"
+        return output
+
+    def set(self, **changes: Any) -> None:
+        """Changes keys of params.yaml; `a__b=1` sets `a.b`."""
+        path = self.folder / "params.yaml"
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        change(values, changes)
+        path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+    def commit(self, message: str) -> None:
+        self.run("git add -A")
+        self.run(f"git commit -qm '{message}'")
+
+    def copy(self, folder: Path) -> "Workspace":
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Workspace(folder, self.environment)
+
+
+def ran(output: str) -> list[str]:
+    """The stages that a `dvc` command really ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage ")]
 
 
 def make(folder: Path, recipe: str, **changes: Any) -> None:

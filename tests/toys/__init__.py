@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: toy photos, published layouts, servers, detectors, and copies of this repository."""
