@@ -89,8 +89,12 @@ class Plateau(Section):
 Schedule = Annotated[Constant | Piecewise | Cosine | Plateau, Field(discriminator="name")]
 
 
+# By which figure on validation epochs are compared; of equal ones the other figure decides.
+Select = Literal["val_accuracy", "val_loss"]
+
+
 class EarlyStopping(Section):
-    """Ends a phase when the validation accuracy has not risen by more than min_delta for `patience` epochs."""
+    """Ends a phase when the selected figure on validation has not improved by more than min_delta for some epochs."""
 
     patience: Count | None = Field(None, description="epochs without improvement before the phase ends; null: never")
-    min_delta: Annotated[Number, Field(ge=0)] = Field(0.0, description="a smaller gain in accuracy is no improvement")
+    min_delta: Annotated[Number, Field(ge=0)] = Field(0.0, description="a smaller gain is no improvement")
