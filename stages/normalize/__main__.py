@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.normalize.draw import draw
 from stages.normalize.findings import Findings, shorter_sides, write_audit
 from stages.normalize.names import merged_names, refuse_strange_names, rename
 from stages.normalize.selection import beyond_the_cap, check_classes, rare_classes
-from stages.normalize.splits import Pictures, Shares, conflicts, group, place
+from stages.normalize.splits import Pictures, Shares, conflicts, group
 from temper import classes, images, raw, tables
 from temper.base import running
 from temper.base.atomic import atomic_file, atomic_folder
@@ -33,6 +34,7 @@ class Rows:
         splits: of each row that has one; rows without a label keep None.
         reasons: of each row that may not be used.
         kinds: of each such row, the reason in one word, to count by.
+        notes: what a person should know of the whole.
     """
 
     def __init__(self, raw: pa.Table, only_train: Sequence[str] = ()) -> None:
@@ -44,6 +46,7 @@ class Rows:
         self.splits: list[str | None] = [None] * len(raw)
         self.reasons: dict[int, str] = {}
         self.kinds: dict[int, str] = {}
+        self.notes: list[str] = []
 
     def reject(self, row: int, kind: str, reason: str) -> None:
         """Notes why a row may not be used; the first reason counts."""
@@ -135,7 +138,11 @@ def place_rows(rows: Rows, settings: Normalize, seed: int) -> Findings:
     hashes = rows.raw["phash"].take(pa.array(labelled, pa.int64())).to_numpy().astype(np.uint64)
     pictures = group([rows.sha256[row] for row in labelled], hashes, settings.near_duplicates)
     published = [rows.published[row] for row in labelled]
-    placement = place(pictures, published, rows.extra[labelled], shares, seed, settings.leaks == "remove")
+    names = [str(rows.names[row]) for row in labelled]
+    stratified, remove_leaks = settings.draw == "stratified", settings.leaks == "remove"
+    drawn = draw(pictures, published, rows.extra[labelled], names, shares, seed, stratified, remove_leaks)
+    placement = drawn.placement
+    rows.notes += drawn.notes
     for row, split in zip(labelled, placement.splits, strict=True):
         rows.splits[row] = split
     for position, twin in placement.repeats.items():
@@ -227,11 +234,10 @@ def decide_classes(names: Sequence[str | None], splits: Sequence[str], rare: dic
     untrained = [name for name in classes if name not in trained]
     if untrained:
         counts = Counter(names)
-        least = max(counts[name] for name in untrained) + 1
         received = few([f"{name} (of {counts[name]} images)" for name in untrained])
         raise TemperError(
-            f"normalize: expected an image to train on in every class, found none for {received}; add photos, or leave "
-            f"such classes out with normalize.min_per_class, which would have to be {least}"
+            f"normalize: expected an image to train on in every class, found none for {received}, whose images are all "
+            "of a published validation or test split; add photos, or leave such classes out with normalize.rename"
         )
     for split in ("validation", "test"):
         if split not in splits:
@@ -265,7 +271,7 @@ def main(settings: Settings) -> None:
     summary = summarize(rows, found, splits, every, merged, rare, missing)
     sizes = shorter_sides(rows.raw.take(pa.array(kept, pa.int64())))
     write_metrics(summary, per_class, every, sizes)
-    say(summary, merged, rare, missing)
+    say(summary, merged, rare, missing, rows.notes)
 
 
 def write_tables(rows: Rows, kept: Sequence[int], names: Sequence[str | None], splits: Sequence[str]) -> None:
@@ -335,7 +341,11 @@ def write_metrics(
 
 
 def say(
-    summary: dict[str, int], merged: dict[str, list[str]], rare: dict[str, str], missing: dict[str, list[str]]
+    summary: dict[str, int],
+    merged: dict[str, list[str]],
+    rare: dict[str, str],
+    missing: dict[str, list[str]],
+    notes: Sequence[str],
 ) -> None:
     """Prints what was decided, and where the rest of it is."""
     for name, published in merged.items():
@@ -345,6 +355,8 @@ def say(
     for split, names in missing.items():
         if names:
             print(f"{len(names)} classes have no {split} images: {few(names)}")
+    for note in notes:
+        print(note)
     print(", ".join(f"{value} {name}" for name, value in summary.items() if value))
     if summary["rejected"]:
         print("why images were rejected: data/rejected.csv")

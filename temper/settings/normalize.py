@@ -31,6 +31,11 @@ class Normalize(Section):
     balance: Literal["none", "smallest"] = Field(
         "none", description="smallest: as many training images of each class as of the rarest"
     )
+    draw: Literal["hash", "stratified"] = Field(
+        "hash",
+        description="hash: each image alone, so that added photos move no old one; stratified: exact shares within each "
+        "class, for sets that do not grow",
+    )
     validation: Fraction = Field(0.15, description="share of the images, where no validation split is published")
     test: Fraction = Field(0.2, description="share of the images, where no test split is published")
     near_duplicates: Annotated[Annotated[int, Field(ge=0, le=8)] | None, OrNone] = Field(
