@@ -33,7 +33,7 @@ class Normalize(Section):
     )
     draw: Literal["hash", "stratified"] = Field(
         "hash",
-        description="hash: each image alone, so that added photos move no old one; stratified: exact shares within each "
+        description="hash: each image alone, so that added photos move no old one; stratified: exact shares of each "
         "class, for sets that do not grow",
     )
     validation: Fraction = Field(0.15, description="share of the images, where no validation split is published")
