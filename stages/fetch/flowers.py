@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.fetch.archives import list_contents, read_files
-from stages.fetch.layouts import place_by_folders
+from stages.fetch.layouts import place_by_folders, split_named
 from stages.fetch.source import Photo, Source
 from temper.downloads import obtain
 from temper.errors import TemperError
@@ -24,7 +24,7 @@ def open_source(settings: FlowersSource, local: Path) -> Source:
     def photos() -> Iterator[Photo]:
         for name, data in read_files(path, set(places)):
             split, label = places[name]
-            yield Photo(name, label, split, data)
+            yield Photo(name, label, split and split_named(split), data)
 
     facts = {
         "source": "flowers",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.fetch.archives import list_contents, read_files
-from stages.fetch.layouts import place_by_folders
+from stages.fetch.layouts import place_by_folders, split_named
 from stages.fetch.source import Photo, Source
 from temper.errors import TemperError
 from temper.params import Nothing
@@ -26,7 +26,7 @@ def open_source(settings: Nothing, local: Path) -> Source:
     def photos() -> Iterator[Photo]:
         for name, data in read_files(local, set(places)):
             split, label = places[name]
-            yield Photo(name, label, split, data)
+            yield Photo(name, label, split and split_named(split), data)
 
     facts: dict[str, object] = {"source": "folder", "from": local.name, "licence": "as its owner says"}
     if local.is_file():
