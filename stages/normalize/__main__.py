@@ -5,7 +5,7 @@ read: raw rows = images + rejected. What a person should look at is in data/audi
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from stages.normalize.draw import draw
 from stages.normalize.findings import Findings, shorter_sides, write_audit
-from stages.normalize.names import merged_names, refuse_strange_names, rename
+from stages.normalize.names import merged_names, refuse_strange_names, rename, split_meanings
 from stages.normalize.selection import beyond_the_cap, check_classes, rare_classes
 from stages.normalize.splits import Pictures, Shares, conflicts, group
 from temper import classes, images, raw, tables
@@ -40,7 +40,7 @@ class Rows:
     def __init__(self, raw: pa.Table, only_train: Sequence[str] = ()) -> None:
         self.raw = raw
         self.sha256: list[str] = raw["sha256"].to_pylist()
-        self.published: list[str | None] = raw["split"].to_pylist()
+        self.published: list[str | None] = raw["split"].to_pylist()  # as published; `read_splits` says what they mean
         self.extra = pc.is_in(raw["source"], pa.array(only_train, pa.string())).to_numpy()
         self.names: list[str | None] = [None] * len(raw)
         self.splits: list[str | None] = [None] * len(raw)
@@ -71,6 +71,17 @@ def reject_unusable(rows: Rows, min_size: int) -> None:
         width, height = (rows.raw[side].fill_null(min_size).to_numpy() for side in ("width", "height"))
         for row in np.flatnonzero(np.minimum(width, height) < min_size).tolist():
             rows.reject(row, "too_small", f"{width[row]}x{height[row]} pixels; normalize.min_size is {min_size}")
+
+
+def read_splits(rows: Rows, said: Mapping[str, str | None]) -> None:
+    """Replaces the published names of splits by train, validation and test, or rejects their images."""
+    labels = rows.raw["label"].to_pylist()
+    meanings = split_meanings(rows.published, labels, said)
+    for row, name in enumerate(rows.published):
+        if name is not None:
+            rows.published[row] = meanings.get(name)
+            if name in meanings and meanings[name] is None:
+                rows.reject(row, "left_out", f"of the published split {name}, which normalize.splits leaves out")
 
 
 def name_rows(rows: Rows, settings: Normalize) -> tuple[dict[str, list[str]], set[str]]:
@@ -254,6 +265,7 @@ def main(settings: Settings) -> None:
     normalize = settings.normalize
     rows = Rows(raw.read_metadata(list(settings.fetch)), normalize.only_train)
     reject_unusable(rows, normalize.min_size)
+    read_splits(rows, normalize.splits)
     merged, named = name_rows(rows, normalize)
     found = place_rows(rows, normalize, settings.seed)
     rare = reject_rare_classes(rows, named, normalize.min_per_class)

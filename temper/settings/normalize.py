@@ -23,6 +23,9 @@ class Normalize(Section):
 
     labels: Literal["fine", "coarse"] = Field("fine", description="which names, where a source publishes two")
     rename: Renamed = Field({}, description="published name: class; null leaves a class out")
+    splits: dict[Text, Literal["train", "validation", "test"] | None] = Field(
+        {}, description="published split: what it means; null leaves its images out"
+    )
     only_train: list[Text] = Field([], description="named sources whose photos train and are never measured on")
     classes: list[Text] | None = Field(None, description="only these classes; null: all")
     min_size: Count = Field(1, description="pixels of the shorter side; smaller images are left out")
