@@ -72,7 +72,7 @@ def _build_backbone() -> str:
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         said = next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else "nothing")
-        raise TemperError(f"backbone: {said.removeprefix('error: ').removeprefix('backbone: ')}")
+        raise TemperError(said.removeprefix("error: "))
     return done.stdout.strip().splitlines()[-1]
 
 
