@@ -4,7 +4,6 @@ Decodes every image once, on all cores: cropped to the box of its main object wh
 """
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from tqdm import tqdm
 
 from temper import boxes, running, tables
 from temper.atomic import atomic_file, atomic_folder
-from temper.boxes import Box
 from temper.errors import TemperError
 from temper.packs import Pack, PackWriter
 from temper.parallel import ordered_map
 from temper.params import MainBox, Params
-from temper.photos import Pixels, decode, resize
+from temper.photos import Box, Pixels, decode, resize
+from temper.preparation import Preparation, prepare
 from temper.sheets import write_sheet
 
 SHEET_CLASSES = 200
@@ -82,21 +81,9 @@ def find_main_objects(path: str, images: pa.Table, sizes: pa.Table, settings: Ma
     return found
 
 
-def crop(pixels: Pixels, box: Box, margin: float) -> Pixels:
-    """The part of a photo inside `box`, widened on each side by `margin` of the box and clamped to the photo.
-
-    Args:
-        box: x1, y1, x2, y2 in pixels.
-        margin: a fraction of the box's width and height.
-    """
-    x1, y1, x2, y2 = box
-    beside, above = (x2 - x1) * margin, (y2 - y1) * margin
-    height, width = pixels.shape[:2]
-    left, top = max(0, math.floor(x1 - beside)), max(0, math.floor(y1 - above))
-    right, bottom = min(width, math.ceil(x2 + beside)), min(height, math.ceil(y2 + above))
-    if left >= right or top >= bottom:
-        return pixels
-    return pixels[top:bottom, left:right]
+def preparation_of(params: Params) -> Preparation:
+    """How the params say that a model's input is made."""
+    return Preparation(*params.image_size, params.pack.fit, params.pack.margin)
 
 
 def prepared(
@@ -107,18 +94,9 @@ def prepared(
     Args:
         crops: the box to crop to, by image_id; the other images stay whole.
     """
-    height, width = params.image_size
-    fit, margin = params.pack.fit, params.pack.margin
-
-    def prepare(work: tuple[bytes, str]) -> Pixels:
-        data, image_id = work
-        pixels = decode(data)
-        if image_id in crops:
-            pixels = crop(pixels, crops[image_id], margin)
-        return resize(pixels, height, width, fit)
-
+    preparation = preparation_of(params)
     work = zip(tables.stream_images(raw, images), images["image_id"].to_pylist(), strict=True)
-    return ordered_map(prepare, work, threads)
+    return ordered_map(lambda photo: prepare(photo[0], preparation, crops.get(photo[1])), work, threads)
 
 
 def write_packs(folder: Path, images: pa.Table, pixels: Iterator[Pixels], classes: list[str], params: Params) -> None:
@@ -171,12 +149,15 @@ def write_box_sheet(
     }
     wanted = sorted({rows[image_id] for group in chosen.values() for image_id in group})
     data = dict(zip(wanted, tables.stream_images(raw, images.take(wanted)), strict=True))
+    preparation = preparation_of(params)
     strips = []
     for kind, group in chosen.items():
         for image_id in group:
-            photo = decode(data[rows[image_id]])
-            used = crop(photo, crops[image_id], params.pack.margin) if image_id in crops else photo
-            pictures = [with_box(photo, found.get(image_id)), resize(used, *params.image_size, params.pack.fit)]
+            photo = data[rows[image_id]]
+            pictures = [
+                with_box(decode(photo), found.get(image_id)),
+                prepare(photo, preparation, crops.get(image_id)),
+            ]
             strips.append((caption(kind, found.get(image_id)), pictures))
     write_sheet("metrics/pack/boxes.png", strips, 2, across=4, cell=BOX_SHEET_CELL)
 

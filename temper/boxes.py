@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 
 from temper import tables
 from temper.params import MainBox
-
-Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright image
+from temper.photos import Box
 
 
 @dataclass(frozen=True)

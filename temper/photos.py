@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright photo at its full size
 Dimensions = tuple[int, int]  # height, width
 
 HASHED = (32, 32)  # the height and width that `perceptual_hash` looks at
@@ -214,12 +215,13 @@ def perceptual_hash(pixels: Pixels) -> int:
     return int.from_bytes(bits.tobytes(), "big")
 
 
-def resize(pixels: Pixels, height: int, width: int, fit: str) -> Pixels:
+def resize(pixels: Pixels, height: int, width: int, fit: str, full: Dimensions | None = None) -> Pixels:
     """A photo at exactly `height` x `width`.
 
     Args:
         fit: "stretch" changes the proportions, "crop" cuts the longer sides off around the centre, "pad" adds
             black bars.
+        full: the height and width at full size of what was decoded at a reduced one, by which the bars are placed.
     """
     old_height, old_width = pixels.shape[:2]
     if (old_height, old_width) == (height, width):
@@ -232,7 +234,9 @@ def resize(pixels: Pixels, height: int, width: int, fit: str) -> Pixels:
         kept_width = min(old_width, max(1, round(width / max(ratios))))
         top, left = (old_height - kept_height) // 2, (old_width - kept_width) // 2
         return _scale(pixels[top : top + kept_height, left : left + kept_width], height, width)
-    scaled = _scale(pixels, max(1, round(old_height * min(ratios))), max(1, round(old_width * min(ratios))))
+    tall, wide = full or (old_height, old_width)
+    ratio = min(height / tall, width / wide)
+    scaled = _scale(pixels, max(1, round(tall * ratio)), max(1, round(wide * ratio)))
     framed = np.zeros((height, width, 3), np.uint8)
     top, left = (height - scaled.shape[0]) // 2, (width - scaled.shape[1]) // 2
     framed[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from conftest import Workspace, ran, toy_params, toy_photo, write_toy_photos
-from stages.pack import crop, find_main_objects
+from stages.pack import find_main_objects
 from temper import boxes, params
 from temper.boxes import Boxes
 from temper.errors import TemperError
 from temper.packs import Pack
+from temper.preparation import crop
 from test_detect import gray, write_table
 from toy_detector import onnx_settings, write_toy_detector
 
@@ -133,22 +134,6 @@ def test_the_sheet_of_boxes_is_a_plot(workspace: Workspace) -> None:
     assert sheet is not None and sheet.shape[1] == 4 * (2 * 164 + 8)
     orange = (sheet == (0, 120, 255)).all(axis=2).sum()
     assert orange > 24 * 4 * 60, "three kinds of eight photos, each with a box"
-
-
-@pytest.mark.parametrize(
-    ("box", "expected"),
-    [
-        ((20, 10, 60, 30), (16, 8, 64, 32)),
-        ((0, 0, 30, 30), (0, 0, 33, 33)),
-        ((80, 40, 100, 50), (78, 39, 100, 50)),
-        ((20.2, 10.2, 59.8, 29.8), (16, 8, 64, 32)),
-    ],
-)
-def test_a_crop_has_its_margin_and_stays_inside(box: Any, expected: tuple[int, int, int, int]) -> None:
-    """Widened by a tenth of its own width and height, outwards to whole pixels, in a photo of 100x50."""
-    pixels = np.arange(50 * 100 * 3, dtype=np.int64).reshape(50, 100, 3).astype(np.uint8)
-    left, top, right, bottom = expected
-    assert np.array_equal(crop(pixels, box, 0.1), pixels[top:bottom, left:right])
 
 
 def test_the_main_object_knows_its_share_of_the_photo(in_tmp_path: Path) -> None:
