@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from stages.fetch.__main__ import describe
+from stages.fetch.source import Photo
 from temper import photos
 from temper.photos import (
     HASHED,
@@ -294,6 +296,14 @@ def test_real_photos_tell_their_dimensions_and_are_refused_as_before(shared: Pat
             assert outcome(data, HASHED) == outcome(data, None), path.name
             if data.startswith(b"\xff\xd8") and not isinstance(outcome(data, None), str):
                 assert dimensions(data) is not None, path.name
+
+
+def test_the_row_of_a_large_photo_has_its_full_size_and_nearly_the_hash_of_it() -> None:
+    data = turned(6, height=1500, width=2000)
+    row = describe(Photo("a/b.jpg", "a", None, data))
+    assert (row["height"], row["width"], row["problem"]) == (2000, 1500, None)
+    assert (row["phash"] ^ perceptual_hash(decode(data))).bit_count() <= 2
+    assert describe(Photo("a/b.jpg", "a", None, data[:-100]))["problem"] == "a truncated or corrupt JPEG"
 
 
 def test_the_perceptual_hash_survives_reencoding_and_resizing_but_not_another_picture() -> None:

@@ -3,7 +3,7 @@
 With the argument `auxiliary`, the stage of that name: the auxiliary source -> data/auxiliary, in the same form.
 
 Every published image becomes one row, in the source's order, its bytes untouched. Each is decoded once, to learn its
-size, its perceptual hash, or why it cannot be used.
+size, its perceptual hash, or why it cannot be used; a large JPEG at a reduced size, which is enough for that.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from temper.atomic import atomic_folder
 from temper.errors import TemperError
 from temper.parallel import ordered_map
 from temper.params import Params
-from temper.photos import BadPhoto, decode, perceptual_hash
+from temper.photos import HASHED, BadPhoto, decode_with_dimensions, perceptual_hash
 from temper.tables import RawWriter
 
 
@@ -40,10 +40,9 @@ def describe(photo: Photo) -> dict[str, Any]:
         **dict(zip(("x1", "y1", "x2", "y2"), photo.box or (None,) * 4, strict=True)),
     }
     try:
-        pixels = decode(photo.data)
+        pixels, (height, width) = decode_with_dimensions(photo.data, HASHED)
     except BadPhoto as reason:
         return row | {"width": None, "height": None, "phash": None, "problem": photo.problem or str(reason)}
-    height, width = pixels.shape[:2]
     return row | {"width": width, "height": height, "phash": perceptual_hash(pixels), "problem": None}
 
 
