@@ -1,5 +1,6 @@
 """Encoded photos to pixels: upright RGB, or the reason why not."""
 
+import importlib
 from typing import Any
 
 import cv2
@@ -21,6 +22,9 @@ _FORMATS = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
+# AVIF files have some of these brands too, and beside them one of their own, by which OpenCV reads them.
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
 
 _REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 _LARGEST_SHIFT = 1 / 8  # pixels of the picture that a reduced one is decoded for
@@ -39,7 +43,7 @@ def decode(data: bytes, least: Dimensions | None = None) -> Pixels:
 
     EXIF orientation is applied; gray, palette, CMYK and 16-bit images become 8-bit RGB; an alpha channel is
     dropped, not blended, as Pillow's `convert("RGB")` and TensorFlow's `decode_image` do (only in a TIFF has OpenCV
-    multiplied the colours with it); of an animation, the first picture.
+    multiplied the colours with it); of an animation, the first picture. HEIC is decoded where pillow-heif is installed.
 
     Args:
         least: a height and width in pixels. With it, the result may be a smaller picture of the whole photo, each side
@@ -99,6 +103,8 @@ def _decode_reduced(data: bytes, scale: int) -> Pixels | None:
 def _decode_whole(data: bytes) -> Pixels:
     if not data:
         raise BadPhoto("an empty file")
+    if _is_heic(data):
+        return _decode_heic(data)
     kind = next((name for magic, name in _FORMATS.items() if data.startswith(magic)), None)
     try:
         # Not IMREAD_COLOR_RGB: OpenCV 5.0 gives BGR all the same for an AVIF with alpha.
@@ -185,6 +191,33 @@ def _exif_orientation(exif: bytes) -> int | None:
         size = values * _EXIF_SIZES.get(kind, len(tiff))
         usual = usual and tag < 0x0112 and (size <= 4 or offset + size <= len(tiff))  # 4 bytes stand in the entry
     return 1
+
+
+def _is_heic(data: bytes) -> bool:
+    """Whether the brands in the file's first box, `ftyp`, are those of HEIC or another HEIF that is no AVIF."""
+    if data[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    # length, "ftyp", the brand, a version, then the brands of all readers that can read the file
+    brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
+    return bool(brands & _HEIC_BRANDS) and not brands & _AVIF_BRANDS
+
+
+def _decode_heic(data: bytes) -> Pixels:
+    """A HEIC photo by way of pillow-heif, which also turns it upright."""
+    try:
+        pillow_heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        raise BadPhoto(
+            "a HEIC photo, which OpenCV does not read: `pip install pillow-heif`, or convert it to JPEG"
+        ) from None
+    try:
+        photo = pillow_heif.open_heif(data)  # 10 and 12 bits become 8
+        if photo.size[0] * photo.size[1] <= _MOST_PIXELS:
+            return np.array(photo.to_pillow().convert("RGB"), np.uint8)
+    except Exception as error:  # of damaged files it raises ValueError, IndexError and others
+        raise BadPhoto(f"a truncated or corrupt HEIC photo: {' '.join(str(error).split())}") from None
+    raise BadPhoto(f"a HEIC photo that claims {photo.size[0]}x{photo.size[1]} pixels: expected at most 2**30 in all")
 
 
 def _still_png(data: bytes) -> bytes:

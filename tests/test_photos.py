@@ -1,7 +1,10 @@
 """Encoded photos to pixels."""
 
+import importlib
+import importlib.util
 import io
 import struct
+import sys
 import time
 from pathlib import Path
 
@@ -11,11 +14,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from stages.fetch.__main__ import describe
+from stages.fetch.layouts import is_image
 from stages.fetch.source import Photo
 from temper import photos
 from temper.photos import (
     HASHED,
     BadPhoto,
+    Pixels,
     decode,
     decode_with_dimensions,
     dimensions,
@@ -304,6 +309,61 @@ def test_the_row_of_a_large_photo_has_its_full_size_and_nearly_the_hash_of_it() 
     assert (row["height"], row["width"], row["problem"]) == (2000, 1500, None)
     assert (row["phash"] ^ perceptual_hash(decode(data))).bit_count() <= 2
     assert describe(Photo("a/b.jpg", "a", None, data[:-100]))["problem"] == "a truncated or corrupt JPEG"
+
+
+@pytest.mark.parametrize(
+    "brands", [b"heic\0\0\0\0mif1heic", b"heix\0\0\0\0mif1", b"mif1\0\0\0\0heic", b"msf1\0\0\0\0hevc"]
+)
+def test_a_heic_photo_is_refused_with_advice(brands: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    data = (8 + len(brands)).to_bytes(4, "big") + b"ftyp" + brands + bytes(100)
+    advice = "a HEIC photo, which OpenCV does not read: `pip install pillow-heif`, or convert it to JPEG"
+    with pytest.raises(BadPhoto, match=advice):
+        decode(data)
+    assert describe(Photo("a/b.heic", "a", None, data))["problem"] == advice
+
+
+def test_heic_files_are_taken_for_images() -> None:
+    assert is_image("a/IMG_0001.HEIC") and is_image("a/b.heif") and not is_image("a/b.heics.txt")
+
+
+needs_heif = pytest.mark.skipif(
+    importlib.util.find_spec("pillow_heif") is None, reason="pillow-heif is not installed: pip install pillow-heif"
+)
+
+
+def heic(orientation: int, mode: str = "RGB") -> tuple[bytes, Pixels]:
+    """A HEIC file of a picture that a viewer must turn, and what it must then show."""
+    pillow_heif = importlib.import_module("pillow_heif")
+    picture, buffer, exif = Image.fromarray(gradient(48, 64)).convert(mode), io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    pillow_heif.from_pillow(picture).save(buffer, quality=95, exif=exif.tobytes())
+    picture.getexif()[0x0112] = orientation
+    return buffer.getvalue(), np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+@needs_heif
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_a_heic_photo_is_upright_rgb(orientation: int, mode: str) -> None:
+    data, expected = heic(orientation, mode)
+    pixels = decode(data)
+    assert pixels.dtype == np.uint8 and pixels.shape == expected.shape
+    assert np.abs(pixels.astype(int) - expected).mean() < 3
+    assert decode_with_dimensions(data, (8, 8))[1] == expected.shape[:2]
+
+
+@needs_heif
+def test_a_damaged_heic_photo_is_refused() -> None:
+    data, _ = heic(1)
+    random = np.random.default_rng(0)
+    with pytest.raises(BadPhoto, match="a truncated or corrupt HEIC photo: "):
+        decode(data[:-20])
+    for _ in range(200):
+        mutant = bytearray(data)
+        for place in random.integers(12, len(data), 3).tolist():
+            mutant[place] = random.integers(256)
+        outcome(bytes(mutant), None)
 
 
 def test_the_perceptual_hash_survives_reencoding_and_resizing_but_not_another_picture() -> None:

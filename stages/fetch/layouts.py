@@ -20,7 +20,10 @@ SPLITS = {
     "tests": "test",
     "testing": "test",
 }
-_ENDINGS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif", ".ppm", ".pgm"}
+_ENDINGS = {
+    *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif", ".ppm", ".pgm"),
+    *(".heic", ".heif"),  # which need pillow-heif: without it they are rows with a problem
+}
 
 
 def is_image(name: str) -> bool:
