@@ -3,7 +3,7 @@
     python -m stages.fetch NAME
 
 Every published image becomes one row, in the source's order, its bytes untouched. Each is decoded once, to learn its
-size, its perceptual hash, or why it cannot be used.
+size, its perceptual hash, or why it cannot be used; a large JPEG at a reduced size, which is enough for that.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from temper.base.errors import TemperError
 from temper.base.loading import PARAMS, validate
 from temper.base.texts import write_json
 from temper.parallel import ordered_map
-from temper.photos import BadPhoto, decode, perceptual_hash
+from temper.photos import HASHED, BadPhoto, decode_with_dimensions, perceptual_hash
 from temper.raw import RawWriter
 from temper.settings.fetch import Settings
 
@@ -48,10 +48,9 @@ def describe(photo: Photo) -> dict[str, Any]:
         **dict(zip(("x1", "y1", "x2", "y2"), photo.box or (None,) * 4, strict=True)),
     }
     try:
-        pixels = decode(photo.data)
+        pixels, (height, width) = decode_with_dimensions(photo.data, HASHED)
     except BadPhoto as reason:
         return row | {"width": None, "height": None, "phash": None, "problem": photo.problem or str(reason)}
-    height, width = pixels.shape[:2]
     return row | {"width": width, "height": height, "phash": perceptual_hash(pixels), "problem": None}
 
 

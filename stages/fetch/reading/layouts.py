@@ -19,7 +19,12 @@ from temper.split_names import meaning, prefix, says_nothing
 Place = tuple[str | None, str | None]  # split, label, both as published; None: the source says none
 Home = tuple[str, ...]  # the folders that a file is in, from the top
 
-_ENDINGS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif", ".ppm", ".pgm"}
+# fmt: off
+_ENDINGS = {
+    ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif", ".ppm", ".pgm",
+    ".heic", ".heif",
+}
+# fmt: on
 _SHOWN = 5  # names in a line
 
 
