@@ -84,6 +84,7 @@ def main(settings: StageSettings) -> None:
     classifier = keras_files.load(FINE_TUNE)
     probabilities = {split: predict(classifier, packs[split]) for split in ("test", "unlabelled") if len(packs[split])}
     figures = measure(probabilities["test"], test.labels)
+    figures["test_images"] = figures.pop("images")
     figures |= compared(predict(classifier, validation), validation.labels, "validation")
     warm_up = keras_files.load(WARM_UP)
     figures |= compared(predict(warm_up, test), test.labels, "warm_up")

@@ -43,9 +43,8 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     )
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         result = fit(classifier, phase, lambda epoch: epoch_batches(train, settings, epoch), validation, state, live)
-        keras_files.save(
-            classifier, "models/fine_tune.keras", made
-        )  # before the state that could make it again is removed
+        # Before the state that could make it again is removed:
+        keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
     return result
 
 

@@ -43,7 +43,7 @@ def main(settings: Settings) -> None:
     origin = card.Backbone(
         name=chosen.name, arguments=chosen.arguments, weights=Path(chosen.weights).name, sha256=sha256
     )
-    keras_files.save(model, "models/backbone.keras", origin)
+    keras_files.save(model, "models/backbone.keras", origin.as_entry())
     print(f"{chosen.name}: {model.count_params():,} parameters, {model.output_shape[-1]} features")
 
 
