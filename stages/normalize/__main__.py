@@ -291,8 +291,8 @@ def main(settings: Settings) -> None:
 def forget_other_sources(named: Collection[str]) -> None:
     """Removes the raw tables of sources that params.yaml names no more.
 
-    DVC leaves the outputs of a stage that is gone. They would stay a part of data/raw, on which other stages depend, and
-    make this clone another than one that never had that source. DVC's cache still has them.
+    DVC leaves the outputs of a stage that is gone. They would stay a part of data/raw, on which other stages depend,
+    and make this clone another than one that never had that source. DVC's cache still has them.
     """
     for folder in raw.sources():
         if folder.name not in named:
