@@ -97,7 +97,8 @@ def fingerprint(stage: str, params: Params) -> str:
     declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     values = {key: _value(params.model_dump(), key) for key in declared["params"]}
     versions = {
-        name: _version(name) for name in ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless")
+        name: _version(name)
+        for name in ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless")
     }
     digest = hashlib.sha256(json.dumps([values, versions, keras.backend.backend()], sort_keys=True).encode())
     for dep in sorted(declared["deps"]):
