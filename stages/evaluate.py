@@ -1,5 +1,10 @@
 """evaluate: packed test and unlabelled images, the classifier -> metrics/evaluate/, data/predictions.parquet."""
 
+from temper import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 import json
 import sys
 from pathlib import Path

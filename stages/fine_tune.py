@@ -4,6 +4,11 @@ The second heat: the backbone is opened from `fine_tune.unfreeze_from` on, and a
 `lr`, on images augmented by the top-level `aug`.
 """
 
+from temper import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 import keras
 import numpy as np
 import numpy.typing as npt

@@ -4,6 +4,11 @@ The first heat: a new head is trained on the frozen backbone's embeddings, where
 saved is the full classifier.
 """
 
+from temper import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 from pathlib import Path
 
 import keras
