@@ -4,6 +4,11 @@ Both phases are measured on validation and on test, so that `dvc metrics diff` s
 fine-tuned model, which is the one to use, also gives the tables of each class and the predictions.
 """
 
+from temper.base import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 import sys
 from pathlib import Path
 

@@ -5,6 +5,11 @@ The second phase: the backbone is opened from `fine_tune.unfreeze_from` on, and 
 better on validation, the warm-up's weights are what it writes (law 13).
 """
 
+from temper.base import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 import keras
 import numpy as np
 import numpy.typing as npt

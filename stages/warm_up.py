@@ -4,6 +4,11 @@ The first phase: a new head is trained on the frozen backbone's embeddings, wher
 saves the whole classifier.
 """
 
+from temper.base import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 from pathlib import Path
 
 import keras

@@ -290,6 +290,15 @@ def test_imports_point_down() -> None:
         assert not [file for file in needed(path) if re.match(r"tests/test_", file)][1:], path
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_with_keras_keeps_its_noise_out_before_anything_else(stage: str) -> None:
+    body = ast.parse(entry(stage).read_text(encoding="utf-8")).body
+    first = [ast.unparse(node) for node in body[1:3]]
+    quiet = ["from temper.base import quiet", "if __name__ == '__main__':\n    quiet.keep_out_noise()"]
+    code = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in needed(entry(stage)))
+    assert (first == quiet) == bool(re.search(r"^import keras", code, re.M))
+
+
 def test_the_library_holds_no_tensorflow() -> None:
     for path in [*(ROOT / "temper").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]:
         assert not re.search(r"^\s*(import|from) tensorflow|\btf\.", path.read_text(encoding="utf-8"), re.M), path

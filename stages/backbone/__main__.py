@@ -3,6 +3,11 @@
 After this stage has run once, or was pulled, nothing needs the network.
 """
 
+from temper.base import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 import hashlib
 from pathlib import Path
 
