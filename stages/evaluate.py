@@ -62,14 +62,14 @@ def write_tables(folder: Path, probabilities: Probabilities, labels: Labels, cla
 
 
 def write_mistakes(path: Path, test: Pack, probabilities: Probabilities, classes: list[str]) -> None:
-    """Writes a contact sheet of the wrong predictions, the surest first."""
+    """Writes a contact sheet of the wrong predictions, the surest first; none where all are right."""
     predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != test.labels)
     strips = [
         (f"{classes[test.labels[row]]}, taken for {classes[predicted[row]]} ({sure[row]:.2f})", [test.image(int(row))])
         for row in wrong[np.argsort(-sure[wrong], kind="stable")][:WORST]
     ]
-    write_sheet(path, strips or [("no mistake", [])], per_strip=3, across=4)
+    write_sheet(path, strips, per_strip=1, across=7, cell=160)
 
 
 def write_predictions(probabilities: dict[str, Probabilities], classes: list[str]) -> None:
@@ -97,7 +97,8 @@ def main(params: Params) -> None:
     with atomic_folder("metrics/evaluate") as folder:
         (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         write_tables(folder, probabilities["test"], test.labels, classes)
-        write_mistakes(folder / "mistakes.png", test, probabilities["test"], classes)
+        (folder / "mistakes").mkdir()  # a plot of DVC, which is empty after a run without mistakes
+        write_mistakes(folder / "mistakes/surest.png", test, probabilities["test"], classes)
     write_predictions(probabilities, classes)
     print(", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 

@@ -53,7 +53,7 @@ def pictures(wanted: set[Place]) -> dict[Place, Pixels]:
 def caption(pair: Pair) -> str:
     """What is said above a pair: how many bits differ, then classes where they differ, else splits."""
     key = "class_name" if pair["class_name"] != pair["other_class_name"] else "split"
-    return f"{pair['bits']}: {pair[key][:14]} | {pair[f'other_{key}'][:14]}"
+    return f"{pair['bits']}: {pair[key]} | {pair[f'other_{key}']}"
 
 
 def main(params: Params) -> None:
