@@ -323,14 +323,12 @@ def write_metrics(
     classes: Sequence[str],
     sizes: list[tuple[str, int]],
 ) -> None:
-    """Writes metrics/normalize: the counts, the images of each class, the long tail, the sizes."""
+    """Writes metrics/normalize: the counts, the images of each class, the sizes."""
     counts = {name: [per_class[name, split] for split in tables.SPLITS[:3]] for name in classes}
     with atomic_folder("metrics/normalize") as folder:
         (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         rows = [(name, *of_class, sum(of_class)) for name, of_class in counts.items()]
         tables.write_csv(folder / "classes.csv", ["class_name", *tables.SPLITS[:3], "images"], rows)
-        tail = enumerate(sorted((sum(of_class) for of_class in counts.values()), reverse=True), start=1)
-        tables.write_csv(folder / "long_tail.csv", ["rank", "images"], tail)
         tables.write_csv(folder / "sizes.csv", ["shorter_side", "images"], sizes)
 
 
