@@ -1,4 +1,4 @@
-"""Copies stdin to stdout without the lines that TensorFlow and JAX print at every start: the filter of temper/base/quiet.py.
+"""The filter of temper/base/quiet.py: copies stdin to stdout without what TensorFlow and JAX print at every start.
 
     python -I -S temper/noise.py LOG < lines
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import signal
 import time
 import zipfile
@@ -24,7 +23,7 @@ from tests.toys.photos import toy_photo, write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, ran, toy_params
 
 STAGES = ["fetch@photos", "normalize", "audit", "detect", "pack", "gallery", "backbone"]
-STAGES += ["embed", "warm_up", "fine_tune", "evaluate"]
+STAGES += ["embed", "warm_up", "fine_tune", "evaluate", "overview"]
 
 
 def checksum(path: Path) -> str:
@@ -105,7 +104,7 @@ def test_class_order_is_decided_in_classes_txt_alone(pipeline: Workspace) -> Non
 
 def test_exp_run_with_a_new_lr_runs_fine_tune_and_evaluate_only(pipeline: Workspace) -> None:
     output = pipeline.run("dvc exp run -S lr=3e-6")
-    assert ran(output) == ["fine_tune", "evaluate"]
+    assert ran(output) == ["fine_tune", "evaluate", "overview"]
     assert "lr: 3e-06" in (pipeline.folder / "params.yaml").read_text(encoding="utf-8")  # text to YAML 1.1
     rates = (pipeline.folder / "metrics/fine_tune/plots/metrics/learning_rate.tsv").read_text(encoding="utf-8")
     assert float(rates.splitlines()[1].split("\t")[1]) == pytest.approx(3e-6)
@@ -174,7 +173,7 @@ def test_metrics_have_names_of_their_own(pipeline: Workspace) -> None:
 def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> None:
     before = checksum(pipeline.folder / "models/fine_tune.keras")
     pipeline.set(warm_up__lr=0.02)
-    assert ran(pipeline.run("dvc repro")) == ["warm_up", "fine_tune", "evaluate"]
+    assert ran(pipeline.run("dvc repro")) == ["warm_up", "fine_tune", "evaluate", "overview"]
     pipeline.run("git checkout -q params.yaml")
     assert ran(pipeline.run("dvc repro")) == []
     assert checksum(pipeline.folder / "models/fine_tune.keras") == before
@@ -183,10 +182,10 @@ def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> N
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
-        ({"aug": 0.2}, ["gallery", "fine_tune", "evaluate"]),
+        ({"aug": 0.2}, ["gallery", "fine_tune", "evaluate", "overview"]),
         ({"embed__aug": 0.2}, ["embed"]),  # views: 1 has nothing to augment: the same embeddings
         # The toys are square, so the pixels are the same; but the card of the models says how they were fed.
-        ({"pack__fit": "crop"}, ["pack", "gallery", "warm_up", "fine_tune", "evaluate"]),
+        ({"pack__fit": "crop"}, ["pack", "gallery", "warm_up", "fine_tune", "evaluate", "overview"]),
         ({"pack__margin": 0.2}, ["pack"]),  # without a detector nothing is cropped
     ],
 )
@@ -241,7 +240,7 @@ def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline
         assert not (pipeline.folder / "models/fine_tune.keras").exists()
     resumed = pipeline.run("dvc repro")
     assert "going on after" in resumed
-    assert ran(resumed) == ["fine_tune", "evaluate"]
+    assert ran(resumed) == ["fine_tune", "evaluate", "overview"]
     model = checksum(pipeline.folder / "models/fine_tune.keras")
     plots = {path: path.read_bytes() for path in pipeline.folder.glob("metrics/fine_tune/plots/metrics/**/*.tsv")}
     assert list(pipeline.folder.glob(".temper/unfinished/fine_tune-*")) == []
@@ -286,31 +285,18 @@ def test_the_pipeline_leaves_its_own_files_alone(pipeline: Workspace) -> None:
 
 def test_an_experiment_in_a_temporary_copy(pipeline: Workspace) -> None:
     output = pipeline.run("dvc exp run --temp -S lr=2e-6")
-    assert ran(output) == ["fine_tune", "evaluate"]
+    assert ran(output) == ["fine_tune", "evaluate", "overview"]
 
 
 def test_the_page_of_plots_opens_offline(pipeline: Workspace) -> None:
+    """tests/test_overview.py looks at it in a browser."""
     pipeline.run("dvc plots show")
     page = (pipeline.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
-    for title in ("Accuracy of both phases", "Recall of each class", "Images of each class", "mistakes.png"):
-        assert title in page
     assert "<script src=" not in page and "<link" not in page
-    assert page.count("vegaEmbed(") >= 5
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_a_browser_without_network_draws_every_plot(pipeline: Workspace, tmp_path: Path) -> None:
-    pipeline.run("dvc plots show")
-    page = pipeline.folder / "dvc_plots/index.html"
-    drawn = pipeline.run(
-        "chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --host-resolver-rules='MAP * ~NOTFOUND' "
-        f"--user-data-dir={tmp_path / 'browser'} --virtual-time-budget=20000 --dump-dom file://{page}"
-    )
-    charts = page.read_text(encoding="utf-8").count("vegaEmbed(") - drawn.count("function vegaEmbed")
-    assert drawn.count("<canvas") + drawn.count('<svg class="marks"') >= 14 <= charts
-    sheets = len(list(pipeline.folder.glob("metrics/**/*.png")))
-    assert drawn.count('src="static/') == sheets >= 7
+    drawn = page[page.index('<div id="plots">') :]
+    assert drawn.count("vegaEmbed(") == 8  # one of them without a row: the confusions, where the matrix shows them
+    pictures = [path for path in pipeline.folder.glob("metrics/**/*") if path.suffix in (".png", ".svg")]
+    assert drawn.count('<img src="static/') == len(pictures) >= 3
 
 
 def test_photos_in_an_archive_can_be_versioned(pipeline: Workspace) -> None:
@@ -322,7 +308,7 @@ def test_photos_in_an_archive_can_be_versioned(pipeline: Workspace) -> None:
     assert pipeline.run("git ls-files photos*") == "photos.zip.dvc\n"
     pipeline.run("dvc repro")
     pipeline.commit("first run on them")
-    assert ran(pipeline.run("dvc exp run --temp -S lr=2e-6")) == ["fine_tune", "evaluate"]
+    assert ran(pipeline.run("dvc exp run --temp -S lr=2e-6")) == ["fine_tune", "evaluate", "overview"]
 
 
 @pytest.mark.parametrize(

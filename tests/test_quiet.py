@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT
+
 from temper import noise
 
 STARTED = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom temper.base import quiet\nquiet.keep_out_noise()\n"

@@ -355,14 +355,12 @@ def write_metrics(
     classes: Sequence[str],
     sizes: list[tuple[str, int]],
 ) -> None:
-    """Writes metrics/normalize: the counts, the images of each class, the long tail, the sizes."""
+    """Writes metrics/normalize: the counts, the images of each class, the sizes."""
     counts = {name: [per_class[name, split] for split in SPLITS[:3]] for name in classes}
     with atomic_folder("metrics/normalize") as folder:
         write_json(folder / "metrics.json", summary)
         rows = [(name, *of_class, sum(of_class)) for name, of_class in counts.items()]
         write_csv(folder / "classes.csv", ["class_name", *SPLITS[:3], "images"], rows)
-        tail = enumerate(sorted((sum(of_class) for of_class in counts.values()), reverse=True), start=1)
-        write_csv(folder / "long_tail.csv", ["rank", "images"], tail)
         write_csv(folder / "sizes.csv", ["shorter_side", "images"], sizes)
 
 
