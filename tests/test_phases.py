@@ -1,4 +1,4 @@
-"""Law 5 inside one process: a heat that is cut off anywhere goes on to the same bits."""
+"""Law 5 inside one process: a phase that is cut off anywhere goes on to the same bits."""
 
 from pathlib import Path
 from typing import Any
@@ -7,17 +7,15 @@ import keras
 import numpy as np
 import pytest
 
-from temper import params
 from temper.base.errors import TemperError
+from temper.settings.training import Adam, AdamW, Cosine, EarlyStopping, Optimizer, Plateau, Schedule, Sgd
 from temper.training.batches import Batches, shuffled
-from temper.training.phases import Heat, Result, fit, open_live
+from temper.training.phases import Phase, Result, fit, open_live
 from temper.training.unfinished import Unfinished
 
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(96, 6)).astype(np.float32)
 LABELS = (INPUTS[:, 0] + 0.8 * RANDOM.normal(size=96) > 0).astype(np.int32)
-
-
 SEED = 7
 
 
@@ -25,20 +23,16 @@ class Cut(Exception):
     """Stands for a kill."""
 
 
-def heat(optimizer: str, schedule: dict[str, Any]) -> Heat:
-    return Heat(
-        epochs=9,
-        lr=0.05,
-        optimizer=params.Optimizer.model_validate({"name": optimizer}),
-        schedule=params.Plateau.model_validate({"name": "plateau", "patience": 1})
-        if schedule
-        else params.Cosine(name="cosine"),
-        early_stopping=params.EarlyStopping(patience=4),
-    )
+OPTIMIZERS = [Adam(), AdamW(name="adamw"), Sgd(name="sgd")]
+SCHEDULES = [Cosine(), Plateau(name="plateau", patience=1)]
 
 
-def train(folder: Path, how: Heat, cut_at: int | None = None) -> tuple[keras.Model, Result]:
-    """A heat of a model with two dropout layers and a BatchNorm, in a fresh state of Keras's random numbers."""
+def phase(optimizer: Optimizer, schedule: Schedule = SCHEDULES[0], lr: float = 0.05) -> Phase:
+    return Phase(epochs=9, lr=lr, optimizer=optimizer, schedule=schedule, early_stopping=EarlyStopping(patience=4))
+
+
+def train(folder: Path, how: Phase, cut_at: int | None = None) -> tuple[keras.Model, Result]:
+    """A phase of a model with two dropout layers and a BatchNorm, in a fresh state of Keras's random numbers."""
     keras.utils.set_random_seed(SEED)
     inputs = keras.Input((6,))
     x = keras.layers.Dropout(0.2)(inputs)
@@ -62,10 +56,10 @@ def train(folder: Path, how: Heat, cut_at: int | None = None) -> tuple[keras.Mod
     return model, result
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-@pytest.mark.parametrize("schedule", [{}, {"plateau": True}], ids=["cosine", "plateau"])
-def test_a_heat_cut_off_twice_ends_in_the_same_bits(tmp_path: Path, optimizer: str, schedule: dict[str, Any]) -> None:
-    how = heat(optimizer, schedule)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda settings: settings.name)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda settings: settings.name)
+def test_a_phase_cut_off_twice_ends_in_the_same_bits(tmp_path: Path, optimizer: Optimizer, schedule: Schedule) -> None:
+    how = phase(optimizer, schedule)
     whole, expected = train(tmp_path / "whole", how)
     for cut_at in (1, 3):
         with pytest.raises(Exception) as cut:  # TensorFlow wraps it in an error of its own
@@ -83,7 +77,7 @@ def test_a_heat_cut_off_twice_ends_in_the_same_bits(tmp_path: Path, optimizer: s
 
 
 def test_the_best_epoch_is_restored_not_the_last(tmp_path: Path) -> None:
-    model, result = train(tmp_path / "heat", heat("adam", {}))
+    model, result = train(tmp_path / "phase", phase(Adam()))
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = model.evaluate(INPUTS[64:], LABELS[64:], verbose=0)
     best = result.history[result.best_epoch]
@@ -92,12 +86,10 @@ def test_the_best_epoch_is_restored_not_the_last(tmp_path: Path) -> None:
 
 
 def test_dropout_differs_from_epoch_to_epoch(tmp_path: Path) -> None:
-    how = heat("sgd", {})
-    _, result = train(tmp_path / "heat", how)
+    _, result = train(tmp_path / "phase", phase(Sgd(name="sgd")))
     assert len({record["loss"] for record in result.history}) == len(result.history)
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
-    how = heat("sgd", {})
     with pytest.raises(TemperError, match="expected finite figures"):
-        train(tmp_path / "heat", Heat(9, 1e30, how.optimizer, how.schedule, how.early_stopping))
+        train(tmp_path / "phase", phase(Sgd(name="sgd"), lr=1e30))
