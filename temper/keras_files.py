@@ -32,7 +32,8 @@ def save(model: keras.Model, path: str | Path, card: BaseModel) -> None:
         config = json.loads(entries["config.json"])
         _renumber(config, {})
         entries["config.json"] = json.dumps(config).encode()
-        entries[NAME] = card.model_dump_json().encode()  # Keras reads its own entries and leaves others alone
+        # Keras reads its own entries and leaves others alone. Sorted: equal mappings of params.yaml in another order.
+        entries[NAME] = json.dumps(card.model_dump(mode="json"), sort_keys=True, ensure_ascii=False).encode()
         with zipfile.ZipFile(partial, "w") as plain:
             for name, content in entries.items():
                 plain.writestr(zipfile.ZipInfo(name, _EPOCH), content)
