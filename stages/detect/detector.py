@@ -1,5 +1,6 @@
 """What every detector that looks at photos is."""
 
+import ast
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -50,3 +51,22 @@ def undecodable(photo: Photo, reason: str) -> TemperError:
         f"detect: {photo.path} (image {photo.image_id}): expected the photo that decoded when it was fetched, "
         f"received {reason}; run dvc repro --force fetch. What was detected before it is kept."
     )
+
+
+def code_that_computes(text: str) -> str:
+    """Python code without what changes no box: comments, layout, docstrings, and the class `Settings`.
+
+    For a detector's key. The values of the settings are in the key by themselves; a better description of one must
+    not detect every photo again.
+    """
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [inside for inside in node.body if not _computes_nothing(inside)] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _computes_nothing(node: ast.stmt) -> bool:
+    """Whether a statement is a docstring, or the settings."""
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return is_text or (isinstance(node, ast.ClassDef) and node.name == "Settings")
