@@ -23,8 +23,8 @@ class Cut(Exception):
     """Stands for a kill."""
 
 
-OPTIMIZERS = [Adam(), AdamW(name="adamw"), Sgd(name="sgd")]
-SCHEDULES = [Cosine(), Plateau(name="plateau", patience=1)]
+OPTIMIZERS: list[Optimizer] = [Adam(), AdamW(name="adamw"), Sgd(name="sgd")]
+SCHEDULES: list[Schedule] = [Cosine(), Plateau(name="plateau", patience=1)]
 
 
 def phase(optimizer: Optimizer, schedule: Schedule = SCHEDULES[0], lr: float = 0.05) -> Phase:
