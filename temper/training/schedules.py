@@ -5,12 +5,10 @@ Each is a function of the records of the finished epochs: nothing has counters o
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
-from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Schedule
+from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Schedule, Select
 
 Record = dict[str, float]  # of one epoch: loss, accuracy, val_loss, val_accuracy, learning_rate
-Select = Literal["val_accuracy", "val_loss"]  # the figure that epochs are compared by
 
 
 def rate(schedule: Schedule, lr: float, epochs: int, history: Sequence[Record]) -> float:
@@ -51,15 +49,16 @@ def _plateau_rate(schedule: Plateau, lr: float, history: Sequence[Record]) -> fl
     return lr
 
 
-def stopped(stopping: EarlyStopping, history: Sequence[Record]) -> bool:
-    """Whether the phase ends after `history`, as keras.callbacks.EarlyStopping on val_accuracy."""
+def stopped(stopping: EarlyStopping, history: Sequence[Record], select: Select = "val_accuracy") -> bool:
+    """Whether the phase ends after `history`, as keras.callbacks.EarlyStopping on the selected figure."""
     if stopping.patience is None:
         return False
     best, waited = -math.inf, 0
     for record in history:
         waited += 1
-        if record["val_accuracy"] - stopping.min_delta > best:
-            best, waited = record["val_accuracy"], 0
+        figure = record["val_accuracy"] if select == "val_accuracy" else -record["val_loss"]
+        if figure - stopping.min_delta > best:
+            best, waited = figure, 0
     return waited >= stopping.patience
 
 
