@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stages.detect.detectors.yolox import Settings
-from stages.pack import crop
 from temper.packs import Pack
+from temper.preparation import crop
 from tests.toys.detector import write_toy_detector, yolox_section
 from tests.toys.photos import toy_photo, write_toy_photos
 from tests.toys.workspace import Workspace, ran, toy_params

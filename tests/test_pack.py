@@ -1,33 +1,16 @@
-"""The stage `pack`: what is cut out of a photo, and what is known of its main object."""
+"""The stage `pack`: what a model is told of its input, and what is known of its main object."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from stages.pack import crop, describe, find_main_objects
+from stages.pack import describe, find_main_objects
 from temper import boxes
 from temper.base.errors import TemperError
 from temper.boxes import Boxes
 from temper.settings.pack import MainBox, Pack
 from tests.toys.tables import gray, write_raw
-
-
-@pytest.mark.parametrize(
-    ("box", "expected"),
-    [
-        ((20, 10, 60, 30), (16, 8, 64, 32)),
-        ((0, 0, 30, 30), (0, 0, 33, 33)),
-        ((80, 40, 100, 50), (78, 39, 100, 50)),
-        ((20.2, 10.2, 59.8, 29.8), (16, 8, 64, 32)),
-    ],
-)
-def test_a_crop_has_its_margin_and_stays_inside(box: Any, expected: tuple[int, int, int, int]) -> None:
-    """Widened by a tenth of its own width and height, outwards to whole pixels, in a photo of 100x50."""
-    pixels = np.arange(50 * 100 * 3, dtype=np.int64).reshape(50, 100, 3).astype(np.uint8)
-    left, top, right, bottom = expected
-    assert np.array_equal(crop(pixels, box, 0.1), pixels[top:bottom, left:right])
 
 
 def test_the_main_object_knows_its_share_of_the_photo(in_tmp_path: Path) -> None:
