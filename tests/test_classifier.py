@@ -77,6 +77,18 @@ def test_unfreeze_opens_from_a_layer_on(start: str, first: str | None) -> None:
         assert opened[-1] == "conv_pw_13"
 
 
+@pytest.mark.parametrize(("share", "count"), [(0.1, 6), (0.5, 27), (1.0, 54)])
+def test_unfreeze_takes_a_share_of_the_layers_with_weights(share: float, count: int) -> None:
+    """Of the 54 layers of MobileNet with weights, counted from the end; half of them are BatchNorm."""
+    model = classifier(alpha=0.25)
+    layers = [layer for layer in model.get_layer("backbone").layers if layer.weights]
+    assert len(layers) == 54
+    unfreeze(model, share, pretrained=False)
+    assert [layer.name for layer in layers if layer.trainable] == [layer.name for layer in layers[-count:]]
+    unfreeze(model, share, pretrained=True)
+    assert not any(layer.name.endswith("_bn") and layer.trainable for layer in layers)
+
+
 def test_unfreeze_takes_the_name_of_a_block() -> None:
     model = classifier("ResNet50")
     unfreeze(model, "conv5_block3", pretrained=True)
