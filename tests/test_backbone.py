@@ -65,7 +65,7 @@ def test_every_backbone_is_built_saved_and_loaded(tmp_path: Path, name: str) -> 
     backbone = (
         build(name, {}, None, (96, 96), None) if "NASNet" not in name else build(name, {}, None, (224, 224), None)
     )
-    keras_files.save(backbone, tmp_path / "backbone.keras", CARD.backbone)
+    keras_files.save(backbone, tmp_path / "backbone.keras", CARD.backbone.as_entry())
     again = keras_files.load(tmp_path / "backbone.keras")
     pixels = np.random.default_rng(0).integers(0, 256, (1, *backbone.input_shape[1:])).astype(np.float32)
     assert np.array_equal(backbone(pixels), again(pixels))

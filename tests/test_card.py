@@ -29,18 +29,18 @@ def model() -> keras.Model:
 def saved(model: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with its card; leave it as it is."""
     path = tmp_path_factory.mktemp("card") / "model.keras"
-    keras_files.save(model, path, CARD)
+    keras_files.save(model, path, CARD.as_entry())
     return path
 
 
 @pytest.mark.parametrize("written", [CARD, WHOLE_PHOTO], ids=["cropped", "whole photo"])
 def test_a_card_reads_back_from_the_models_file(tmp_path: Path, model: keras.Model, written: Card) -> None:
-    keras_files.save(model, tmp_path / "model.keras", written)
+    keras_files.save(model, tmp_path / "model.keras", written.as_entry())
     assert card.read(tmp_path / "model.keras") == written
 
 
 def test_a_backbones_file_says_where_it_comes_from(tmp_path: Path, model: keras.Model) -> None:
-    keras_files.save(model, tmp_path / "backbone.keras", CARD.backbone)
+    keras_files.save(model, tmp_path / "backbone.keras", CARD.backbone.as_entry())
     assert card.read_backbone(tmp_path / "backbone.keras") == CARD.backbone
 
 
@@ -65,7 +65,7 @@ def test_equal_cards_give_equal_bytes_and_others_do_not(tmp_path: Path, model: k
         ("same", Card.model_validate_json(CARD.model_dump_json())),
         ("other", WHOLE_PHOTO),
     ):
-        keras_files.save(model, tmp_path / f"{name}.keras", written)
+        keras_files.save(model, tmp_path / f"{name}.keras", written.as_entry())
     content = {path.stem: path.read_bytes() for path in tmp_path.iterdir()}
     assert content["first"] == content["swapped"]
     assert content["same"] == saved.read_bytes() != content["other"]
@@ -94,7 +94,7 @@ def without_card(path: Path, saved: Path) -> None:
 
 def with_another_card(path: Path, saved: Path) -> None:
     """As models/backbone.keras has it."""
-    keras_files.save(keras_files.load(saved), path, CARD.backbone)
+    keras_files.save(keras_files.load(saved), path, CARD.backbone.as_entry())
 
 
 def with_a_card_that_is_no_json(path: Path, saved: Path) -> None:

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from stages.warm_up import build_head
 from temper.base.errors import TemperError
-from temper.classifier import build_head, freeze_backbone, trainable_parameters, unfreeze
-from temper.settings.head import Head
+from temper.classifier import freeze_backbone, trainable_parameters, unfreeze
+from temper.settings.warm_up import Head
 from tests.toys.classifier import LABELS, PIXELS, classifier
 
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau
-from temper.training.schedules import Record, Select, beats, best_epoch, rate, stopped
+from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Select
+from temper.training.schedules import Record, beats, best_epoch, rate, stopped
 
 
 def history(losses: list[float], accuracies: list[float] | None = None) -> list[Record]:

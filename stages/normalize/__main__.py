@@ -4,8 +4,9 @@ Puts the names right, decides every image's split, and says of every image that 
 read: raw rows = images + rejected. What a person should look at is in data/audit/.
 """
 
+import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -263,6 +264,7 @@ def few(names: Sequence[str]) -> str:
 
 def main(settings: Settings) -> None:
     normalize = settings.normalize
+    forget_other_sources(settings.fetch)
     rows = Rows(raw.read_metadata(list(settings.fetch)), normalize.only_train)
     reject_unusable(rows, normalize.min_size)
     read_splits(rows, normalize.splits)
@@ -284,6 +286,18 @@ def main(settings: Settings) -> None:
     sizes = shorter_sides(rows.raw.take(pa.array(kept, pa.int64())))
     write_metrics(summary, per_class, every, sizes)
     say(summary, merged, rare, missing, rows.notes)
+
+
+def forget_other_sources(named: Collection[str]) -> None:
+    """Removes the raw tables of sources that params.yaml names no more.
+
+    DVC leaves the outputs of a stage that is gone. They would stay a part of data/raw, on which other stages depend,
+    and make this clone another than one that never had that source. DVC's cache still has them.
+    """
+    for folder in raw.sources():
+        if folder.name not in named:
+            shutil.rmtree(folder)
+            print(f"{folder}: of no source of params.yaml any more, removed")
 
 
 def write_tables(rows: Rows, kept: Sequence[int], names: Sequence[str | None], splits: Sequence[str]) -> None:

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from stages.backbone.architectures import build
+from stages.warm_up import assemble, build_head
 from temper.card import Backbone, Card, Crop, Preparation
-from temper.classifier import assemble, build_head
-from temper.settings.head import Head
+from temper.settings.warm_up import Head
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
 LABELS = np.arange(8, dtype=np.int32) % 3
