@@ -59,14 +59,14 @@ def code_that_computes(text: str) -> str:
     For a detector's key. The values of the settings are in the key by themselves; a better description of one must
     not detect every photo again.
     """
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [inside for inside in node.body if not _computes_nothing(inside)] or [ast.Pass()]
-    return ast.unparse(tree)
+    return ast.unparse(_WithoutWords().visit(ast.parse(text)))
 
 
-def _computes_nothing(node: ast.stmt) -> bool:
-    """Whether a statement is a docstring, or the settings."""
-    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return is_text or (isinstance(node, ast.ClassDef) and node.name == "Settings")
+class _WithoutWords(ast.NodeTransformer):
+    """Takes texts that stand alone, such as docstrings, and the class `Settings` out of code."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt:
+        return ast.Pass() if isinstance(node.value, ast.Constant) else node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return ast.Pass() if node.name == "Settings" else self.generic_visit(node)
