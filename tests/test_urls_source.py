@@ -25,12 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.fetch import urls
 from stages.fetch.reading.url_downloads import Manners, cached, download_missing, parse_address
 from stages.fetch.reading.url_tables import read_url_table
-from stages.fetch.source import Photo
+from stages.fetch.source import Photo, Source
+from stages.fetch.sources import urls
 from temper.base.errors import TemperError
-from temper.params import UrlsSource
 from tests.toys.workspace import ROOT
 
 QUICK = partial(Manners, per_host=4, attempts=3, pause=0.01, silence=5.0)
@@ -174,8 +173,10 @@ EXPECTED = [
 ]
 
 
-def settings(**changes: Any) -> UrlsSource:
-    return UrlsSource.model_validate({"label": "label", "per_host": 4, "attempts": 3, "failures": 0.0} | changes)
+def opened(table: Path, **changes: Any) -> Source:
+    """The source of the table."""
+    values = {"source": "urls", "path": str(table), "label": "label", "per_host": 4, "attempts": 3, "failures": 0.0}
+    return urls.open_source(urls.Settings.model_validate(values | changes))
 
 
 def write_table(path: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = ("url", "label")) -> Path:
@@ -234,7 +235,7 @@ def test_repeated_rows_become_one_and_two_labels_stay_two(tmp_path: Path) -> Non
         (
             "t.csv",
             b"url,labels\nhttp://x,a\n",
-            r"column label \(sources.urls.label\), found url, labels; .* mean labels",
+            r"column label \(label\), found url, labels; .* mean labels",
         ),
         ("t.csv", b"url,label,url\nhttp://x,a,b\n", "expected one column url, found 2"),
         ("t.csv", b"", "expected a column url, found none"),
@@ -269,7 +270,7 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 def test_source_json_says_what_was_read(tmp_path: Path) -> None:
     rows = [("http://x/1", "a", "CC0"), ("http://x/2", "a", ""), ("http://x/3", "a", "CC0")]
     path = write_table(tmp_path / "t.csv", rows, ["url", "label", "licence"])
-    source = urls.open_source(settings(), path)
+    source = opened(path)
     assert source.total == 3
     assert {**source.facts, "sha256": len(str(source.facts["sha256"]))} == {
         "source": "urls",
@@ -657,7 +658,7 @@ def test_two_processes_do_not_share_a_cache(tmp_path: Path) -> None:
 
 
 def photos_of(table: Path, **changes: Any) -> list[Photo]:
-    return list(urls.open_source(settings(**changes), table).photos)
+    return list(opened(table, **changes).photos)
 
 
 def test_photos_come_in_the_tables_order_whatever_arrives_first(in_tmp_path: Path, site: Site) -> None:
@@ -707,8 +708,8 @@ def test_too_many_failures_stop_the_stage_and_the_next_run_goes_on(in_tmp_path: 
     }
     table = write_table(in_tmp_path / "t.csv", [(site.url(path), "a") for path in paths])
     message = (
-        r"at most 0.2 .* received 5 failures of 20 \(HTTP 404: 3, HTTP 503 after 3 attempts: 2\); what was fetched is "
-        "kept and a further run asks only for the rest; .* raise sources.urls.failures"
+        r"failures: expected at most 0.2 .* received 5 failures of 20 \(HTTP 404: 3, HTTP 503 after 3 attempts: 2\); what was fetched is "
+        "kept and a further run asks only for the rest; .* raise failures"
     )
     with pytest.raises(TemperError, match=message):
         photos_of(table, failures=0.2)
@@ -719,11 +720,9 @@ def test_too_many_failures_stop_the_stage_and_the_next_run_goes_on(in_tmp_path: 
 
 RUN = """
 import sys
-from pathlib import Path
-from stages.fetch.urls import open_source
-from temper.params import UrlsSource
-settings = UrlsSource(label="label", per_host=8, attempts=3, failures=0.0)
-for photo in open_source(settings, Path(sys.argv[1])).photos:
+from stages.fetch.sources.urls import Settings, open_source
+settings = Settings(source="urls", path=sys.argv[1], label="label", per_host=8, attempts=3, failures=0.0)
+for photo in open_source(settings).photos:
     print(photo.path, photo.data.hex())
 """
 
