@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -30,6 +29,7 @@ from stages.fetch.reading.url_tables import read_url_table
 from stages.fetch.source import Photo, Source
 from stages.fetch.sources import urls
 from temper.base.errors import TemperError
+from tests.toys.gbif import BY_NC, META, SEPARATED, gbif_archive
 from tests.toys.workspace import ROOT
 
 QUICK = partial(Manners, per_host=4, attempts=3, pause=0.01, silence=5.0)
@@ -282,84 +282,6 @@ def test_source_json_says_what_was_read(tmp_path: Path) -> None:
 
 
 # --- Darwin Core archives
-
-DC, DWC, GBIF = "http://purl.org/dc/terms/", "http://rs.tdwg.org/dwc/terms/", "http://rs.gbif.org/terms/1.0/"
-OCCURRENCE = [
-    f"{GBIF}gbifID",
-    f"{DC}license",
-    f"{DWC}basisOfRecord",
-    f"{DWC}scientificName",
-    f"{DWC}genus",
-    f"{GBIF}species",
-]
-MEDIUM = (
-    "type format identifier references title description source audience created creator contributor publisher "
-    "license rightsHolder"
-)
-MULTIMEDIA = [f"{GBIF}gbifID", *(DC + term for term in MEDIUM.split())]
-OCCURRENCES = [
-    ["101", "CC_BY_4_0", "HUMAN_OBSERVATION", '"Amanita" muscaria (L.) Lam.', "Amanita", "Amanita muscaria"],
-    ["102", "CC0_1_0", "HUMAN_OBSERVATION", "Boletus L.", "Boletus", ""],
-]
-BY_NC = "http://creativecommons.org/licenses/by-nc/4.0/"
-
-
-def medium(key: str, kind: str, form: str, identifier: str, licence: str = "") -> list[str]:
-    return [key, kind, form, identifier, *[""] * 9, licence, "A. Nonymous"]
-
-
-MEDIA = [
-    medium("102", "StillImage", "image/jpeg", "http://x/1.jpg"),
-    medium("101", "StillImage", "image/jpeg", "http://x/2.jpg", BY_NC),
-    medium("101", "Sound", "audio/mpeg", "http://x/song.mp3"),
-    medium("101", "", "image/png", "http://x/3.png"),
-    medium("101", "StillImage", "", "http://x/4.jpg", BY_NC),
-    medium("102", "StillImage", "image/jpeg", ""),  # only a web page about it
-]
-
-
-SEPARATED = 'fieldsTerminatedBy="\\t" linesTerminatedBy="\\n" fieldsEnclosedBy="" ignoreHeaderLines="1"'
-
-
-def described(tag: str, kind: str, name: str, key: str, terms: Sequence[str]) -> str:
-    fields = "\n".join(f'    <field index="{index}" term="{term}"/>' for index, term in enumerate(terms))
-    return f"""
-  <{tag} encoding="UTF-8" {SEPARATED} rowType="{kind}">
-    <files>
-      <location>{name}</location>
-    </files>
-    <{key} index="0" />
-{fields}
-  </{tag}>"""
-
-
-META = (
-    '<archive xmlns="http://rs.tdwg.org/dwc/text/" metadata="metadata.xml">'
-    + described("core", f"{DWC}Occurrence", "occurrence.txt", "id", OCCURRENCE)
-    + described("extension", f"{DWC}Occurrence", "verbatim.txt", "coreid", OCCURRENCE)
-    + described("extension", f"{GBIF}Multimedia", "multimedia.txt", "coreid", MULTIMEDIA)
-    + "\n</archive>\n"
-)
-
-
-def text_table(terms: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "".join("\t".join(row) + "\n" for row in [[term.split("/")[-1] for term in terms], *rows])
-
-
-def gbif_archive(path: Path, **replaced: str) -> Path:
-    """A download as GBIF publishes it."""
-    files = {
-        "meta.xml": META,
-        "occurrence.txt": text_table(OCCURRENCE, OCCURRENCES),
-        "verbatim.txt": text_table(OCCURRENCE, OCCURRENCES),
-        "multimedia.txt": text_table(MULTIMEDIA, MEDIA),
-        "metadata.xml": "<eml><title>GBIF Occurrence Download 10.15468/dl.ab12cd</title></eml>",
-        "citations.txt": "When using this dataset please use the following citation ...",
-    } | {name.replace("_", "."): content for name, content in replaced.items()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -708,8 +630,8 @@ def test_too_many_failures_stop_the_stage_and_the_next_run_goes_on(in_tmp_path: 
     }
     table = write_table(in_tmp_path / "t.csv", [(site.url(path), "a") for path in paths])
     message = (
-        r"failures: expected at most 0.2 .* received 5 failures of 20 \(HTTP 404: 3, HTTP 503 after 3 attempts: 2\); what was fetched is "
-        "kept and a further run asks only for the rest; .* raise failures"
+        r"^failures: expected at most 0.2 .* received 5 failures of 20 \(HTTP 404: 3, HTTP 503 after 3 attempts: 2\); "
+        "what was fetched is kept and a further run asks only for the rest; .* raise failures$"
     )
     with pytest.raises(TemperError, match=message):
         photos_of(table, failures=0.2)
