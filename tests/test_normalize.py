@@ -107,6 +107,11 @@ def read_result(printed: str, rows: int) -> Result:
     )
 
 
+def written() -> dict[str, bytes]:
+    """Every file that the stage wrote."""
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file() and "raw" not in path.parts}
+
+
 def rows_of(label: str | None, count: int, split: str | None = None, **more: Any) -> list[Row]:
     return [{"path": f"{split}/{label}/{number}", "label": label, "split": split, **more} for number in range(count)]
 
@@ -306,6 +311,32 @@ def test_a_source_that_only_trains_joins_train_and_moves_nothing(normalize: Norm
     assert "only sources of normalize.only_train have, left out: cat; see normalize.rename" in result.printed
 
 
+def test_a_further_source_moves_none_and_the_order_of_sources_decides_nothing(normalize_sources: Normalize) -> None:
+    """DVC takes two orders of the same keys for equal params: what is written must be the same as well."""
+    twins = [row | {"bytes": f"None/ant/{number}"} for number, row in enumerate(rows_of("bee", 30, "twin"))]
+    more = [row | {"split": None} for row in [*rows_of("ant", 30, "more"), *rows_of("cat", 60, "more"), *twins]]
+    settings: Row = {"near_duplicates": 4, "duplicates": "remove"}
+    alone = normalize_sources({"photos": ANTS_AND_BEES}, **settings)
+    found = []
+    for names in (("photos", "a"), ("a", "photos")):
+        result = normalize_sources({n: {"photos": ANTS_AND_BEES, "a": more}[n] for n in names}, **settings)
+        assert result.images.items() >= alone.images.items()
+        assert result.classes == ["ant", "bee", "cat"] and result.metrics["conflicts"] == 60
+        found.append(written())
+    assert found[0] == found[1]
+
+
+def test_equal_bytes_of_a_source_that_only_trains_cost_none_of_the_others_whatever_its_name(
+    normalize_sources: Normalize,
+) -> None:
+    alone = normalize_sources({"photos": ANTS_AND_BEES}, duplicates="remove")
+    extra = [row | {"path": f"again/{row['path']}", "bytes": row["path"]} for row in ANTS_AND_BEES]
+    for name in ("a", "z"):
+        sources = {"a": extra, "photos": ANTS_AND_BEES} if name == "a" else {"photos": ANTS_AND_BEES, "z": extra}
+        result = normalize_sources(sources, only_train=[name], duplicates="remove")
+        assert result.images == alone.images and result.metrics["only_train"] == 0
+
+
 def drawn_into(split: str, rows: list[Row], result: Result) -> Row:
     """The first row that was drawn into a split."""
     return next(row for row in rows if result.images[row["path"]][1] == split)
@@ -397,11 +428,6 @@ def test_coarse_labels(normalize: Normalize) -> None:
 
 
 def test_equal_tables_give_equal_bytes(normalize: Normalize) -> None:
-    def written() -> dict[str, bytes]:
-        return {
-            str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file() and "raw" not in path.parts
-        }
-
     normalize(with_repeats(), near_duplicates=4)
     first = written()
     normalize(with_repeats(), near_duplicates=4)
