@@ -95,6 +95,14 @@ def test_parts_and_row_groups_keep_their_bounds(tmp_path: Path) -> None:
     assert len(groups) > len(parts) and all(size < GROUP + LARGEST for size in groups)
 
 
+@pytest.mark.parametrize("weight", [100, 8_000])
+def test_parts_are_about_as_large_whatever_the_images_weigh(tmp_path: Path, weight: int) -> None:
+    images = (random.Random(number).randbytes(weight) for number in range(30 * PART // weight))
+    rows = [row_of(f"{number}.png", image) for number, image in enumerate(images)]
+    sizes = [bytes_of(part) for part in write(tmp_path / "raw", rows)][:-1]
+    assert 0.75 * PART < sum(sizes) / len(sizes) < 1.75 * PART
+
+
 @pytest.mark.parametrize(("digit", "size"), [("0", PART // 4), ("f", 4 * PART)])
 def test_whatever_the_checksums_the_bounds_hold(tmp_path: Path, digit: str, size: int) -> None:
     """Checksums that end a part as soon as they may, and those that never do, such as of one image again and again."""
