@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from stages.fetch.__main__ import write_raw
 from stages.fetch.reading.bundles import forget_unpacked, open_bundle
 from stages.fetch.reading.layouts import place_by_patterns
 from stages.fetch.source import Photo, Source
@@ -17,6 +16,7 @@ from stages.fetch.sources import csv, cub, flowers, folder, stanford_cars
 from temper.base.errors import TemperError
 from tests.toys import published
 from tests.toys.photos import toy_photo
+
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
@@ -317,8 +317,3 @@ def test_a_zip_made_from_inside_its_folder(tmp_path: Path, prefix: str) -> None:
     (path := tmp_path / "p.zip").write_bytes(published.zipped({f"{prefix}{c}/1.png": toy_photo(0, 1) for c in "ab"}))
     source = folder.open_source(folder.Settings(source="folder", path=str(path)))
     assert [photo.path for photo in source.photos] == ["a/1.png", "b/1.png"] and source.total == 2
-
-
-def test_a_source_that_loses_photos_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(TemperError, match="expected 3 images of x, received 2"):
-        write_raw(tmp_path, Source({"source": "x"}, 3, [Photo(name, None, None, b"") for name in "ab"]))
