@@ -1,106 +1,99 @@
-"""evaluate: packed test and unlabelled images, the classifier -> metrics/evaluate/, data/predictions.parquet."""
+"""evaluate: packed images and both models -> metrics/evaluate/, data/predictions.parquet.
+
+Both phases are measured on validation and on test, so that `dvc metrics diff` shows what each of them brought. The
+fine-tuned model, which is the one to use, also gives the tables of each class and the predictions.
+"""
 
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
-import numpy.typing as npt
-from sklearn.metrics import precision_recall_fscore_support
 
 from temper import card, images, keras_files, predictions, tables
 from temper.base import running
 from temper.base.atomic import atomic_folder
 from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
+from temper.measures import Labels, Probabilities, measure, per_class
 from temper.packs import Pack
 from temper.settings.base import StageSettings
-from temper.sheets import write_sheet
 from temper.training.batches import INFERENCE_BATCH, Batches
 
-Probabilities = npt.NDArray[np.float32]  # (N, classes)
-Labels = npt.NDArray[np.int32]  # (N,)
+WARM_UP, FINE_TUNE = "models/warm_up.keras", "models/fine_tune.keras"
+COMPARED = ("accuracy", "macro_f1", "loss")  # of the warm-up, and of the fine-tuned model on validation
 
-WORST = 40  # mistakes on the contact sheet
+
+def open_pack(split: str, made: card.Card) -> Pack:
+    """The packed images of a split.
+
+    Raises:
+        TemperError: they were not packed as the model was fed.
+    """
+    pack = Pack(f"data/packed/{split}")
+    height, width, _ = pack.image_shape
+    if (height, width) != (made.preparation.height, made.preparation.width):
+        raise TemperError(
+            f"data/packed/{split}: expected images of {made.preparation.height}x{made.preparation.width}, as "
+            f"{FINE_TUNE} was trained on, received {height}x{width}; run dvc repro"
+        )
+    return pack
 
 
 def predict(classifier: keras.Model, pack: Pack) -> Probabilities:
     """The classifier's probabilities for every image of a pack, in its order."""
     batches = Batches(pack.images, None, np.arange(len(pack)), INFERENCE_BATCH)
-    return classifier.predict(batches, verbose=int(sys.stdout.isatty()))  # type: ignore[no-any-return]
+    probabilities: Probabilities = classifier.predict(batches, verbose=int(sys.stdout.isatty()))
+    return probabilities
 
 
-def measure(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
-    """The test metrics; top-5 accuracy only where there are more than 5 classes.
-
-    Macro figures are unweighted means over the classes that occur in `labels` or are predicted; a class that is never
-    predicted has precision 0.
-    """
-    predicted = probabilities.argmax(axis=1)
-    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    figures = {"accuracy": float((predicted == labels).mean())}
-    if probabilities.shape[1] > 5:
-        top = np.argpartition(probabilities, -5, axis=1)[:, -5:]
-        figures["top_5_accuracy"] = float((top == labels[:, None]).any(axis=1).mean())
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
-    figures |= {"macro_precision": float(precision), "macro_recall": float(recall), "macro_f1": float(f1)}
-    figures["loss"] = float(-np.log(np.maximum(of_label, 1e-7)).mean())
-    return figures | {"images": len(labels)}
+def compared(probabilities: Probabilities, labels: Labels, prefix: str) -> dict[str, float]:
+    """The figures by which phases are compared, under names that are unique across all metrics."""
+    figures = measure(probabilities, labels)
+    return {f"{prefix}_{name}": figures[name] for name in COMPARED}
 
 
-def write_tables(folder: Path, probabilities: Probabilities, labels: Labels, classes: list[str]) -> None:
+def write_tables(folder: Path, probabilities: Probabilities, labels: Labels, names: list[str]) -> None:
     """Writes confusion.csv, a row an image, and per_class.csv, a row a class."""
     predicted = probabilities.argmax(axis=1)
-    pairs = ((classes[label], classes[guess]) for label, guess in zip(labels, predicted, strict=True))
+    pairs = ((names[label], names[guess]) for label, guess in zip(labels, predicted, strict=True))
     write_csv(folder / "confusion.csv", ["actual", "predicted"], pairs)
-    every = range(len(classes))
-    scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
-    rows = (
-        (name, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", images)
-        for name, precision, recall, f1, images in zip(classes, *scores, strict=True)
-    )
+    rows = per_class(probabilities, labels).rows(names)
     write_csv(folder / "per_class.csv", ["class_name", "precision", "recall", "f1", "images"], rows)
 
 
-def write_mistakes(path: Path, test: Pack, probabilities: Probabilities, classes: list[str]) -> None:
-    """Writes a contact sheet of the wrong predictions, the surest first."""
-    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != test.labels)
-    strips = [
-        (f"{classes[test.labels[row]]}, taken for {classes[predicted[row]]} ({sure[row]:.2f})", [test.image(int(row))])
-        for row in wrong[np.argsort(-sure[wrong], kind="stable")][:WORST]
-    ]
-    write_sheet(path, strips or [("no mistake", [])], per_strip=3, across=4)
-
-
-def write_predictions(probabilities: dict[str, Probabilities], classes: list[str]) -> None:
+def write_predictions(probabilities: dict[str, Probabilities], names: list[str]) -> None:
     """Writes data/predictions.parquet for the splits in `probabilities`, in the order of images.parquet."""
     table = images.read(["image_id", "path", "class_name", "split"])
     splits = np.asarray(table["split"].to_pylist())
     chosen = table.take(np.flatnonzero(np.isin(splits, list(probabilities))))
-    every = np.empty((len(chosen), len(classes)), np.float32)
+    every = np.empty((len(chosen), len(names)), np.float32)
     for split, of_split in probabilities.items():
         every[np.asarray(chosen["split"].to_pylist()) == split] = of_split
     columns = {name: chosen[name] for name in ("image_id", "path", "split", "class_name")}
-    columns |= {"predicted": [classes[guess] for guess in every.argmax(axis=1)], "probabilities": list(every)}
+    columns |= {"predicted": [names[guess] for guess in every.argmax(axis=1)], "probabilities": list(every)}
     tables.write(predictions.PATH, predictions.PREDICTIONS, columns)
 
 
 def main(settings: StageSettings) -> None:
-    classes = card.read("models/fine_tune.keras").classes
-    classifier = keras_files.load("models/fine_tune.keras")
-    packs = {split: Pack(f"data/packed/{split}") for split in ("test", "unlabelled")}
-    test = packs["test"]
-    if not len(test):
+    made = card.read(FINE_TUNE)
+    packs = {split: open_pack(split, made) for split in ("validation", "test", "unlabelled")}
+    if not len(packs["test"]):
         raise TemperError("evaluate: expected test images, received none; raise normalize.test")
-    probabilities = {split: predict(classifier, pack) for split, pack in packs.items() if len(pack)}
+    test, validation = packs["test"], packs["validation"]
+    classifier = keras_files.load(FINE_TUNE)
+    probabilities = {split: predict(classifier, packs[split]) for split in ("test", "unlabelled") if len(packs[split])}
     figures = measure(probabilities["test"], test.labels)
+    figures |= compared(predict(classifier, validation), validation.labels, "validation")
+    warm_up = keras_files.load(WARM_UP)
+    figures |= compared(predict(warm_up, test), test.labels, "warm_up")
+    figures |= compared(predict(warm_up, validation), validation.labels, "warm_up_validation")
     with atomic_folder("metrics/evaluate") as folder:
         write_json(folder / "metrics.json", figures)
-        write_tables(folder, probabilities["test"], test.labels, classes)
-        write_mistakes(folder / "mistakes.png", test, probabilities["test"], classes)
-    write_predictions(probabilities, classes)
-    print(", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        write_tables(folder, probabilities["test"], test.labels, made.classes)
+    write_predictions(probabilities, made.classes)
+    print(f"test accuracy {figures['accuracy']:.4f} on {len(test)} images; before the fine-tune it was ", end="")
+    print(f"{figures['warm_up_accuracy']:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """fine_tune: packed train and validation images, models/warm_up.keras -> models/fine_tune.keras, metrics/fine_tune/.
 
 The second phase: the backbone is opened from `fine_tune.unfreeze_from` on, and all that is open trains at the top-level
-`lr`, on images augmented by the top-level `aug`.
+`lr`, on images augmented by the top-level `aug`. It starts from the warm-up and counts it as epoch 0: where no epoch is
+better on validation, the warm-up's weights are what it writes (law 13).
 """
 
 import keras
@@ -16,7 +17,7 @@ from temper.parallel import cores
 from temper.settings.fine_tune import Settings
 from temper.training.augmentation import augment_images, magnitudes
 from temper.training.batches import INFERENCE_BATCH, Batches, Indices, shuffled
-from temper.training.phases import Phase, Result, fit, log_outcome, open_live
+from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 
 
@@ -37,10 +38,11 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     train, held_out = Pack("data/packed/train"), Pack("data/packed/validation")
     validation = Batches(held_out.images, held_out.labels, np.arange(len(held_out)), INFERENCE_BATCH)
     chosen = settings.fine_tune
-    phase = Phase(chosen.epochs, settings.lr, chosen.optimizer, chosen.schedule, chosen.early_stopping)
-    with unfinished("fine_tune", settings) as state, open_live("metrics/fine_tune") as live:
+    phase = Phase(
+        chosen.epochs, settings.lr, chosen.optimizer, chosen.schedule, chosen.early_stopping, chosen.select, True
+    )
+    with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         result = fit(classifier, phase, lambda epoch: epoch_batches(train, settings, epoch), validation, state, live)
-        log_outcome(live, result, trainable_parameters=trainable_parameters(classifier))
         keras_files.save(
             classifier, "models/fine_tune.keras", made
         )  # before the state that could make it again is removed
@@ -58,8 +60,12 @@ def main(settings: Settings) -> None:
         f"{len(open_layers)} layers of the backbone, lr {settings.lr:g}"
     )
     result = train_classifier(classifier, made, settings)
-    best = result.history[result.best_epoch]
-    print(f"fine-tune: validation accuracy {best['val_accuracy']:.4f} at epoch {result.best_epoch}")
+    write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier))
+    accuracy = f"validation accuracy {result.best['val_accuracy']:.4f}"
+    if result.best_epoch == 0:
+        print(f"fine-tune: no epoch was better on validation than the warm-up: its weights are kept, {accuracy}")
+    else:
+        print(f"fine-tune: {accuracy} at epoch {result.best_epoch}")
 
 
 if __name__ == "__main__":

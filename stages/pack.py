@@ -4,7 +4,6 @@ Decodes every image once, on all cores: cropped to the box of its main object wh
 `preparation.json` says how, for the card of the model; `crops.parquet` holds the main objects, for `gallery`.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,12 +17,12 @@ from temper.base import running
 from temper.base.atomic import atomic_file, atomic_folder
 from temper.base.errors import TemperError
 from temper.base.texts import write_json
-from temper.boxes import Box
 from temper.crops import MainObject
 from temper.main_object import choose, shorter_side
 from temper.packs import PackWriter
 from temper.parallel import ordered_map
-from temper.photos import Pixels, decode, resize
+from temper.photos import Pixels
+from temper.preparation import Preparation, prepare
 from temper.settings.pack import MainBox, Pack, Settings
 
 
@@ -74,23 +73,6 @@ def say_what_is_never_detected(names: set[str | None], rule: MainBox) -> None:
     print(f"pack.box.classes: {', '.join(strange)}: never detected; what was: {known}")
 
 
-def crop(pixels: Pixels, box: Box, margin: float) -> Pixels:
-    """The part of a photo inside `box`, widened on each side by `margin` of the box and clamped to the photo.
-
-    Args:
-        box: x1, y1, x2, y2 in pixels.
-        margin: a fraction of the box's width and height.
-    """
-    x1, y1, x2, y2 = box
-    beside, above = (x2 - x1) * margin, (y2 - y1) * margin
-    height, width = pixels.shape[:2]
-    left, top = max(0, math.floor(x1 - beside)), max(0, math.floor(y1 - above))
-    right, bottom = min(width, math.ceil(x2 + beside)), min(height, math.ceil(y2 + above))
-    if left >= right or top >= bottom:
-        return pixels
-    return pixels[top:bottom, left:right]
-
-
 def prepared(
     table: pa.Table, found: dict[str, MainObject], settings: Settings, threads: int | None = None
 ) -> Iterator[Pixels]:
@@ -99,18 +81,10 @@ def prepared(
     Args:
         found: the main objects by image_id; a photo is cropped to it where it is to be used.
     """
-    height, width = settings.image_size
-    fit, margin = settings.pack.fit, settings.pack.margin
-
-    def prepare(work: tuple[bytes, str]) -> Pixels:
-        data, image_id = work
-        pixels = decode(data)
-        if image_id in found and found[image_id].used:
-            pixels = crop(pixels, found[image_id].box, margin)
-        return resize(pixels, height, width, fit)
-
+    preparation = Preparation(*settings.image_size, settings.pack.fit, settings.pack.margin)
+    cropped = {image_id: one.box for image_id, one in found.items() if one.used}
     work = zip(raw.stream_images(table), table["image_id"].to_pylist(), strict=True)
-    return ordered_map(prepare, work, threads)
+    return ordered_map(lambda photo: prepare(photo[0], preparation, cropped.get(photo[1])), work, threads)
 
 
 def write_packs(

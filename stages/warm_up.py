@@ -15,7 +15,7 @@ from temper.base import running
 from temper.classifier import assemble, build_head, freeze_backbone, trainable_parameters
 from temper.settings.warm_up import Settings
 from temper.training.batches import Batches, Indices, shuffled
-from temper.training.phases import Phase, Result, fit, log_outcome, open_live
+from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 
 Embeddings = npt.NDArray[np.float32]  # (views, N, features)
@@ -45,10 +45,16 @@ def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settin
     held_out, held_out_labels = read_embeddings("validation")
     validation = Batches(lambda rows: held_out[0, rows], held_out_labels, np.arange(len(held_out_labels)), 1024)
     chosen = settings.warm_up
-    phase = Phase(chosen.epochs, chosen.lr, chosen.optimizer, chosen.schedule, chosen.early_stopping)
-    with unfinished("warm_up", settings) as state, open_live("metrics/warm_up") as live:
+    phase = Phase(
+        epochs=chosen.epochs,
+        lr=chosen.lr,
+        optimizer=chosen.optimizer,
+        schedule=chosen.schedule,
+        early_stopping=chosen.early_stopping,
+        select=chosen.select,
+    )
+    with unfinished("warm_up", settings) as state, logged("warm_up") as live:
         result = fit(head, phase, lambda epoch: epoch_batches(train, labels, settings, epoch), validation, state, live)
-        log_outcome(live, result, trainable_parameters=trainable_parameters(head))
         classifier = assemble(backbone, head)
         freeze_backbone(classifier)
         keras_files.save(
@@ -67,8 +73,8 @@ def main(settings: Settings) -> None:
     )
     head = build_head(backbone.output_shape[-1], len(made.classes), settings.warm_up.head)
     result = train_head(backbone, head, made, settings)
-    best = result.history[result.best_epoch]
-    print(f"warm-up: validation accuracy {best['val_accuracy']:.4f} at epoch {result.best_epoch}")
+    write_outcome("warm_up", result, trainable_parameters=trainable_parameters(head))
+    print(f"warm-up: validation accuracy {result.best['val_accuracy']:.4f} at epoch {result.best_epoch}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from temper import tables
+from temper.photos import Box
 
 PATH = "data/boxes.parquet"
 
@@ -29,8 +30,6 @@ BOXES = pa.schema(
         ("class_name", pa.string()),
     ]
 )
-
-Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright image
 
 
 @dataclass(frozen=True)

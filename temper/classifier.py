@@ -4,14 +4,12 @@ It takes raw pixels, RGB, 0-255 (preprocessing is inside the backbone), and give
 classes.txt.
 """
 
-import difflib
 import math
-import re
 
 import keras
 
-from temper.base.errors import TemperError
 from temper.settings.head import Head
+from temper.unfreezing import first_open
 
 BACKBONE, HEAD = "backbone", "head"
 
@@ -44,7 +42,7 @@ def freeze_backbone(classifier: keras.Model) -> None:
     classifier.get_layer(HEAD).trainable = True
 
 
-def unfreeze(classifier: keras.Model, start: str, pretrained: bool) -> None:
+def unfreeze(classifier: keras.Model, start: str | float, pretrained: bool) -> None:
     """Opens the backbone from `start` on to training.
 
     Call it before `compile`, which fixes the set of trainable variables.
@@ -54,37 +52,20 @@ def unfreeze(classifier: keras.Model, start: str, pretrained: bool) -> None:
     random weights have nothing to lose and must learn.
 
     Args:
-        start: the name of a layer, or of a block ("conv4_block1" for its first layer "conv4_block1_1_conv"), "all" or
-            "none".
+        start: "all", "none", a layer, a block or a share of the layers, as `unfreezing.first_open` takes it.
 
     Raises:
         TemperError: the backbone has no such layer; the message lists those it has.
     """
     freeze_backbone(classifier)
-    if start == "none":
-        return
     backbone = classifier.get_layer(BACKBONE)
-    first = 0 if start == "all" else _find_layer(backbone, start)
+    first = first_open([(layer.name, bool(layer.weights)) for layer in backbone.layers], start)
+    if first == len(backbone.layers):
+        return
     backbone.trainable = True
     for number, layer in enumerate(backbone.layers):
         still = pretrained and isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = number >= first and not still
-
-
-def _find_layer(backbone: keras.Model, start: str) -> int:
-    names = [layer.name for layer in backbone.layers]
-    for number, name in enumerate(names):
-        if name == start or name.startswith(f"{start}_"):
-            return number
-    trained = [layer.name for layer in backbone.layers if layer.weights]
-    numbered = [re.match(r".*?\d+[a-z]?(?=_|$)", name) for name in trained]  # block_13_expand: block_13
-    blocks = list(dict.fromkeys(match[0] for match in numbered if match))
-    close = difflib.get_close_matches(start, [*blocks, *trained], 1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    raise TemperError(
-        f"fine_tune.unfreeze_from: expected all, none, or a layer or block of the backbone, received {start!r}{hint}; "
-        f"its blocks: {', '.join(blocks)}; its layers: {', '.join(trained)}"
-    )
 
 
 def trainable_parameters(model: keras.Model) -> int:

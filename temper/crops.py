@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from temper import tables
-from temper.boxes import Box
+from temper.photos import Box
 
 PATH = "data/packed/crops.parquet"
 

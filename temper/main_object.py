@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from temper.boxes import Box, Boxes, areas, suppress
+from temper.boxes import Boxes, areas, suppress
+from temper.photos import Box
 from temper.settings.pack import MainBox
 
 

@@ -1,10 +1,17 @@
 """Encoded photos to pixels: upright RGB, or the reason why not."""
 
+import importlib
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright photo at its full size
+Dimensions = tuple[int, int]  # height, width
+
+HASHED = (32, 32)  # the height and width that `perceptual_hash` looks at
 
 _FORMATS = {
     b"\xff\xd8\xff": "JPEG",
@@ -15,18 +22,33 @@ _FORMATS = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
+# AVIF files have some of these brands too, and beside them one of their own, by which OpenCV reads them.
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+
+_REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+_LARGEST_SHIFT = 1 / 8  # pixels of the picture that a reduced one is decoded for
+_XMP = (b"http://ns.adobe.com/", b"XMP\0://ns.adobe.com/")  # the other thing that an APP1 segment holds, beside EXIF
+_EXIF_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), 1))  # bytes of a value, by its kind
+_MOST_PIXELS = 2**30  # OpenCV refuses to decode more
+_MOST_SEGMENTS = 1000  # before the pixels of a JPEG; real ones have some ten, or hundreds with large profiles
 
 
 class BadPhoto(ValueError):
     """Why bytes are no usable image, in a few words."""
 
 
-def decode(data: bytes) -> Pixels:
+def decode(data: bytes, least: Dimensions | None = None) -> Pixels:
     """The pixels of an encoded photo as a viewer shows them.
 
     EXIF orientation is applied; gray, palette, CMYK and 16-bit images become 8-bit RGB; an alpha channel is
     dropped, not blended, as Pillow's `convert("RGB")` and TensorFlow's `decode_image` do (only in a TIFF has OpenCV
-    multiplied the colours with it); of an animation, the first picture.
+    multiplied the colours with it); of an animation, the first picture. HEIC is decoded where pillow-heif is installed.
+
+    Args:
+        least: a height and width in pixels. With it, the result may be a smaller picture of the whole photo, each side
+            at least twice as long as here: much faster for a large JPEG that is brought to a small size anyway.
+            `None` is the full size.
 
     Returns:
         uint8 (height, width, 3), RGB, 0-255.
@@ -34,8 +56,55 @@ def decode(data: bytes) -> Pixels:
     Raises:
         BadPhoto: the bytes are empty, of no known format, truncated or corrupt, or claim more than 2**30 pixels.
     """
+    return _decode_whole(data) if least is None else decode_with_dimensions(data, least)[0]
+
+
+def decode_with_dimensions(data: bytes, least: Dimensions) -> tuple[Pixels, Dimensions]:
+    """What `decode` returns, and the height and width of the upright photo at its full size.
+
+    A JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that is enough: its 8x8 blocks of frequencies
+    give these at once. The sizes are rounded up, and the last row and column then stand for less than a whole pixel;
+    a scale at which that would shift anything by more than 1/8 pixel of the final picture is not used.
+
+    Raises:
+        BadPhoto: as `decode`.
+    """
+    full = dimensions(data)
+    scale = next((scale for scale in _REDUCTIONS if full and _is_enough(full, scale, least)), None)
+    if full and scale:
+        reduced = _decode_reduced(data, scale)
+        # Where OpenCV does not agree with what was read from the header, and where it refuses, the full way decides.
+        if reduced is not None and reduced.shape[:2] == (-(-full[0] // scale), -(-full[1] // scale)):
+            return reduced, full
+    pixels = _decode_whole(data)
+    return pixels, (pixels.shape[0], pixels.shape[1])
+
+
+def _is_enough(full: Dimensions, scale: int, least: Dimensions) -> bool:
+    """Whether a photo at 1/`scale` of its sides has twice the wanted sides, and fits them closely."""
+    for side, wanted in zip(full, least, strict=True):
+        rounded_up = -side % scale / side  # by what fraction of the photo the reduced picture is too long
+        if side < 2 * wanted * scale or rounded_up * wanted > _LARGEST_SHIFT:
+            return False
+    return True
+
+
+def _decode_reduced(data: bytes, scale: int) -> Pixels | None:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCTIONS[scale])
+    except cv2.error:
+        return None
+    if pixels is None:
+        return None
+    upright: Pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return upright
+
+
+def _decode_whole(data: bytes) -> Pixels:
     if not data:
         raise BadPhoto("an empty file")
+    if _is_heic(data):
+        return _decode_heic(data)
     kind = next((name for magic, name in _FORMATS.items() if data.startswith(magic)), None)
     try:
         # Not IMREAD_COLOR_RGB: OpenCV 5.0 gives BGR all the same for an AVIF with alpha.
@@ -48,6 +117,107 @@ def decode(data: bytes) -> Pixels:
         raise BadPhoto(f"no image format that OpenCV reads (first bytes {data[:8].hex(' ')})")
     upright: Pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return upright
+
+
+def dimensions(data: bytes) -> Dimensions | None:
+    """The height and width of the upright photo, read from the header of a JPEG without decoding it.
+
+    EXIF orientations 5 to 8 swap the sides that the header states.
+
+    Returns:
+        `None` for every other format and for a header that is unusual in any way: then only decoding tells, and
+        `decode` gives the full size.
+    """
+    segments = _jpeg_segments(data)
+    frames = [(marker, content) for marker, content in segments if 0xC0 <= marker <= 0xCF and marker != 0xC4]
+    exif = [content for marker, content in segments if marker == 0xE1 and not content.startswith(_XMP)]
+    if len(frames) != 1 or len(exif) > 1:
+        return None
+    stated = _frame_dimensions(*frames[0])
+    orientation = _exif_orientation(exif[0]) if exif else 1
+    if stated is None or orientation is None:
+        return None
+    return stated[::-1] if orientation >= 5 else stated
+
+
+def _jpeg_segments(data: bytes) -> list[tuple[int, bytes]]:
+    """The marker and content of each segment before the first scan of a JPEG; none unless all of them are in order."""
+    segments: list[tuple[int, bytes]] = []
+    place = 2 if data.startswith(b"\xff\xd8\xff") else len(data)
+    while place + 4 <= len(data) and data[place] == 0xFF and len(segments) < _MOST_SEGMENTS:
+        marker, start = data[place + 1], place + 4
+        if marker == 0xDA:
+            return segments
+        end = place + 2 + int.from_bytes(data[place + 2 : start], "big")  # the length counts its own two bytes
+        # The markers below 0xC0 and from 0xD0 to 0xD9 have no length and no place here; 0xFF only fills up.
+        if end < start or marker < 0xC0 or 0xD0 <= marker <= 0xD9 or marker == 0xFF:
+            return []
+        segments.append((marker, data[start:end]))
+        place = end
+    return []
+
+
+def _frame_dimensions(marker: int, frame: bytes) -> Dimensions | None:
+    """Height and width in a JPEG's frame header, `None` unless it is a usual one.
+
+    Usual is: baseline or progressive with Huffman codes, 8 bits, gray or colour or CMYK.
+    """
+    if marker > 0xC2 or len(frame) < 6 or frame[0] != 8:
+        return None
+    height, width, channels = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"), frame[5]
+    usual = channels in (1, 3, 4) and len(frame) == 6 + 3 * channels and 0 < height * width <= _MOST_PIXELS
+    return (height, width) if usual else None
+
+
+def _exif_orientation(exif: bytes) -> int | None:
+    """The orientation in the first directory of EXIF data, 1 where it has none, `None` where that is not certain.
+
+    OpenCV takes the first of several, and none after an entry whose value it does not find.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order: Any = {b"II*\0": "little", b"MM\0*": "big"}.get(tiff[:4])
+    if order is None or len(tiff) == len(exif) or len(tiff) < 8:
+        return None
+    start = int.from_bytes(tiff[4:8], order) + 2
+    count = int.from_bytes(tiff[start - 2 : start], order)
+    if start + 12 * count > len(tiff):
+        return None
+    usual = True  # entries are in order of their tags, and their values are there
+    for place in range(start, start + 12 * count, 12):
+        tag, kind, short = (int.from_bytes(tiff[at : at + 2], order) for at in (place, place + 2, place + 8))
+        values, offset = (int.from_bytes(tiff[at : at + 4], order) for at in (place + 4, place + 8))
+        if tag == 0x0112:
+            return short if usual and (kind, values) == (3, 1) and short <= 8 else None
+        size = values * _EXIF_SIZES.get(kind, len(tiff))
+        usual = usual and tag < 0x0112 and (size <= 4 or offset + size <= len(tiff))  # 4 bytes stand in the entry
+    return 1
+
+
+def _is_heic(data: bytes) -> bool:
+    """Whether the brands in the file's first box, `ftyp`, are those of HEIC or another HEIF that is no AVIF."""
+    if data[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    # length, "ftyp", the brand, a version, then the brands of all readers that can read the file
+    brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
+    return bool(brands & _HEIC_BRANDS) and not brands & _AVIF_BRANDS
+
+
+def _decode_heic(data: bytes) -> Pixels:
+    """A HEIC photo by way of pillow-heif, which also turns it upright."""
+    try:
+        pillow_heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        raise BadPhoto(
+            "a HEIC photo, which OpenCV does not read: `pip install pillow-heif`, or convert it to JPEG"
+        ) from None
+    try:
+        photo = pillow_heif.open_heif(data)  # 10 and 12 bits become 8
+        if photo.size[0] * photo.size[1] <= _MOST_PIXELS:
+            return np.array(photo.to_pillow().convert("RGB"), np.uint8)
+    except Exception as error:  # of damaged files it raises ValueError, IndexError and others
+        raise BadPhoto(f"a truncated or corrupt HEIC photo: {' '.join(str(error).split())}") from None
+    raise BadPhoto(f"a HEIC photo that claims {photo.size[0]}x{photo.size[1]} pixels: expected at most 2**30 in all")
 
 
 def _still_png(data: bytes) -> bytes:
@@ -72,18 +242,19 @@ def perceptual_hash(pixels: Pixels) -> int:
     pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010): the signs of the
     8x8 lowest frequencies of a 32x32 gray image around their median.
     """
-    gray = cv2.cvtColor(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(cv2.resize(pixels, HASHED, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     frequencies = cv2.dct(gray.astype(np.float32))[:8, :8]
     bits = np.packbits(frequencies > np.median(frequencies))
     return int.from_bytes(bits.tobytes(), "big")
 
 
-def resize(pixels: Pixels, height: int, width: int, fit: str) -> Pixels:
+def resize(pixels: Pixels, height: int, width: int, fit: str, full: Dimensions | None = None) -> Pixels:
     """A photo at exactly `height` x `width`.
 
     Args:
         fit: "stretch" changes the proportions, "crop" cuts the longer sides off around the centre, "pad" adds
             black bars.
+        full: the height and width at full size of what was decoded at a reduced one, by which the bars are placed.
     """
     old_height, old_width = pixels.shape[:2]
     if (old_height, old_width) == (height, width):
@@ -96,7 +267,9 @@ def resize(pixels: Pixels, height: int, width: int, fit: str) -> Pixels:
         kept_width = min(old_width, max(1, round(width / max(ratios))))
         top, left = (old_height - kept_height) // 2, (old_width - kept_width) // 2
         return _scale(pixels[top : top + kept_height, left : left + kept_width], height, width)
-    scaled = _scale(pixels, max(1, round(old_height * min(ratios))), max(1, round(old_width * min(ratios))))
+    tall, wide = full or (old_height, old_width)
+    ratio = min(height / tall, width / wide)
+    scaled = _scale(pixels, max(1, round(tall * ratio)), max(1, round(wide * ratio)))
     framed = np.zeros((height, width, 3), np.uint8)
     top, left = (height - scaled.shape[0]) // 2, (width - scaled.shape[1]) // 2
     framed[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from temper import params
-from temper.schedules import Record, best_epoch, rate, stopped
+from temper.schedules import Record, Select, beats, best_epoch, rate, stopped
 
 
 def history(losses: list[float], accuracies: list[float] | None = None) -> list[Record]:
@@ -102,5 +102,49 @@ def test_without_patience_a_heat_never_stops() -> None:
     assert not stopped(params.EarlyStopping(patience=None), history([1.0] * 99))
 
 
-def test_the_best_epoch_is_the_first_of_the_highest_accuracy() -> None:
-    assert best_epoch(history([1] * 4, [0.1, 0.5, 0.5, 0.2])) == 1
+@pytest.mark.parametrize(
+    ("losses", "accuracies", "by_accuracy", "by_loss"),
+    [
+        ([1, 1, 1, 1], [0.1, 0.5, 0.5, 0.2], 1, 1),  # equal in both: the first
+        ([0.58, 0.5, 0.41, 0.45], [0.9, 0.9, 0.9, 0.9], 2, 2),  # a small validation split: the loss still falls
+        ([0.5, 0.3, 0.4], [0.9, 0.8, 0.9], 2, 1),
+        ([0.3, 0.3, 0.3, 0.4], [0.7, 0.8, 0.8, 0.9], 3, 1),
+        ([0.7], [0.0], 0, 0),
+    ],
+    ids=str,
+)
+def test_the_best_epoch(losses: list[float], accuracies: list[float], by_accuracy: int, by_loss: int) -> None:
+    records = history(losses, accuracies)
+    assert best_epoch(records) == best_epoch(records, "val_accuracy") == by_accuracy
+    assert best_epoch(records, "val_loss") == by_loss
+
+
+@pytest.mark.parametrize(
+    ("loss", "accuracy", "by_accuracy", "by_loss"),
+    [
+        (0.5, 0.8, False, False),  # equal: the start is kept
+        (0.4, 0.8, True, True),
+        (0.5, 0.9, True, True),
+        (0.6, 0.9, True, False),
+        (0.4, 0.7, False, True),
+        (0.6, 0.8, False, False),
+        (0.5, 0.7, False, False),
+    ],
+)
+def test_what_beats_the_start(loss: float, accuracy: float, by_accuracy: bool, by_loss: bool) -> None:
+    start, record = history([0.5, loss], [0.8, accuracy])
+    assert beats(record, start) == beats(record, start, "val_accuracy") == by_accuracy
+    assert beats(record, start, "val_loss") == by_loss
+
+
+@pytest.mark.parametrize("select", ["val_accuracy", "val_loss"])
+def test_if_any_epoch_beats_the_start_the_best_one_does(select: Select) -> None:
+    outcomes = set()
+    for seed in range(200):
+        figures = np.random.default_rng(seed).integers(0, 4, (2, 4)) / 4  # few values: many are equal
+        start, *records = history(*figures.tolist())
+        best = records[best_epoch(records, select)]
+        assert beats(best, start, select) == any(beats(record, start, select) for record in records)
+        assert not any(beats(record, best, select) for record in records)
+        outcomes.add(beats(best, start, select))
+    assert outcomes == {True, False}

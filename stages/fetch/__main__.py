@@ -3,20 +3,24 @@
     python -m stages.fetch NAME
 
 Every published image becomes one row, in the source's order, its bytes untouched. Each is decoded once, to learn its
-size, its perceptual hash, or why it cannot be used.
+size, its perceptual hash, or why it cannot be used; a large JPEG at a reduced size, which is enough for that.
 """
 
 import hashlib
 import importlib
 import sys
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 from tqdm import tqdm
 
+from stages.fetch import understood
 from stages.fetch.reading.bundles import forget_unpacked
 from stages.fetch.source import Photo, Source
+from stages.fetch.understood import Place
 from temper import raw
 from temper.base import running
 from temper.base.atomic import atomic_folder
@@ -24,9 +28,11 @@ from temper.base.errors import TemperError
 from temper.base.loading import PARAMS, validate
 from temper.base.texts import write_json
 from temper.parallel import ordered_map
-from temper.photos import BadPhoto, decode, perceptual_hash
+from temper.photos import HASHED, BadPhoto, decode_with_dimensions, perceptual_hash
 from temper.raw import RawWriter
 from temper.settings.fetch import Settings
+
+PROBLEMS = 5  # kinds of problems that are named
 
 
 def describe(photo: Photo) -> dict[str, Any]:
@@ -42,27 +48,44 @@ def describe(photo: Photo) -> dict[str, Any]:
         **dict(zip(("x1", "y1", "x2", "y2"), photo.box or (None,) * 4, strict=True)),
     }
     try:
-        pixels = decode(photo.data)
+        pixels, (height, width) = decode_with_dimensions(photo.data, HASHED)
     except BadPhoto as reason:
         return row | {"width": None, "height": None, "phash": None, "problem": photo.problem or str(reason)}
-    height, width = pixels.shape[:2]
     return row | {"width": width, "height": height, "phash": perceptual_hash(pixels), "problem": None}
 
 
-def write_raw(folder: Path, source: Source) -> tuple[int, int]:
-    """Writes the raw table and source.json; returns the number of images and of those with a problem."""
-    images = problems = 0
+@dataclass(frozen=True)
+class Fetched:
+    """What was fetched.
+
+    Attributes:
+        images: how many there are.
+        found: how many can be used of each (split, label), as published.
+        problems: how many cannot be used, by the reason.
+    """
+
+    images: int
+    found: Counter[Place]
+    problems: Counter[str]
+
+
+def write_raw(folder: Path, source: Source) -> Fetched:
+    """Writes the raw table and source.json."""
+    images = 0
+    found: Counter[Place] = Counter()
+    problems: Counter[str] = Counter()
     with RawWriter(folder) as writer:
         rows = ordered_map(describe, source.photos)
         for row in tqdm(rows, "fetch", source.total, unit="image", disable=None):
             writer.append(row)
             images += 1
-            problems += row["problem"] is not None
+            found[row["split"], row["label"]] += row["problem"] is None
+            if row["problem"] is not None:
+                problems[row["problem"]] += 1
     if images != source.total:
         raise TemperError(f"expected {source.total} images of {source.facts['source']}, received {images}; report this")
-    facts = {**source.facts, "images": images}
-    write_json(folder / "source.json", facts)
-    return images, problems
+    write_json(folder / "source.json", {**source.facts, "images": images, **understood.facts(found)})
+    return Fetched(images, found, problems)
 
 
 def open_named(settings: Settings, name: str) -> Source:
@@ -77,14 +100,26 @@ def open_named(settings: Settings, name: str) -> Source:
     return source
 
 
-def fetch(settings: Settings, name: str) -> tuple[int, int]:
-    """Writes the raw table of a named source; returns the number of images and of those with a problem."""
+def fetch(settings: Settings, name: str) -> Fetched:
+    """Writes the raw table of a named source."""
     source = open_named(settings, name)
     with atomic_folder(Path(raw.FOLDER) / name) as folder:
-        images, problems = write_raw(folder, source)
-        if not images:
+        fetched = write_raw(folder, source)
+        if not fetched.images:
             raise TemperError(f"expected images, found none: {dict(source.facts)}")
-    return images, problems
+    return fetched
+
+
+def say(name: str, fetched: Fetched) -> None:
+    """Prints what was fetched, and what it was understood to be (law 14)."""
+    print(f"fetch.{name}: {fetched.images:,} images")
+    for line in understood.describe(fetched.found):
+        print(f"  {line}")
+    for problem, count in fetched.problems.most_common(PROBLEMS):
+        print(f"  cannot be used: {count:,}, {problem}")
+    rest = sum(fetched.problems.values()) - sum(n for _, n in fetched.problems.most_common(PROBLEMS))
+    if rest:
+        print(f"  cannot be used: {rest:,} for other reasons; data/rejected.csv will name each")
 
 
 def main(settings: Settings) -> None:
@@ -94,11 +129,11 @@ def main(settings: Settings) -> None:
     if name not in settings.fetch:
         raise TemperError(f"expected a name of `fetch` in {PARAMS} ({', '.join(settings.fetch)}), received {name!r}")
     try:
-        images, problems = fetch(settings, name)
+        fetched = fetch(settings, name)
     except TemperError as error:
         raise TemperError(f"fetch.{name}: {error}") from None
     forget_unpacked()
-    print(f"fetched {images} images from {name} ({settings.fetch[name]['source']}); {problems} cannot be used")
+    say(name, fetched)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,17 @@ read: raw rows = images + rejected. What a person should look at is in data/audi
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.normalize.draw import draw
 from stages.normalize.findings import Findings, shorter_sides, write_audit
-from stages.normalize.names import merged_names, refuse_strange_names, rename
+from stages.normalize.names import merged_names, refuse_strange_names, rename, split_meanings
 from stages.normalize.selection import beyond_the_cap, check_classes, rare_classes
-from stages.normalize.splits import Pictures, Shares, conflicts, group, place
+from stages.normalize.splits import Pictures, Shares, conflicts, group
 from temper import classes, images, raw, tables
 from temper.base import running
 from temper.base.atomic import atomic_file, atomic_folder
@@ -33,17 +34,19 @@ class Rows:
         splits: of each row that has one; rows without a label keep None.
         reasons: of each row that may not be used.
         kinds: of each such row, the reason in one word, to count by.
+        notes: what a person should know of the whole.
     """
 
     def __init__(self, raw: pa.Table, only_train: Sequence[str] = ()) -> None:
         self.raw = raw
         self.sha256: list[str] = raw["sha256"].to_pylist()
-        self.published: list[str | None] = raw["split"].to_pylist()
+        self.published: list[str | None] = raw["split"].to_pylist()  # as published; `read_splits` says what they mean
         self.extra = pc.is_in(raw["source"], pa.array(only_train, pa.string())).to_numpy()
         self.names: list[str | None] = [None] * len(raw)
         self.splits: list[str | None] = [None] * len(raw)
         self.reasons: dict[int, str] = {}
         self.kinds: dict[int, str] = {}
+        self.notes: list[str] = []
 
     def reject(self, row: int, kind: str, reason: str) -> None:
         """Notes why a row may not be used; the first reason counts."""
@@ -68,6 +71,17 @@ def reject_unusable(rows: Rows, min_size: int) -> None:
         width, height = (rows.raw[side].fill_null(min_size).to_numpy() for side in ("width", "height"))
         for row in np.flatnonzero(np.minimum(width, height) < min_size).tolist():
             rows.reject(row, "too_small", f"{width[row]}x{height[row]} pixels; normalize.min_size is {min_size}")
+
+
+def read_splits(rows: Rows, said: Mapping[str, str | None]) -> None:
+    """Replaces the published names of splits by train, validation and test, or rejects their images."""
+    labels = rows.raw["label"].to_pylist()
+    meanings = split_meanings(rows.published, labels, said)
+    for row, name in enumerate(rows.published):
+        if name is not None:
+            rows.published[row] = meanings.get(name)
+            if name in meanings and meanings[name] is None:
+                rows.reject(row, "left_out", f"of the published split {name}, which normalize.splits leaves out")
 
 
 def name_rows(rows: Rows, settings: Normalize) -> tuple[dict[str, list[str]], set[str]]:
@@ -135,7 +149,11 @@ def place_rows(rows: Rows, settings: Normalize, seed: int) -> Findings:
     hashes = rows.raw["phash"].take(pa.array(labelled, pa.int64())).to_numpy().astype(np.uint64)
     pictures = group([rows.sha256[row] for row in labelled], hashes, settings.near_duplicates)
     published = [rows.published[row] for row in labelled]
-    placement = place(pictures, published, rows.extra[labelled], shares, seed, settings.leaks == "remove")
+    names = [str(rows.names[row]) for row in labelled]
+    stratified, remove_leaks = settings.draw == "stratified", settings.leaks == "remove"
+    drawn = draw(pictures, published, rows.extra[labelled], names, shares, seed, stratified, remove_leaks)
+    placement = drawn.placement
+    rows.notes += drawn.notes
     for row, split in zip(labelled, placement.splits, strict=True):
         rows.splits[row] = split
     for position, twin in placement.repeats.items():
@@ -227,11 +245,10 @@ def decide_classes(names: Sequence[str | None], splits: Sequence[str], rare: dic
     untrained = [name for name in classes if name not in trained]
     if untrained:
         counts = Counter(names)
-        least = max(counts[name] for name in untrained) + 1
         received = few([f"{name} (of {counts[name]} images)" for name in untrained])
         raise TemperError(
-            f"normalize: expected an image to train on in every class, found none for {received}; add photos, or leave "
-            f"such classes out with normalize.min_per_class, which would have to be {least}"
+            f"normalize: expected an image to train on in every class, found none for {received}, whose images are all "
+            "of a published validation or test split; add photos, or leave such classes out with normalize.rename"
         )
     for split in ("validation", "test"):
         if split not in splits:
@@ -257,6 +274,7 @@ def main(settings: Settings) -> None:
     normalize = settings.normalize
     rows = Rows(raw.read_metadata(in_order(settings.fetch, normalize.only_train)), normalize.only_train)
     reject_unusable(rows, normalize.min_size)
+    read_splits(rows, normalize.splits)
     merged, named = name_rows(rows, normalize)
     found = place_rows(rows, normalize, settings.seed)
     rare = reject_rare_classes(rows, named, normalize.min_per_class)
@@ -274,7 +292,7 @@ def main(settings: Settings) -> None:
     summary = summarize(rows, found, splits, every, merged, rare, missing)
     sizes = shorter_sides(rows.raw.take(pa.array(kept, pa.int64())))
     write_metrics(summary, per_class, every, sizes)
-    say(summary, merged, rare, missing)
+    say(summary, merged, rare, missing, rows.notes)
 
 
 def write_tables(rows: Rows, kept: Sequence[int], names: Sequence[str | None], splits: Sequence[str]) -> None:
@@ -344,7 +362,11 @@ def write_metrics(
 
 
 def say(
-    summary: dict[str, int], merged: dict[str, list[str]], rare: dict[str, str], missing: dict[str, list[str]]
+    summary: dict[str, int],
+    merged: dict[str, list[str]],
+    rare: dict[str, str],
+    missing: dict[str, list[str]],
+    notes: Sequence[str],
 ) -> None:
     """Prints what was decided, and where the rest of it is."""
     for name, published in merged.items():
@@ -354,6 +376,8 @@ def say(
     for split, names in missing.items():
         if names:
             print(f"{len(names)} classes have no {split} images: {few(names)}")
+    for note in notes:
+        print(note)
     print(", ".join(f"{value} {name}" for name, value in summary.items() if value))
     if summary["rejected"]:
         print("why images were rejected: data/rejected.csv")

@@ -2,9 +2,11 @@
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from temper.base.errors import TemperError
+from temper.split_names import meaning
 
 
 def class_name(label: str) -> str:
@@ -58,6 +60,38 @@ def refuse_strange_names(names_of: Mapping[str, set[str]]) -> None:
         others = ", ".join(strange[1:6]) + (", ..." if len(strange) > 6 else "")
         more = f"; train lacks as well: {others}" if others else ""
         raise TemperError(f"normalize: {split} has {name!r}, {says}; or leave it out by adding {name}: null{more}")
+
+
+def split_meanings(
+    published: Sequence[str | None], labels: Sequence[str | None], said: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """What each published split means: train, validation, test, or None where its images are left out.
+
+    Unlabelled images need no split, so names that only they have may mean nothing.
+
+    Args:
+        published, labels: of each image.
+        said: what `normalize.splits` says; it comes before what Temper knows of such names.
+
+    Raises:
+        TemperError: a name that is said is not published, or labelled images are of a split of unknown meaning.
+    """
+    names = {name for name in published if name is not None}
+    for name in said:
+        if name not in names:
+            some = ", ".join(sorted(names)[:5]) or "there are none"
+            raise TemperError(
+                f"normalize.splits: expected published splits ({some}), received {name!r}{_closest(name, names)}"
+            )
+    labelled = Counter(name for name, label in zip(published, labels, strict=True) if label is not None)
+    meanings = {name: said[name] if name in said else meaning(name) for name in sorted(names)}
+    for split, count in labelled.items():
+        if split is not None and meanings[split] is None and split not in said:
+            raise TemperError(
+                f"normalize: the published split {split!r} of {count} labelled images may mean anything: add to "
+                f"normalize.splits {split}: train (or validation, or test; null leaves its images out)"
+            )
+    return {name: means for name, means in meanings.items() if means is not None or name in said}
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -7,7 +7,6 @@ on and tested with.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,34 +100,33 @@ def uniform(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
+def hashed_splits(pictures: Pictures, drawable: Mask, shares: Shares, seed: int) -> npt.NDArray[np.str_]:
+    """The hash draw of each drawable row; train for all others, (N,)."""
+    return np.array(
+        [
+            hashed_split(content, seed, shares) if is_drawable else "train"
+            for content, is_drawable in zip(pictures.contents, drawable.tolist(), strict=True)
+        ],
+        "U10",
+    )
+
+
 def place(
-    pictures: Pictures,
-    published: Sequence[str | None],
-    auxiliary: Mask,
-    shares: Shares,
-    seed: int,
-    remove_leaks: bool = False,
+    pictures: Pictures, splits: npt.NDArray[np.str_], fixed: Mask, auxiliary: Mask, remove_leaks: bool = False
 ) -> Placement:
-    """Places each row.
+    """Finds the rows that repeat one of another split.
 
     Args:
-        published: the source's own split of each row. Rows without one count as train, out of which validation and
-            test are drawn.
-        auxiliary: rows of the second source: they train, unless another split repeats them.
+        splits: of each row, published or drawn, (N,).
+        fixed: rows of a published validation or test split.
+        auxiliary: rows of sources that only train, unless another split repeats them.
         remove_leaks: whether rows that leak are out, and so repeat no other row.
     """
-    splits = []
-    for own, extra, content in zip(published, auxiliary.tolist(), pictures.contents, strict=True):
-        if extra:
-            splits.append("train")
-        else:
-            splits.append(own if own in ("validation", "test") else hashed_split(content, seed, shares))
-    fixed = np.array([own in ("validation", "test") for own in published], bool) & ~auxiliary
-    leaks = _leaks(np.asarray(splits), fixed, auxiliary, pictures)
+    leaks = _leaks(splits, fixed, auxiliary, pictures)
     gone = np.zeros(len(splits), bool)
     if remove_leaks:
         gone[[row for row in leaks if not fixed[row]]] = True
-    return Placement(splits, _repeats(np.asarray(splits), fixed, auxiliary, gone, pictures), leaks)
+    return Placement(splits.tolist(), _repeats(splits, fixed, auxiliary, gone, pictures), leaks)
 
 
 def _leaks(splits: npt.NDArray[np.str_], fixed: Mask, auxiliary: Mask, pictures: Pictures) -> dict[int, int]:

@@ -4,7 +4,7 @@ Every stage depends on this module, so it holds only what all of them share.
 Numbers may come as strings: `dvc exp run -S lr=3e-6` writes `lr: 3e-06`, which YAML 1.1 reads as text.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -31,16 +31,20 @@ def _nothing(value: Any) -> Any:
     return None if value == "none" else value
 
 
-OrNone = BeforeValidator(_nothing)
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Rate = Annotated[Number, Field(gt=0)]
-Fraction = Annotated[Number, Field(ge=0, lt=1)]
-Magnitude = Annotated[Number, Field(ge=0, le=1)]
+OrNone = BeforeValidator(_nothing, json_schema_input_type=int | Literal["none"] | None)
+FromText = BeforeValidator(_number)
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), FromText]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]
+Share = Annotated[float, Field(gt=0, lt=1), FromText]
+Fraction = Annotated[float, Field(ge=0, lt=1), FromText]
+Magnitude = Annotated[float, Field(ge=0, le=1), FromText]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=8, le=4096)]
-ImageSize = Annotated[tuple[Pixels, Pixels], BeforeValidator(_height_width)]
+HeightWidth = tuple[Pixels, Pixels]
+ImageSize = Annotated[HeightWidth, BeforeValidator(_height_width, json_schema_input_type=Pixels | HeightWidth)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 

@@ -1,16 +1,25 @@
 """Checks the whole of params.yaml before any work: every stage's settings, the chosen sources and the chosen detector.
 
-This module only refuses, so no stage depends on it. It finds the stages' settings, the sources and the detectors by the
+This module only refuses, so no stage depends on it (law 7). It finds settings, sources and detectors by the
 modules that are there: adding one changes nothing here.
 """
 
+import hashlib
 import importlib
+import json
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from temper.base import loading
+from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
+from temper.base.paths import scratch
+from temper.settings import backbone, fine_tune
 from temper.settings.base import Section, StageSettings
+from temper.unfreezing import first_open
 
 HERE = Path(__file__).parent
 STAGES = HERE.parent.parent / "stages"
@@ -34,6 +43,37 @@ def refuse_wrong_params(path: str | Path) -> None:
         loading.validate(chosen_source(entry, f"{path}: fetch.{name}"), entry, str(path), f"fetch.{name}.")
     detector = chosen_detector(content["detect"], f"{path}: detect")
     loading.validate(detector, content["detect"], str(path), "detect.")
+    refuse_wrong_unfreezing(path)
+
+
+def refuse_wrong_unfreezing(path: str | Path) -> None:
+    """Builds the backbone, once for each that is chosen, and looks for the layer that `unfreeze_from` names in it.
+
+    Raises:
+        TemperError: it cannot be built from these settings, or has no such layer.
+    """
+    chosen = loading.load(backbone.Settings, path)
+    start = loading.load(fine_tune.Settings, path).fine_tune.unfreeze_from
+    named = isinstance(start, str) and start not in ("all", "none")
+    if chosen.backbone.name == "tiny" and not named:
+        return  # it takes any size, and importing Keras would cost seconds
+    described = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256"}})
+    text = json.dumps([described, metadata.version("keras")], sort_keys=True)
+    kept = scratch("backbones") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    if not kept.exists():
+        with atomic_file(kept) as partial:
+            partial.write_text(_build_backbone(), encoding="utf-8")
+    first_open(json.loads(kept.read_text(encoding="utf-8")), start)
+
+
+def _build_backbone() -> str:
+    """What stages/backbone/layers.py prints; a process of its own, because Keras takes seconds and much memory."""
+    done = subprocess.run([sys.executable, "-m", "stages.backbone.layers"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        said = next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else "nothing")
+        raise TemperError(said.removeprefix("error: "))
+    return done.stdout.strip().splitlines()[-1]
 
 
 def stage_settings() -> dict[str, type[StageSettings]]:

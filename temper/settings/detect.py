@@ -1,10 +1,10 @@
 """The settings of `detect`: the detector. Each detector's own keys are in its module, stages/detect/detectors."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from temper.settings.base import Count, Number, Section, StageSettings, Text
+from temper.settings.base import Count, NotNegative, Section, StageSettings, Text
 
 
 class DetectorSettings(Section):
@@ -18,7 +18,7 @@ class EngineSettings(DetectorSettings):
 
     engine: Literal["local", "ray"] = Field("local", description="where it runs: this machine, or a Ray cluster")
     actors: Count = Field(1, description="with ray: how many detectors, each on a core")
-    gpus: Annotated[Number, Field(ge=0)] = Field(0.0, description="with ray: of each actor; 0.5 puts two on one GPU")
+    gpus: NotNegative = Field(0.0, description="with ray: of each actor; 0.5 puts two on one GPU")
 
     @model_validator(mode="after")
     def _ray_alone_has_actors(self) -> "EngineSettings":

@@ -1,19 +1,34 @@
 """The settings of `fine_tune`: the second phase, the head and the opened part of the backbone."""
 
-from pydantic import Field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from temper.settings.base import Count, Magnitude, Rate, Section, Seed, StageSettings, Text
-from temper.settings.training import Adam, Augmentation, Cosine, EarlyStopping, Optimizer, Schedule
+from temper.settings.training import Adam, Augmentation, Cosine, EarlyStopping, Optimizer, Schedule, Select
+
+
+def _share(value: Any) -> Any:
+    """A number, also one that YAML took for text, as a share; the names of layers as they are."""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
 
 
 class FineTune(Section):
     """The second phase, at the top-level lr and with the top-level aug."""
 
-    unfreeze_from: Text = Field("all", description="a layer or block of the backbone, all, or none")
+    unfreeze_from: Annotated[Text | Annotated[float, Field(gt=0, le=1)], BeforeValidator(_share)] = Field(
+        "all", description="a layer or block of the backbone, a share of its layers such as 0.3, all, or none"
+    )
     epochs: Count = Field(8, description="at most")
     optimizer: Optimizer = Field(Adam(), description="and its own settings")
     schedule: Schedule = Field(Cosine(), description="how the rate changes from epoch to epoch")
     early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends early")
+    select: Select = Field("val_accuracy", description="which epoch is kept: of equal ones the other figure decides")
     augmentation: Augmentation = Field(Augmentation(), description="each transformation alone")
 
 

@@ -23,6 +23,9 @@ class Normalize(Section):
 
     labels: Literal["fine", "coarse"] = Field("fine", description="which names, where a source publishes two")
     rename: Renamed = Field({}, description="published name: class; null leaves a class out")
+    splits: dict[Text, Literal["train", "validation", "test"] | None] = Field(
+        {}, description="published split: what it means; null leaves its images out"
+    )
     only_train: list[Text] = Field([], description="named sources whose photos train and are never measured on")
     classes: list[Text] | None = Field(None, description="only these classes; null: all")
     min_size: Count = Field(1, description="pixels of the shorter side; smaller images are left out")
@@ -30,6 +33,11 @@ class Normalize(Section):
     max_per_class: Count | None = Field(None, description="training images of a class, drawn by a hash; null: all")
     balance: Literal["none", "smallest"] = Field(
         "none", description="smallest: as many training images of each class as of the rarest"
+    )
+    draw: Literal["hash", "stratified"] = Field(
+        "hash",
+        description="hash: each image alone, so that added photos move no old one; stratified: exact shares of each "
+        "class, for sets that do not grow",
     )
     validation: Fraction = Field(0.15, description="share of the images, where no validation split is published")
     test: Fraction = Field(0.2, description="share of the images, where no test split is published")

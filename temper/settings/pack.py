@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from temper.settings.base import ImageSize, Magnitude, Number, Section, StageSettings
+from temper.settings.base import FromText, ImageSize, Magnitude, Section, StageSettings, Whole
 
 
 class MainBox(Section):
@@ -18,16 +18,14 @@ class MainBox(Section):
     pick: Literal["largest", "most_central", "highest_score"] = Field(
         "largest", description="which one is the main one"
     )
-    min_box: Annotated[int, Field(ge=0)] = Field(
-        32, description="pixels of its shorter side; with a smaller one the whole image is used"
-    )
+    min_box: Whole = Field(32, description="pixels of its shorter side; with a smaller one the whole image is used")
 
 
 class Pack(Section):
     """How a photo becomes an array of `image_size`."""
 
     fit: Literal["stretch", "crop", "pad"] = Field("stretch", description="how other proportions are brought to size")
-    margin: Annotated[Number, Field(ge=0, le=2)] = Field(
+    margin: Annotated[float, Field(ge=0, le=2), FromText] = Field(
         0.1, description="added on each side of a detected box, in fractions of it"
     )
     box: MainBox = Field(MainBox(), description="which detected object is the main one")

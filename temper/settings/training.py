@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from temper.settings.base import Count, Fraction, Magnitude, Number, Rate, Section
+from temper.settings.base import Count, Fraction, Magnitude, NotNegative, Rate, Section, Share, Whole
 
 
 class Augmentation(Section):
@@ -34,7 +34,7 @@ class AdamW(Section):
 
     keras_class: ClassVar[str] = "AdamW"
     name: Literal["adamw"]
-    weight_decay: Annotated[Number, Field(ge=0)] = Field(0.004, description="the share of a weight taken away per step")
+    weight_decay: NotNegative = Field(0.004, description="the share of a weight taken away per step")
 
 
 class Sgd(Section):
@@ -79,18 +79,22 @@ class Plateau(Section):
     """lr times factor whenever the validation loss has not improved for `patience` epochs (as ReduceLROnPlateau)."""
 
     name: Literal["plateau"]
-    factor: Annotated[Number, Field(gt=0, lt=1)] = Field(0.5, description="what the rate is multiplied with")
+    factor: Share = Field(0.5, description="what the rate is multiplied with")
     patience: Count = Field(3, description="epochs without improvement before the rate falls")
-    min_delta: Annotated[Number, Field(ge=0)] = Field(1e-4, description="a smaller gain in loss is no improvement")
-    cooldown: Annotated[int, Field(ge=0)] = Field(0, description="epochs after a fall that are not counted")
-    min_lr: Annotated[Number, Field(ge=0)] = Field(0.0, description="the rate does not fall below this")
+    min_delta: NotNegative = Field(1e-4, description="a smaller gain in loss is no improvement")
+    cooldown: Whole = Field(0, description="epochs after a fall that are not counted")
+    min_lr: NotNegative = Field(0.0, description="the rate does not fall below this")
 
 
 Schedule = Annotated[Constant | Piecewise | Cosine | Plateau, Field(discriminator="name")]
 
 
+# By which figure on validation epochs are compared; of equal ones the other figure decides.
+Select = Literal["val_accuracy", "val_loss"]
+
+
 class EarlyStopping(Section):
-    """Ends a phase when the validation accuracy has not risen by more than min_delta for `patience` epochs."""
+    """Ends a phase when the selected figure on validation has not improved by more than min_delta for some epochs."""
 
     patience: Count | None = Field(None, description="epochs without improvement before the phase ends; null: never")
-    min_delta: Annotated[Number, Field(ge=0)] = Field(0.0, description="a smaller gain in accuracy is no improvement")
+    min_delta: NotNegative = Field(0.0, description="a smaller gain is no improvement")

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from temper.settings.base import Count, Rate, Section, Seed, StageSettings
 from temper.settings.head import Head
-from temper.settings.training import Adam, Constant, EarlyStopping, Optimizer, Schedule
+from temper.settings.training import Adam, Constant, EarlyStopping, Optimizer, Schedule, Select
 
 
 class WarmUp(Section):
@@ -16,6 +16,7 @@ class WarmUp(Section):
     optimizer: Optimizer = Field(Adam(), description="and its own settings")
     schedule: Schedule = Field(Constant(), description="how the rate changes from epoch to epoch")
     early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends early")
+    select: Select = Field("val_accuracy", description="which epoch is kept: of equal ones the other figure decides")
 
 
 class Settings(StageSettings):

@@ -2,15 +2,18 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 from dvclive import Live
 
+from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
-from temper.settings.training import EarlyStopping, Optimizer, Schedule
+from temper.base.texts import write_json
+from temper.settings.training import EarlyStopping, Optimizer, Schedule, Select
 from temper.training import optimizers, schedules
 from temper.training.unfinished import Arrays, State, Unfinished
 
@@ -24,14 +27,23 @@ class Phase:
     optimizer: Optimizer
     schedule: Schedule
     early_stopping: EarlyStopping
+    select: Select
+    counts_start: bool = False  # whether the weights before the first epoch are kept where no epoch is better (law 13)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a phase came to: a record an epoch, and the number of the epoch whose weights the model has now."""
+    """What a phase came to.
+
+    Attributes:
+        history: a record an epoch; the first epoch is number 1.
+        best_epoch: the number of the epoch whose weights the model has now; 0: those from before the phase.
+        best: the record of that epoch, of which `val_accuracy` and `val_loss` are there in any case.
+    """
 
     history: list[schedules.Record]
     best_epoch: int
+    best: schedules.Record
 
 
 def fit(
@@ -42,7 +54,7 @@ def fit(
     unfinished: Unfinished,
     live: Live,
 ) -> Result:
-    """Trains a classifier and leaves it with the weights of its best epoch by val_accuracy.
+    """Trains a classifier and leaves it with the weights of its best epoch on validation.
 
     Every epoch's order and augmentation follow from the seed and the epoch's number, the rate and the end of the phase
     from the history; weights, the random states of dropout layers and the optimizer are saved after each epoch. A run
@@ -57,23 +69,48 @@ def fit(
     model.optimizer.build(model.trainable_variables)
     state = unfinished.load()
     if state is None:
-        state = State([], [], [], [])
+        state = _start(model, phase, validation)
     else:
         print(f"going on after {len(state.history)} epochs, saved by a run that did not end")
         _assign(model.variables, state.weights)
         _assign(model.optimizer.variables, state.optimizer)
-    for record in state.history:
-        _log(live, record)
-    while len(state.history) < phase.epochs and not schedules.stopped(phase.early_stopping, state.history):
+    _log_so_far(live, state)
+    while len(state.history) < phase.epochs and not _stopped(phase, state):
         record = _fit_epoch(model, phase, training, validation, state.history)
         state.history.append(record)
         state.weights, state.optimizer = _arrays(model.variables), _arrays(model.optimizer.variables)
-        if schedules.best_epoch(state.history) == len(state.history) - 1:
+        if _best_epoch(phase, state) == len(state.history):
             state.best = state.weights
         unfinished.save(state)
         _log(live, record)
     _assign(model.variables, state.best)
-    return Result(state.history, schedules.best_epoch(state.history))
+    best_epoch = _best_epoch(phase, state)
+    best = state.history[best_epoch - 1] if best_epoch else state.start
+    assert best is not None  # epoch 0 is the best only where it was measured
+    return Result(state.history, best_epoch, best)
+
+
+def _start(model: keras.Model, phase: Phase, validation: keras.utils.PyDataset) -> State:
+    """The state before the first epoch; where the start counts, with its figures on validation."""
+    if not phase.counts_start:
+        return State([], [], [], [])
+    figures = model.evaluate(validation, verbose=0, return_dict=True)
+    start = {f"val_{name}": float(figures[name]) for name in ("accuracy", "loss")}
+    return State([], [], [], _arrays(model.variables), start)
+
+
+def _best_epoch(phase: Phase, state: State) -> int:
+    """The number of the best epoch so far; 0 where none is better than the start, or none is over."""
+    if not state.history:
+        return 0
+    best = schedules.best_epoch(state.history, phase.select)
+    if state.start is not None and not schedules.beats(state.history[best], state.start, phase.select):
+        return 0
+    return best + 1
+
+
+def _stopped(phase: Phase, state: State) -> bool:
+    return schedules.stopped(phase.early_stopping, state.history, phase.select)
 
 
 def _fit_epoch(
@@ -83,7 +120,7 @@ def _fit_epoch(
     validation: keras.utils.PyDataset,
     history: list[schedules.Record],
 ) -> schedules.Record:
-    epoch = len(history)
+    epoch = len(history)  # of those that are over
     rate = schedules.rate(phase.schedule, phase.lr, phase.epochs, history)
     model.optimizer.learning_rate = rate
     logs = model.fit(
@@ -96,7 +133,7 @@ def _fit_epoch(
     ).history
     record = {name: float(values[0]) for name, values in logs.items()} | {"learning_rate": rate}
     if not all(map(math.isfinite, record.values())):
-        raise TemperError(f"epoch {epoch}: expected finite figures, received {record}; lower the learning rate")
+        raise TemperError(f"epoch {epoch + 1}: expected finite figures, received {record}; lower the learning rate")
     return record
 
 
@@ -107,6 +144,16 @@ def _arrays(variables: list[keras.Variable]) -> Arrays:
 def _assign(variables: list[keras.Variable], arrays: Arrays) -> None:
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+
+
+def _log_so_far(live: Live, state: State) -> None:
+    """Logs the start, where it counts, as step 0, and the epochs that are over as steps 1, 2, ..."""
+    if state.start is not None:
+        _log(live, state.start)
+    else:
+        live.step = 1
+    for record in state.history:
+        _log(live, record)
 
 
 def _log(live: Live, record: schedules.Record) -> None:
@@ -120,16 +167,25 @@ def _log(live: Live, record: schedules.Record) -> None:
     live.next_step()
 
 
-def open_live(folder: str) -> Live:
-    """A Live that writes into `folder` and leaves dvc.yaml, git and the network alone; use it in a `with`."""
-    return Live(folder, resume=False, report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False)
+@contextmanager
+def logged(phase: str) -> Iterator[Live]:
+    """A Live that writes into metrics/PHASE and leaves dvc.yaml, git and the network alone."""
+    with Live(
+        f"metrics/{phase}", resume=False, report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False
+    ) as live:
+        yield live
 
 
-def log_outcome(live: Live, result: Result, **facts: int) -> None:
-    """Logs, beside the last epoch's figures, those of the epoch whose weights are kept."""
-    best = result.history[result.best_epoch]
-    figures = {"epoch": result.best_epoch, "accuracy": best["val_accuracy"], "loss": best["val_loss"]}
-    for name, value in figures.items():
-        live.log_metric(f"best/{name}", value, plot=False)
-    for name, value in facts.items():
-        live.log_metric(name, value, plot=False)
+def write_outcome(phase: str, result: Result, **facts: int) -> None:
+    """Writes metrics/PHASE/metrics.json: what was kept, under names that no other phase has."""
+    kept = {
+        "epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "best_val_accuracy": result.best["val_accuracy"],
+        "best_val_loss": result.best["val_loss"],
+        "train_accuracy": result.history[-1]["accuracy"],
+        "train_loss": result.history[-1]["loss"],
+        **facts,
+    }
+    with atomic_file(f"metrics/{phase}/metrics.json") as path:
+        write_json(path, {f"{phase}_{name}": value for name, value in kept.items()})

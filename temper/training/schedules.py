@@ -6,7 +6,7 @@ Each is a function of the records of the finished epochs: nothing has counters o
 import math
 from collections.abc import Sequence
 
-from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Schedule
+from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Schedule, Select
 
 Record = dict[str, float]  # of one epoch: loss, accuracy, val_loss, val_accuracy, learning_rate
 
@@ -49,18 +49,47 @@ def _plateau_rate(schedule: Plateau, lr: float, history: Sequence[Record]) -> fl
     return lr
 
 
-def stopped(stopping: EarlyStopping, history: Sequence[Record]) -> bool:
-    """Whether the phase ends after `history`, as keras.callbacks.EarlyStopping on val_accuracy."""
+def stopped(stopping: EarlyStopping, history: Sequence[Record], select: Select = "val_accuracy") -> bool:
+    """Whether the phase ends after `history`, as keras.callbacks.EarlyStopping on the selected figure."""
     if stopping.patience is None:
         return False
     best, waited = -math.inf, 0
     for record in history:
         waited += 1
-        if record["val_accuracy"] - stopping.min_delta > best:
-            best, waited = record["val_accuracy"], 0
+        figure = record["val_accuracy"] if select == "val_accuracy" else -record["val_loss"]
+        if figure - stopping.min_delta > best:
+            best, waited = figure, 0
     return waited >= stopping.patience
 
 
-def best_epoch(history: Sequence[Record]) -> int:
-    """The number of the epoch with the highest val_accuracy; of several, the first."""
-    return max(range(len(history)), key=lambda epoch: history[epoch]["val_accuracy"])
+def best_epoch(history: Sequence[Record], select: Select = "val_accuracy") -> int:
+    """The number of the best epoch on validation.
+
+    Accuracy alone cannot tell many epochs apart on a validation split of a few dozen photos: the first epoch is often
+    as accurate as all later ones, while the loss still falls. So each figure decides where the other one is equal; of
+    epochs equal in both, the first is the best.
+
+    Args:
+        history: at least one record.
+        select: "val_accuracy" takes the highest accuracy, "val_loss" the lowest loss.
+    """
+    return max(range(len(history)), key=lambda epoch: _merit(history[epoch], select))
+
+
+def beats(record: Record, start: Record, select: Select = "val_accuracy") -> bool:
+    """Whether an epoch is better than `start`, by the rule of `best_epoch`; an equal one is not.
+
+    `start` has the figures that the weights had before training, measured as `record` was: by the same model on the
+    same validation images. Any epoch of a history beats it if, and only if, the best epoch does. If none does, whoever
+    trained keeps the weights it started from.
+
+    Args:
+        record, start: val_accuracy and val_loss are read.
+    """
+    return _merit(record, select) > _merit(start, select)
+
+
+def _merit(record: Record, select: Select) -> tuple[float, float]:
+    """What makes an epoch better than another, the higher the better: the selected figure, then the other one."""
+    accuracy, loss = record["val_accuracy"], record["val_loss"]
+    return (accuracy, -loss) if select == "val_accuracy" else (-loss, accuracy)

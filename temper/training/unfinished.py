@@ -37,6 +37,7 @@ class State:
     weights: Arrays  # all variables of the model: those of BatchNorm and of dropout's random state too
     optimizer: Arrays
     best: Arrays  # the weights of the best epoch so far
+    start: dict[str, float] | None = None  # the figures before the first epoch, where they count
 
 
 class Unfinished:
@@ -51,14 +52,16 @@ class Unfinished:
             return None
         with np.load(self._path) as saved:
             groups = {name: [saved[key] for key in saved.files if key.startswith(f"{name}_")] for name in _GROUPS}
-            return State(json.loads(str(saved["history"])), **groups)
+            return State(json.loads(str(saved["history"])), **groups, start=json.loads(str(saved["start"])))
 
     def save(self, state: State) -> None:
         """Replaces the saved state, at once or not at all."""
-        arrays = {f"{name}_{number:06}": array for name in _GROUPS for number, array in enumerate(getattr(state, name))}
+        # JSON keeps a float's every bit: Python writes the shortest text that reads back the same.
+        saved: dict[str, Any] = {name: np.array(json.dumps(getattr(state, name))) for name in ("history", "start")}
+        for name in _GROUPS:
+            saved |= {f"{name}_{number:06}": array for number, array in enumerate(getattr(state, name))}
         with atomic_file(self._path) as partial, partial.open("wb") as file:
-            # JSON keeps a float's every bit: Python writes the shortest text that reads back the same.
-            np.savez(file, history=np.array(json.dumps(state.history)), **arrays)
+            np.savez(file, **saved)
 
 
 _GROUPS = ("weights", "optimizer", "best")

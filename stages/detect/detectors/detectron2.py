@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,7 @@ from temper.base.paths import repository, scratch
 from temper.boxes import Boxes
 from temper.downloads import obtain
 from temper.parallel import cores
-from temper.settings.base import Count, Number, Sha256, Text
+from temper.settings.base import Count, Sha256, Share, Text
 from temper.settings.detect import EngineSettings
 
 CHUNK = 32  # photos in a message
@@ -53,7 +53,7 @@ class Settings(EngineSettings):
     sha256: Sha256 | None = Field(None, description="of weights that are not from the zoo")
     device: Text = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     batch: Count = Field(4, description="photos that it looks at together")
-    floor: Annotated[Number, Field(gt=0, lt=1)] = Field(0.05, description="boxes below this score are not stored")
+    floor: Share = Field(0.05, description="boxes below this score are not stored")
     environment: Text = Field(".venv-detectron2", description="the folder of its Python environment")
 
     @model_validator(mode="after")

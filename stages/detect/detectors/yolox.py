@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ from temper.base.errors import TemperError
 from temper.boxes import Boxes, areas, intersection_over_union, suppress
 from temper.downloads import obtain
 from temper.parallel import ordered_map
-from temper.settings.base import ImageSize, Number, Sha256, Text
+from temper.settings.base import ImageSize, Sha256, Share, Text
 from temper.settings.detect import EngineSettings
 
 # fmt: off
@@ -62,7 +62,7 @@ class Settings(EngineSettings):
     )
     input_size: ImageSize = Field((416, 416), description="that the model was exported for: N or [height, width]")
     classes: Literal["coco"] | list[str] = Field("coco", description="the names of its classes, in their order")
-    floor: Annotated[Number, Field(gt=0, lt=1)] = Field(0.05, description="boxes below this score are not stored")
+    floor: Share = Field(0.05, description="boxes below this score are not stored")
 
 
 def find_boxes(images: pa.Table, settings: Settings) -> Iterator[tuple[str, Boxes]]:

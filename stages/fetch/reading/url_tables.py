@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
-from stages.fetch.reading.layouts import split_named
 from temper.base.errors import TemperError
 
 COLUMNS = ("url", "label", "split", "licence")
@@ -88,7 +87,7 @@ def _read_table(path: Path, label: str) -> pa.Table:
     if rows["url"].null_count:
         number = pc.index(pc.is_null(rows["url"]), True).as_py() + 1
         raise TemperError(f"{path}: expected a url in every row, found none in data row {number}; remove the row")
-    return rows.set_column(COLUMNS.index("split"), "split", _translate_splits(path, rows["split"]))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -165,16 +164,6 @@ def _tidy(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Texts without white space around them; null where nothing is left."""
     trimmed = pc.utf8_trim_whitespace(column)
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
-
-
-def _translate_splits(path: Path, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    published = pc.unique(column)
-    translated = [None if name is None else split_named(name) for name in published.to_pylist()]
-    for name, split in zip(published.to_pylist(), translated, strict=True):
-        if name is not None and split is None:
-            number = pc.index(column, name).as_py() + 1
-            raise TemperError(f"{path}: expected train, validation or test, received {name!r} in data row {number}")
-    return pc.take(pa.array(translated, pa.string()), pc.index_in(column, value_set=published))
 
 
 # --- Darwin Core archives (https://dwc.tdwg.org/text/), as GBIF's downloads are

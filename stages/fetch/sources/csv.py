@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stages.fetch.reading.bundles import Bundle, open_bundle
 from stages.fetch.reading.kaggle_downloads import obtain_dataset
-from stages.fetch.reading.layouts import Place, is_image, split_named
+from stages.fetch.reading.layouts import Place, is_image
 from stages.fetch.reading.notations import Slug
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
@@ -88,19 +88,15 @@ def _rows_of(text: str, settings: Settings) -> dict[str, list[Place]]:
             raise TemperError(f"{settings.table}: expected one column {column}, received {reader.fieldnames}")
     rows: dict[str, list[Place]] = defaultdict(list)
     for row in reader:
-        rows[row[settings.image_column].strip()].append(_place(row, settings, reader.line_num))
+        rows[row[settings.image_column].strip()].append(_place(row, settings))
     return rows
 
 
-def _place(row: dict[str, str], settings: Settings, line: int) -> Place:
+def _place(row: dict[str, str], settings: Settings) -> Place:
     label = row[settings.label_column].strip() or None
     if settings.split_column is None or not row[settings.split_column].strip():
         return None, label
-    named = row[settings.split_column].strip()
-    split = split_named(named)
-    if split is None:
-        raise TemperError(f"{settings.table}, line {line}: expected train, validation or test, received {named!r}")
-    return split, label
+    return row[settings.split_column].strip(), label
 
 
 def match_rows(

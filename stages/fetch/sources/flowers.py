@@ -1,14 +1,12 @@
 """`source: flowers`: TensorFlow's flower_photos.tgz, 3,670 photos in five class folders."""
 
-from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
 from stages.fetch.reading.archives import list_contents, read_files
-from stages.fetch.reading.layouts import place_by_folders
-from stages.fetch.source import Photo, Source
-from temper.base.errors import TemperError
+from stages.fetch.reading.trees import open_tree
+from stages.fetch.source import Source
 from temper.downloads import obtain
 from temper.settings.base import Sha256, Text
 from temper.settings.fetch import SourceSettings
@@ -31,17 +29,6 @@ def open_source(settings: Settings) -> Source:
     """The photos of the archive, labelled by their folders, without a published split."""
     path = obtain(settings.archive, settings.sha256, "archive")
     listing = list_contents(path)
-    try:
-        places = place_by_folders(listing.files, listing.folders)
-    except TemperError as error:
-        raise TemperError(f"{settings.archive}: {error}") from None
-    # LICENSE.txt beside the folders names every photographer: no photo, so it is left out above.
-
-    def photos() -> Iterator[Photo]:
-        for name, data in read_files(path, set(places)):
-            split, label = places[name]
-            yield Photo(name, label, split, data)
-
     facts = {
         "source": "flowers",
         "from": "flower_photos.tgz",
@@ -49,4 +36,7 @@ def open_source(settings: Settings) -> Source:
         "origin": "The TensorFlow Team, Flowers, 2019",
         "licence": "CC BY 2.0; LICENSE.txt in the archive names the photographers",
     }
-    return Source(facts, len(places), photos())
+    # LICENSE.txt beside the folders names every photographer: no photo, so it is left out.
+    return open_tree(
+        settings.archive, listing.files, listing.folders, None, lambda names: read_files(path, names), facts
+    )

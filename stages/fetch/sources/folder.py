@@ -1,13 +1,14 @@
 """`source: folder`: a folder, zip or tar of class folders, with or without split folders above them."""
 
 import hashlib
-from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from stages.fetch.reading.archives import list_contents, read_files
-from stages.fetch.reading.layouts import place_by_folders
-from stages.fetch.source import Photo, Source
-from temper.base.errors import TemperError
+from stages.fetch.reading.notations import Layout
+from stages.fetch.reading.trees import LAYOUT, open_tree
+from stages.fetch.source import Source
 from temper.base.paths import existing
 from temper.settings.fetch import SourceSettings
 
@@ -16,6 +17,7 @@ class Settings(SourceSettings):
     """`source: folder`: the class folders, or the archive of them, at `path`."""
 
     source: Literal["folder"]
+    layout: Annotated[list[Layout], Field(min_length=1)] | None = Field(None, description=LAYOUT)
 
 
 def open_source(settings: Settings) -> Source:
@@ -26,18 +28,15 @@ def open_source(settings: Settings) -> Source:
     """
     local = existing(settings.path)
     listing = list_contents(local)
-    try:
-        places = place_by_folders(listing.files, listing.folders)
-    except TemperError as error:
-        raise TemperError(f"{local}: {error}") from None
-
-    def photos() -> Iterator[Photo]:
-        for name, data in read_files(local, set(places)):
-            split, label = places[name]
-            yield Photo(name, label, split, data)
-
     facts: dict[str, object] = {"source": "folder", "from": local.name, "licence": "as its owner says"}
     if local.is_file():
         with local.open("rb") as archive:
             facts["sha256"] = hashlib.file_digest(archive, "sha256").hexdigest()
-    return Source(facts, len(places), photos())
+    return open_tree(
+        settings.path,
+        listing.files,
+        listing.folders,
+        settings.layout,
+        lambda names: read_files(local, names),
+        facts,
+    )

@@ -1,16 +1,14 @@
 """`source: kaggle`: the images of a Kaggle dataset or competition, labelled by their folders."""
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from stages.fetch.reading.bundles import open_bundle
 from stages.fetch.reading.kaggle_downloads import obtain_dataset
-from stages.fetch.reading.layouts import place_by_folders, place_by_patterns
 from stages.fetch.reading.notations import Layout, Slug
-from stages.fetch.source import Photo, Source
-from temper.base.errors import TemperError
+from stages.fetch.reading.trees import LAYOUT, open_tree
+from stages.fetch.source import Source
 from temper.settings.base import Text
 from temper.settings.fetch import SourceSettings
 
@@ -21,11 +19,7 @@ class Settings(SourceSettings):
     source: Literal["kaggle"]
     dataset: Slug = Field(description="owner/name, owner/name/versions/3, or a competition's name")
     files: list[Text] = Field([], description="by name; []: all of it")
-    layout: Annotated[list[Layout], Field(min_length=1)] | None = Field(
-        None,
-        description='patterns such as "{split}/{label}/{name}", the first that fits counts; null: as folder',
-    )
-    splits: dict[str, Literal["train", "validation", "test"]] = Field({}, description="folders that mean a split")
+    layout: Annotated[list[Layout], Field(min_length=1)] | None = Field(None, description=LAYOUT)
 
 
 def open_source(settings: Settings) -> Source:
@@ -36,21 +30,5 @@ def open_source(settings: Settings) -> Source:
     """
     downloaded = obtain_dataset(settings.dataset, settings.files)
     bundle = open_bundle(downloaded.folder)
-    try:
-        if settings.layout is None:
-            places = place_by_folders(bundle.files, bundle.folders)
-        else:
-            places = place_by_patterns(bundle.files, settings.layout, settings.splits)
-    except TemperError as error:
-        raise TemperError(f"{settings.dataset}: {error}") from None
-
-    def photos() -> Iterator[Photo]:
-        for name, data in bundle.read(set(places)):
-            split, label = places[name]
-            yield Photo(name, label, split, data)
-
-    unplaced = sum(place == (None, None) for place in places.values())
-    if unplaced:
-        print(f"{unplaced} of {len(places)} images fit no layout: unlabelled")
-    facts = {"source": "kaggle", **downloaded.facts, "in_no_layout": unplaced}
-    return Source(facts, len(places), photos())
+    facts = {"source": "kaggle", **downloaded.facts}
+    return open_tree(settings.dataset, bundle.files, bundle.folders, settings.layout, bundle.read, facts)

@@ -1,0 +1,29 @@
+"""The layers of the backbone that params.yaml describes, built without its weights, as JSON: (name, has weights) each.
+
+    python -m stages.backbone.layers
+
+`temper/settings/check.py` runs it, so that a backbone that cannot be built, and an `unfreeze_from` that it does not
+have, stop a run before any photo is fetched.
+"""
+
+import json
+import sys
+
+from stages.backbone.architectures import build
+from temper.base import loading
+from temper.base.errors import TemperError
+from temper.settings.backbone import Settings
+
+
+def main() -> None:
+    try:
+        settings = loading.load(Settings)
+        chosen = settings.backbone
+        model = build(chosen.name, chosen.arguments, None, settings.image_size, chosen.input_size)
+    except TemperError as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps([(layer.name, bool(layer.weights)) for layer in model.layers]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Images labelled by the folders that they lie in: what the sources of folders and archives have in common."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from stages.fetch.reading.layouts import place_by_folders, place_by_patterns, read_as
+from stages.fetch.source import Photo, Source
+from temper.base.errors import TemperError
+
+LAYOUT = 'patterns such as "{split}/{label}/{name}", of which the first that fits counts; null: by the folders\' names'
+
+
+def open_tree(
+    name: str,
+    files: Sequence[str],
+    folders: Sequence[str],
+    layout: Sequence[str] | None,
+    read: Callable[[set[str]], Iterator[tuple[str, bytes]]],
+    facts: Mapping[str, object],
+) -> Source:
+    """The source of the images among `files`, placed by `layout` or by the names of their folders.
+
+    Args:
+        name: of the whole, for messages.
+        folders: those that hold the files, and empty ones.
+        read: the (name, bytes) of some of the files.
+        facts: for source.json.
+
+    Raises:
+        TemperError: no image fits, or the folders can be read in two ways.
+    """
+    try:
+        places = place_by_folders(files, folders) if layout is None else place_by_patterns(files, layout)
+    except TemperError as error:
+        raise TemperError(f"{name}: {error}") from None
+
+    def photos() -> Iterator[Photo]:
+        for file, data in read(set(places)):
+            split, label = places[file]
+            yield Photo(file, label, split, data)
+
+    return Source({**facts, "read_as": read_as(places) if layout is None else list(layout)}, len(places), photos())

@@ -1,0 +1,40 @@
+"""Where the backbone is opened to training: a layer, a block, or a share of its layers. Needs no Keras."""
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+
+from temper.base.errors import TemperError
+
+Layers = Sequence[tuple[str, bool]]  # the name of each layer, in order, and whether it has weights
+
+
+def first_open(layers: Layers, start: str | float) -> int:
+    """The number of the first layer that is open to training; `len(layers)` where none is.
+
+    Args:
+        start: "all", "none", the name of a layer or of a block ("conv4_block1" for its first layer
+            "conv4_block1_1_conv"), or the share of the layers with weights, counted from the end, that is open.
+
+    Raises:
+        TemperError: the backbone has no such layer; the message lists those it has.
+    """
+    if start in ("all", "none"):
+        return 0 if start == "all" else len(layers)
+    if isinstance(start, float):
+        with_weights = [number for number, (_, has_weights) in enumerate(layers) if has_weights]
+        opened = math.ceil(start * len(with_weights))
+        return with_weights[-opened] if opened else len(layers)
+    for number, (name, _) in enumerate(layers):
+        if name == start or name.startswith(f"{start}_"):
+            return number
+    trained = [name for name, has_weights in layers if has_weights]
+    numbered = [re.match(r".*?\d+[a-z]?(?=_|$)", name) for name in trained]  # block_13_expand: block_13
+    blocks = list(dict.fromkeys(match[0] for match in numbered if match))
+    close = difflib.get_close_matches(start, [*blocks, *trained], 1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise TemperError(
+        f"fine_tune.unfreeze_from: expected all, none, a share of the layers such as 0.3, or a layer or block of the "
+        f"backbone, received {start!r}{hint}; its blocks: {', '.join(blocks)}; its layers: {', '.join(trained)}"
+    )

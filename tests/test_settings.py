@@ -1,0 +1,245 @@
+"""The settings in params.yaml: what they admit, how they refuse the rest, and the files that describe them."""
+
+import shutil
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
+
+from stages.backbone import architectures
+from temper.base.errors import TemperError
+from temper.base.loading import load
+from temper.settings import backbone, check, fine_tune, pack, reference
+from temper.settings.check import refuse_wrong_params
+from tests.toys.workspace import ROOT
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def changed(tmp_path: Path, **changes: Any) -> Path:
+    """recipes/digits.yaml with keys replaced by lines of text; `a__b` is `a.b`, `DELETE` removes it."""
+    values = yaml.safe_load((ROOT / "recipes/digits.yaml").read_text(encoding="utf-8"))
+    for name, text in changes.items():
+        *sections, key = name.split("__")
+        inside = values
+        for section in sections:
+            inside = inside[section]
+        if text == "DELETE":
+            del inside[key]
+        else:
+            inside[key] = yaml.safe_load(text) if isinstance(text, str) else text
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, ROOT / "params.yaml"], ids=lambda path: path.name)
+def test_every_recipe_is_right_short_and_as_dvc_would_write_it(recipe: Path, tmp_path: Path) -> None:
+    """A recipe fits one look, and `dvc exp run -S lr=3e-6` changes one line of it and no other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "refuse_wrong_unfreezing", lambda path: None)  # its own test; it imports Keras
+        refuse_wrong_params(recipe)
+    before = recipe.read_text(encoding="utf-8").splitlines()
+    assert len(before) <= 40
+    written = tmp_path / "params.yaml"
+    shutil.copy(recipe, written)
+    apply_overrides(written, ["lr=3e-6"])
+    after = written.read_text(encoding="utf-8").splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert len(changed) == 1 and changed[0][1].startswith("lr: 3e-06 ")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3e-06", 3e-6), ("3e-6", 3e-6), ("3.0e-6", 3e-6), ("0.000003", 3e-6), ("1", 1.0), ("1e-3", 1e-3)],
+)
+def test_lr_is_a_float_however_yaml_reads_it(tmp_path: Path, text: str, value: float) -> None:
+    lr = load(fine_tune.Settings, changed(tmp_path, lr=text)).lr
+    assert lr == value and type(lr) is float
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("224", (224, 224)), ("[320, 380]", (320, 380))], ids=["square", "height and width"]
+)
+def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[int, int]) -> None:
+    assert load(pack.Settings, changed(tmp_path, image_size=text)).image_size == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": "fast"}, "lr: Input should be a valid number, received 'fast'"),
+        ({"lr": "yes"}, "lr: Input should be a valid number, received True"),
+        ({"lr": "-1"}, "lr: Input should be greater than 0, received -1"),
+        ({"lr": ".nan"}, "lr: Input should be a finite number, received nan"),
+        ({"batch_size": "32.5"}, "batch_size: Input should be a valid integer, received 32.5"),
+        ({"batch_size": "'32'"}, "batch_size: Input should be a valid integer, received '32'"),
+        ({"image_size": "4"}, "image_size.0: Input should be greater than or equal to 8, received 4"),
+        (
+            {"fetch__digits__source": "kagle"},
+            "fetch.digits.source: expected one of cifar100, csv, cub, digits, flowers, ",
+        ),
+        ({"fetch__digits__dataset": "a/b"}, "unknown key fetch.digits.dataset: expected one of path, source"),
+        ({"fetch": "{}"}, "fetch: Dictionary should have at least 1 item"),
+        ({"fetch": "{a b: {source: digits, path: x}}"}, "fetch.a b: String should match pattern"),
+        ({"fetch__digits": "{source: digits}"}, "missing key fetch.digits.path: add it"),
+        ({"detect__detector": "onnx"}, "detect.detector: expected one of detectron2, none, published, yolox, received"),
+        ({"detect": "{detector: none, score: 0.5}"}, "unknown key detect.score: expected one of detector"),
+        ({"detect": "{detector: yolox, actors: 2}"}, "detect: engine: local does not use actors"),
+        ({"fine_tune__optimizer": "{name: adam, momentum: 0.9}"}, "unknown key fine_tune.optimizer.momentum: expected"),
+        ({"backbone__arguments": "{alpha: 1}"}, "backbone: tiny has neither arguments nor published weights"),
+        ({"normalize__only_train": "[digits]"}, "normalize.only_train: expected names of `fetch` (digits) but not all"),
+        ({"normalize__only_train": "[more]"}, "normalize.only_train: expected names of `fetch`"),
+        ({"normalize__splits": "{val: dev}"}, "normalize.splits.val: Input should be 'train', 'validation' or 'test'"),
+        ({"seeds": "3"}, "unknown key seeds: expected one of aug, backbone, batch_size"),
+        ({"warm_up__epoch": "3"}, "did you mean epochs?"),
+        (
+            {"fine_tune__schedule": "{name: cosine, factors: [1]}"},
+            "unknown key fine_tune.schedule.factors: expected one of end, name",
+        ),
+        ({"fine_tune__schedule": "{name: step}"}, "fine_tune.schedule: Input tag 'step' found using 'name'"),
+        (
+            {"fine_tune__schedule": "{name: piecewise, epochs: [3], factors: [1, 2]}"},
+            "fine_tune.schedule: expected rising epochs and a factor for each",
+        ),
+        ({"warm_up": "DELETE"}, "missing key warm_up: add it; docs/params.md says what it takes"),
+        ({"normalize__validation": "0.5", "normalize__test": "0.5"}, "must be below 1, received 0.5 + 0.5"),
+        (
+            {"fetch__digits": "{source: kaggle, path: x, dataset: a b}"},
+            "fetch.digits.dataset: String should match pattern",
+        ),
+        (
+            {"normalize__rename": "{ant: a, 'ant ': b}"},
+            "normalize.rename: expected every",
+        ),
+        ({"normalize__rename": "{ant: ' '}"}, "expected every published name once, and names or null for them"),
+        (
+            {"fetch__digits": "{source: folder, path: x, layout: ['{Label}/{name}']}"},
+            "fetch.digits.layout.0: expected a path with {name},",
+        ),
+        ({"fetch__digits": "{source: folder, path: x, layout: ['{name}/{name}']}"}, "received '{name}/{name}'"),
+        (
+            {"fetch__digits": "{source: folder, path: x, layout: []}"},
+            "fetch.digits.layout: List should have at least 1 item",
+        ),
+        (
+            {"fetch__digits": "{source: cub, path: x, sha256: abc}"},
+            "fetch.digits.sha256: String should match pattern",
+        ),
+        ({"backbone__name": "ResNet5O"}, "'VGG19' or 'Xception', received 'ResNet5O'"),
+        ({"warm_up__head__activation": "relux"}, "warm_up.head.activation: Input should be 'relu', "),
+        ({"fetch__digits__path": "''"}, "fetch.digits.path: String should have at least 1 character"),
+        ({"aug": "1.5"}, "aug: Input should be less than or equal to 1, received 1.5"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_key_is_named_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TemperError) as refused:
+        refuse_wrong_params(changed(tmp_path, **changes))
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("lr: [", "not valid YAML"),
+        ("seed: 2024-13-45", "not valid YAML: month must be in 1..12"),
+        ("- 1", "expected a mapping of keys, received list"),
+        ("", "received NoneType"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "params.yaml").write_text(content)
+    with pytest.raises(TemperError, match=message):
+        refuse_wrong_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TemperError, match="copy one of recipes/"):
+        refuse_wrong_params(tmp_path / "params.yaml")
+
+
+def test_a_misspelt_key_is_named_rather_than_the_one_it_makes_missing(tmp_path: Path) -> None:
+    with pytest.raises(TemperError, match=r"unknown key batchsize: .* did you mean batch_size\?"):
+        refuse_wrong_params(changed(tmp_path, batch_size="DELETE", batchsize="32"))
+
+
+def test_every_choice_of_a_schedule_can_be_made_by_its_name_alone(tmp_path: Path) -> None:
+    """So that `-S fine_tune.schedule.name=cosine` is enough."""
+    for name in ("constant", "cosine", "plateau"):
+        path = changed(tmp_path, fine_tune__schedule=f"{{name: {name}}}")
+        assert load(fine_tune.Settings, path).fine_tune.schedule.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.3", 0.3), ("3e-1", 0.3), ("1", 1.0), ("block_13", "block_13"), ("all", "all")]
+)
+def test_a_number_is_a_share_of_the_layers(tmp_path: Path, text: str, value: float | str) -> None:
+    assert load(fine_tune.Settings, changed(tmp_path, fine_tune__unfreeze_from=text)).fine_tune.unfreeze_from == value
+
+
+def test_a_layer_that_the_backbone_does_not_have_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Building the backbone takes seconds, so it is done once for each backbone, whatever its weights."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    path = changed(tmp_path, backbone="{name: MobileNetV2}", image_size="64", fine_tune__unfreeze_from="block_99")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TemperError, match=r"unfreeze_from: .*'block_99' \(did you mean block_9\?\); its blocks: Conv1"):
+        refuse_wrong_params(path)
+    monkeypatch.setattr(check, "_build_backbone", None)  # not needed a second time
+    refuse_wrong_params(changed(tmp_path, backbone="{name: MobileNetV2}", image_size="64"))
+    path = changed(tmp_path, backbone="{name: MobileNetV2, weights: none}", image_size="64")
+    refuse_wrong_params(path)
+
+
+def test_a_backbone_that_cannot_be_built_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    path = changed(tmp_path, backbone="{name: ResNet50}", image_size="16")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TemperError, match="backbone ResNet50 .*Input size must be at least 32x32.*input_size enlarges"):
+        refuse_wrong_params(path)
+
+
+def test_the_schema_for_editors_and_the_page_of_all_keys_are_in_step() -> None:
+    for path, text in reference.texts().items():
+        assert path.read_text(encoding="utf-8") == text, "run: python -m temper.settings.reference"
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, ROOT / "params.yaml"], ids=lambda path: path.name)
+def test_the_schema_for_editors_admits_every_recipe(recipe: Path) -> None:
+    yaml_1_2 = YAML(typ="safe")  # as editors read it: 1e-05 is a number
+    jsonschema.validate(yaml_1_2.load(recipe), reference.schema())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lr": "-1"},
+        {"seeds": "3"},
+        {"fetch__digits__source": "kagle"},
+        {"detect": "{detector: none, floor: 0.1}"},
+        {"fine_tune__optimizer": "{name: adam, momentum: 0.9}"},
+    ],
+    ids=str,
+)
+def test_the_schema_for_editors_refuses_what_the_check_refuses(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(YAML(typ="safe").load(changed(tmp_path, **changes)), reference.schema())
+
+
+def test_every_key_has_a_meaning() -> None:
+    """The page of all keys is of no use where a meaning is missing."""
+    rows = [line for line in reference.page().splitlines() if line.startswith("| `")]
+    assert len(rows) > 60 and not [row for row in rows if row.rstrip().endswith("|  |")]
+
+
+def test_backbones_are_those_of_keras_and_tiny() -> None:
+    assert set(get_args(backbone.BackboneName)) == set(architectures.known())
