@@ -33,9 +33,9 @@ def folder_of(path: Path | str) -> dict[str, Any]:
 
 def test_each_named_source_has_a_folder_of_its_own() -> None:
     both = settings(mine=folder_of(write_toy_photos(Path("p"), 2)), more=folder_of(write_toy_photos(Path("q"), 3)))
-    assert fetch(both, "mine") == (6, 0)
+    assert fetch(both, "mine").images == 6
     before = {path: path.read_bytes() for path in Path(raw.FOLDER, "mine").iterdir()}
-    assert fetch(both, "more") == (9, 0)
+    assert fetch(both, "more").images == 9
     assert {path: path.read_bytes() for path in Path(raw.FOLDER, "mine").iterdir()} == before
     assert sorted(path.name for path in Path(raw.FOLDER).iterdir()) == ["mine", "more"]
     assert raw.read_metadata(["more", "mine"])["source"].to_pylist() == ["more"] * 9 + ["mine"] * 6
@@ -47,7 +47,8 @@ def test_each_named_source_has_a_folder_of_its_own() -> None:
 def test_a_row_says_all_of_a_photo_with_its_bytes_untouched() -> None:
     photos = write_toy_photos(Path("p"), 1)
     (photos / "ant/notes.txt").write_bytes(b"no photo")
-    assert fetch(settings(mine=folder_of(photos)), "mine") == (4, 1)
+    fetched = fetch(settings(mine=folder_of(photos)), "mine")
+    assert (fetched.images, fetched.found.total(), fetched.problems.total()) == (4, 3, 1)
     rows = {row["path"]: row for row in pq.read_table(*raw.parts("mine")).to_pylist()}
     data = (photos / "ant/000.png").read_bytes()
     row = rows["ant/000.png"]
@@ -122,7 +123,10 @@ def test_a_stage_says_what_is_wrong_in_one_line() -> None:
     params = yaml.safe_load((ROOT / "recipes/folder.yaml").read_text(encoding="utf-8"))
     for entry, message in (
         ({"path": "nowhere"}, "error: fetch.photos: nowhere: expected a file or folder, found nothing there"),
-        ({"colour": "red"}, "error: params.yaml: unknown key fetch.photos.colour: expected one of path, source"),
+        (
+            {"colour": "red"},
+            "error: params.yaml: unknown key fetch.photos.colour: expected one of layout, path, ",
+        ),
         ({"source": "foldr"}, "error: params.yaml: fetch.photos.source: expected one of cifar100, csv, "),
     ):
         changed = params | {"fetch": {"photos": params["fetch"]["photos"] | entry}}

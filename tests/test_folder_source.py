@@ -28,11 +28,11 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, tuple[str | None, str | None]]]] =
     "below one folder": (["photos/ant/1.png", "photos/bee/1.png"], {"photos/ant/1.png": (None, "ant")}),
     "splits": (
         ["Train/ant/1.png", "valid/ant/1.png", "testing/ant/1.png"],
-        {"Train/ant/1.png": ("train", "ant"), "valid/ant/1.png": ("validation", "ant")},
+        {"Train/ant/1.png": ("Train", "ant"), "valid/ant/1.png": ("valid", "ant")},
     ),
     "validate and val are validation": (
         ["d/train/ant/1.png", "d/validate/ant/1.png", "d/val/ant/1.png"],
-        {"d/validate/ant/1.png": ("validation", "ant"), "d/val/ant/1.png": ("validation", "ant")},
+        {"d/validate/ant/1.png": ("validate", "ant"), "d/val/ant/1.png": ("val", "ant")},
     ),
     "an unlabelled test split": (
         ["train/ant/1.png", "train/bee/1.png", "test/1.png"],

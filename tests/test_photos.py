@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from stages.fetch.__main__ import describe
-from stages.fetch.layouts import is_image
+from stages.fetch.reading.layouts import is_image
 from stages.fetch.source import Photo
 from temper import photos
 from temper.photos import (

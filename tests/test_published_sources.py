@@ -10,7 +10,6 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from stages.fetch.reading.bundles import forget_unpacked, open_bundle
-from stages.fetch.reading.layouts import place_by_patterns
 from stages.fetch.source import Photo, Source
 from stages.fetch.sources import csv, cub, flowers, folder, stanford_cars
 from temper.base.errors import TemperError
@@ -206,8 +205,8 @@ def test_a_csv_in_nested_archives_with_splits(tmp_path: Path) -> None:
     (path := tmp_path / "dogs.zip").write_bytes(published.zipped({"images.zip": images, "labels.tsv": table}))
     settings = {"table": "labels.tsv", "images": "", "image_column": "file", "label_column": "kind", "unlabelled": None}
     assert csv_photos(path, split_column="set", **settings) == {
-        "images/a.png": ("pug", "train", None),
-        "images/b.png": ("collie", "validation", None),
+        "images/a.png": ("pug", "Train", None),
+        "images/b.png": ("collie", "val", None),
     }
 
 
@@ -230,11 +229,7 @@ def test_a_csv_with_other_spellings_and_doubled_folders(tmp_path: Path) -> None:
         ("id,breed\na,pug\n", {"table": "labels.csv"}, "^table: expected labels.csv, found "),
         ("id,breed\na,pug\n", {"label_column": "kind"}, r"expected one column kind, received \['id', 'breed'\]"),
         ("id,breed\nx,pug\n", {}, "^table train.csv: expected images in train, found none of 1, such as x"),
-        (
-            "id,breed,s\na,pug,holdout\n",
-            {"split_column": "s"},
-            "line 2: expected train, validation or test, received 'ho",
-        ),
+        ("id,breed\na,pug\n", {"split_column": "s"}, r"expected one column s, received \['id', 'breed'\]"),
         ("id,breed\na,pug\n", {"unlabelled": "nowhere"}, "^unlabelled: expected images in nowhere, found none"),
     ],
 )
@@ -282,34 +277,6 @@ def test_a_damaged_archive_inside_is_refused() -> None:
     Path("outer.zip").write_bytes(published.zipped({"m.zip": published.zipped({"1.png": b"one"})[:-30]}))
     with pytest.raises(TemperError, match="m.zip: expected a "):
         open_bundle(Path("outer.zip"))
-
-
-BOTH = ["{split}/{label}/{name}", "{split}/{name}"]
-PATTERNS = {
-    "split and class folders": (BOTH, "x/train/ant/1.png", ("train", "ant")),
-    "a named split": (BOTH, "images/images/ant/1.png", ("train", "ant")),
-    "a split of loose images": (BOTH, "test/test/1.png", ("test", None)),
-    "its case": (BOTH, "Valid/ant/1.png", ("validation", "ant")),
-    "no known split": (BOTH, "other/ant/1.png", (None, None)),
-    "classes alone": (["{label}/{name}"], "a/b/ant/1.png", (None, "ant")),
-    "a class in the name": (["{split}/{label}.{name}"], "train/cat.0.jpg", ("train", "cat")),
-    "a class before the split": (["{label}/{split}/{name}"], "ant/test/1.png", ("test", "ant")),
-    "a star": (["{label}/*/{name}"], "ant/2019/1.png", (None, "ant")),
-    "a literal": (["big (1)/{label}/{name}"], "big (1)/ant/1.png", (None, "ant")),
-}
-
-
-@pytest.mark.parametrize(("patterns", "name", "expected"), PATTERNS.values(), ids=PATTERNS)
-def test_places_by_patterns(patterns: list[str], name: str, expected: tuple[str | None, str | None]) -> None:
-    fits = {"{": "train/ant/0.png"}
-    files = [name, "README.md", *fits.values()]
-    places = place_by_patterns(files, [*patterns, "{split}/{label}/{name}"], {"images": "train"})
-    assert places[name] == expected and "README.md" not in places
-
-
-def test_patterns_that_fit_nothing_are_refused() -> None:
-    with pytest.raises(TemperError, match="expected images that fit .*, found none; the first of 1 images is a/1.png"):
-        place_by_patterns(["a/1.png"], ["{split}/{label}/{name}"], {})
 
 
 @pytest.mark.parametrize("prefix", ["./", ""])

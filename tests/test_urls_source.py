@@ -165,11 +165,11 @@ ROWS = [
     ("http://x/3", 'the "other"', "", "CC BY"),
     ("http://x/4", "b", "TESTING", ""),
 ]
-EXPECTED = [
-    ("http://x/1", "Märzbecher, weiß", "train", "CC0"),
-    ("http://x/2", None, "validation", None),
+EXPECTED = [  # splits as published: normalize says what they mean
+    ("http://x/1", "Märzbecher, weiß", "Train", "CC0"),
+    ("http://x/2", None, "val", None),
     ("http://x/3", 'the "other"', None, "CC BY"),
-    ("http://x/4", "b", "test", None),
+    ("http://x/4", "b", "TESTING", None),
 ]
 
 
@@ -244,7 +244,6 @@ def test_repeated_rows_become_one_and_two_labels_stay_two(tmp_path: Path) -> Non
         ("t.csv", b"url,label\n" + b"http://x,a\n" * 10_000 + b"http://x,\xff\n", "invalid UTF8"),
         ("t.csv", b"url,\xff\nhttp://x,a\n", "expected a readable table, received 'utf-8' codec"),
         ("t.csv", b"url,label\nhttp://x,a\n,b\n", "expected a url in every row, found none in data row 2"),
-        ("t.csv", b"url,label,split\nu,a,train\nv,a,holdout\n", "received 'holdout' in data row 2"),
         ("t.parquet", b"url,label\nhttp://x,a\n", "expected a readable table, received .*Parquet"),
         ("t.zip", b"url,label\nhttp://x,a\n", "expected a readable table, received File is not a zip"),
         ("t.xlsx", b"PK", "expected .csv, .tsv, .txt, .parquet, or a Darwin Core archive"),
