@@ -166,6 +166,46 @@ def test_names_that_splits_do_not_share_are_never_guessed(
     assert not Path("data/images.parquet").exists()
 
 
+def in_split(split: str) -> list[Row]:
+    return rows_of("ant", 20, split) + rows_of("bee", 20, split)
+
+
+def test_published_splits_are_read_by_what_people_call_them(normalize: Normalize) -> None:
+    result = normalize([*in_split("Training Set"), *in_split("val"), *in_split("seg_test")])
+    assert {split: result.metrics[split] for split in ("train", "validation", "test")} == dict.fromkeys(
+        ("train", "validation", "test"), 40
+    )
+    assert result.images["val/ant/0"] == ("ant", "validation")
+
+
+def test_a_split_that_may_mean_anything_stops_until_it_is_said(normalize: Normalize) -> None:
+    rows = [*ANTS_AND_BEES, *in_split("fold_1")]
+    message = "the published split 'fold_1' of 40 labelled images may mean anything: add to normalize.splits fold_1: "
+    with pytest.raises(TemperError, match=message):
+        normalize(rows)
+    assert not Path("data/images.parquet").exists()
+    assert normalize(rows, splits={"fold_1": "test"}).metrics["test"] == 40
+    left_out = normalize(rows, splits={"fold_1": None})
+    assert left_out.metrics["rejected_left_out"] == 40 and left_out.images == normalize(ANTS_AND_BEES).images
+    assert set(left_out.rejected.values()) == {"of the published split fold_1, which normalize.splits leaves out"}
+    with pytest.raises(TemperError, match=r"normalize.splits: expected published splits \(fold_1\), received 'fold1'"):
+        normalize(rows, splits={"fold1": "test"})
+
+
+def test_what_is_said_of_a_split_comes_before_what_its_name_says(normalize: Normalize) -> None:
+    rows = [*in_split("train"), *in_split("test"), *in_split("eval")]
+    assert normalize(rows).metrics["test"] == 80
+    assert normalize(rows, splits={"eval": "validation"}).metrics["validation"] == 40
+
+
+def test_the_splits_of_a_source_that_only_trains_need_no_meaning(normalize: Normalize) -> None:
+    alone = normalize(ANTS_AND_BEES)
+    result = normalize(ANTS_AND_BEES, rows_of("ant", 20, "fold_1") + rows_of("bee", 20, "test"))
+    assert result.images.items() >= alone.images.items() and result.metrics["only_train"] == 40
+    left_out = normalize(ANTS_AND_BEES, rows_of("ant", 20, "fold_1"), splits={"fold_1": None})
+    assert left_out.metrics["rejected_left_out"] == 20
+
+
 def test_a_name_can_be_left_out(normalize: Normalize) -> None:
     result = normalize(kaggle_rows("zebra"), rename={"architecure": "architecture", "zebra": None})
     assert set(result.rejected) == {f"validation/zebra/{number}" for number in range(10)}

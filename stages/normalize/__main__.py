@@ -74,8 +74,12 @@ def reject_unusable(rows: Rows, min_size: int) -> None:
 
 
 def read_splits(rows: Rows, said: Mapping[str, str | None]) -> None:
-    """Replaces the published names of splits by train, validation and test, or rejects their images."""
-    labels = rows.raw["label"].to_pylist()
+    """Replaces the published names of splits by train, validation and test, or rejects their images.
+
+    What a source that only trains calls its splits need not mean anything.
+    """
+    every = zip(rows.raw["label"].to_pylist(), rows.extra.tolist(), strict=True)
+    labels = [None if is_extra else label for label, is_extra in every]
     meanings = split_meanings(rows.published, labels, said)
     for row, name in enumerate(rows.published):
         if name is not None:
