@@ -93,18 +93,22 @@ def complete(row: Row) -> Row:
 
 def read_result(printed: str, rows: int) -> Result:
     images = pq.read_table("data/images.parquet").to_pylist()
-    with Path("data/rejected.csv").open(encoding="utf-8", newline="") as file:
-        rejected = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    rejected = read_rejected()
     metrics = json.loads(Path("metrics/normalize/metrics.json").read_text(encoding="utf-8"))
     assert len(images) + len(rejected) == rows == metrics["images"] + metrics["rejected"], "nothing vanishes"
     assert sum(v for name, v in metrics.items() if name.startswith("rejected_")) == metrics["rejected"]
     return Result(
         {row["path"]: (row["class_name"], row["split"]) for row in images},
-        rejected,
+        {row["path"]: row["reason"] for row in rejected},
         Path("data/classes.txt").read_text(encoding="utf-8").splitlines(),
         metrics,
         printed,
     )
+
+
+def read_rejected() -> list[dict[str, str]]:
+    with Path("data/rejected.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def written() -> dict[str, bytes]:
@@ -364,6 +368,13 @@ def test_a_further_source_moves_none_and_the_order_of_sources_decides_nothing(no
         assert result.classes == ["ant", "bee", "cat"] and result.metrics["conflicts"] == 60
         found.append(written())
     assert found[0] == found[1]
+
+
+def test_rejected_images_name_their_source(normalize_sources: Normalize) -> None:
+    """Two sources may have the same paths."""
+    broken = {"path": "x", "label": "ant", "problem": "a truncated PNG", "phash": None, "width": None, "height": None}
+    normalize_sources({"b": [broken], "photos": ANTS_AND_BEES, "a": [broken]})
+    assert [(row["source"], row["path"]) for row in read_rejected()] == [("a", "x"), ("b", "x")]
 
 
 def test_equal_bytes_of_a_source_that_only_trains_cost_none_of_the_others_whatever_its_name(

@@ -310,11 +310,11 @@ def write_tables(rows: Rows, kept: Sequence[int], names: Sequence[str | None], s
     }
     tables.write(images.PATH, images.IMAGES, columns)
     rejected = sorted(rows.reasons)
-    published = [rows.raw[name].take(pa.array(rejected, pa.int64())).to_pylist() for name in ("path", "label")]
+    said = [rows.raw[name].take(pa.array(rejected, pa.int64())).to_pylist() for name in ("source", "path", "label")]
     splits_of = [rows.splits[row] or rows.published[row] for row in rejected]
     reasons = (rows.reasons[row] for row in rejected)
     with atomic_file("data/rejected.csv") as path:
-        write_csv(path, ["path", "label", "split", "reason"], zip(*published, splits_of, reasons, strict=True))
+        write_csv(path, ["source", "path", "label", "split", "reason"], zip(*said, splits_of, reasons, strict=True))
 
 
 def summarize(
