@@ -201,4 +201,4 @@ def test_a_competition_of_a_csv_and_folders(make_workspace: Make, tmp_path: Path
     photos = published.competition(tmp_path / "photos")
     metrics = train(workspace, image_size=40, fetch__photos__path=photos, fetch__photos__unlabelled="test")
     assert classes(workspace) == published.BREEDS and metrics["unlabelled"] == 7
-    assert metrics["images"] == 48 + 7 and metrics["rejected"] == 0
+    assert metrics["train"] + metrics["validation"] + metrics["test"] == 48 and metrics["rejected"] == 0
