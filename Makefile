@@ -27,8 +27,8 @@ lint: $(ENVIRONMENT)
 
 # The lock is exact for every Python and platform that pyproject.toml admits, and names no index.
 lock:
-	uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links --no-header \
-		--python-version 3.11 --upgrade --output-file requirements.lock pyproject.toml
+	uv pip compile --universal --generate-hashes --extra cpu --extra dev --no-emit-index-url --no-emit-find-links \
+		--no-header --python-version 3.11 --upgrade --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf .venv .temper dvc_plots

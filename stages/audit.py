@@ -59,7 +59,7 @@ def pictures(wanted: set[Place]) -> dict[Place, Pixels]:
 def caption(pair: Pair) -> str:
     """What is said above a pair: how many bits differ, then classes where they differ, else splits."""
     key = "class_name" if pair["class_name"] != pair["other_class_name"] else "split"
-    return f"{pair['bits']}: {pair[key][:14]} | {pair[f'other_{key}'][:14]}"
+    return f"{pair['bits']}: {pair[key]} | {pair[f'other_{key}']}"
 
 
 def main(settings: StageSettings) -> None:
@@ -72,7 +72,8 @@ def main(settings: StageSettings) -> None:
         for name, pairs in chosen.items():
             strips = [(caption(pair), [shown[place] for place in places(pair)]) for pair in pairs]
             write_sheet(folder / f"{name}.png", strips, per_strip=2, across=4)
-    print(", ".join(f"{len(pairs)} {name}" for name, pairs in chosen.items()), "on metrics/audit/*.png")
+    drawn = [f"{len(pairs)} {name}" for name, pairs in chosen.items() if pairs]
+    print(f"pairs side by side in metrics/audit: {', '.join(drawn)}" if drawn else "no pair to look at")
 
 
 if __name__ == "__main__":

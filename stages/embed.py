@@ -4,6 +4,11 @@ The frozen backbone sees every image once, however many epochs the warm-up has. 
 (views, N, features): view 0 is the plain image, further views of the training images are augmented.
 """
 
+from temper.base import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 from collections.abc import Iterator
 from pathlib import Path
 

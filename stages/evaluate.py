@@ -4,6 +4,11 @@ Both phases are measured on validation and on test, so that `dvc metrics diff` s
 fine-tuned model, which is the one to use, also gives the tables of each class and the predictions.
 """
 
+from temper.base import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 import sys
 from pathlib import Path
 
@@ -84,6 +89,7 @@ def main(settings: StageSettings) -> None:
     classifier = keras_files.load(FINE_TUNE)
     probabilities = {split: predict(classifier, packs[split]) for split in ("test", "unlabelled") if len(packs[split])}
     figures = measure(probabilities["test"], test.labels)
+    figures["test_images"] = figures.pop("images")
     figures |= compared(predict(classifier, validation), validation.labels, "validation")
     warm_up = keras_files.load(WARM_UP)
     figures |= compared(predict(warm_up, test), test.labels, "warm_up")

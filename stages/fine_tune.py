@@ -5,6 +5,11 @@ The second phase: the backbone is opened from `fine_tune.unfreeze_from` on, and 
 better on validation, the warm-up's weights are what it writes (law 13).
 """
 
+from temper.base import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +48,8 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     )
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         result = fit(classifier, phase, lambda epoch: epoch_batches(train, settings, epoch), validation, state, live)
-        keras_files.save(
-            classifier, "models/fine_tune.keras", made
-        )  # before the state that could make it again is removed
+        # Before the state that could make it again is removed:
+        keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
     return result
 
 

@@ -4,6 +4,11 @@ The first phase: a new head is trained on the frozen backbone's embeddings, wher
 saves the whole classifier.
 """
 
+from temper.base import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 from pathlib import Path
 
 import keras
@@ -12,13 +17,35 @@ import numpy.typing as npt
 
 from temper import card, classes, keras_files
 from temper.base import running
-from temper.classifier import assemble, build_head, freeze_backbone, trainable_parameters
-from temper.settings.warm_up import Settings
+from temper.classifier import HEAD, freeze_backbone, trainable_parameters
+from temper.settings.warm_up import Head, Settings
 from temper.training.batches import Batches, Indices, shuffled
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 
 Embeddings = npt.NDArray[np.float32]  # (views, N, features)
+
+
+def build_head(features: int, classes: int, settings: Head) -> keras.Model:
+    """The head: (n, features) embeddings -> (n, classes) probabilities."""
+    inputs = keras.Input((features,), name="embedding")
+    x = inputs
+    for units in settings.units:
+        x = keras.layers.Dense(units, use_bias=not settings.batch_norm)(x)
+        if settings.batch_norm:
+            x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.Activation(settings.activation)(x)
+        x = keras.layers.Dropout(settings.dropout)(x)
+    if not settings.units:
+        x = keras.layers.Dropout(settings.dropout)(x)
+    outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(x)
+    return keras.Model(inputs, outputs, name=HEAD)
+
+
+def assemble(backbone: keras.Model, head: keras.Model) -> keras.Model:
+    """The classifier: (n, height, width, 3) pixels -> (n, classes) probabilities. It shares the layers it is given."""
+    inputs = keras.Input(backbone.input_shape[1:], name="pixels")
+    return keras.Model(inputs, head(backbone(inputs)), name="classifier")
 
 
 def read_embeddings(split: str) -> tuple[Embeddings, npt.NDArray[np.int32]]:
@@ -57,9 +84,8 @@ def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settin
         result = fit(head, phase, lambda epoch: epoch_batches(train, labels, settings, epoch), validation, state, live)
         classifier = assemble(backbone, head)
         freeze_backbone(classifier)
-        keras_files.save(
-            classifier, "models/warm_up.keras", made
-        )  # before the state that could make it again is removed
+        # Before the state that could make it again is removed:
+        keras_files.save(classifier, "models/warm_up.keras", made.as_entry())
     return result
 
 

@@ -23,6 +23,10 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def as_entry(self) -> dict[str, str]:
+        """The entry of the .keras file that holds it, for `keras_files.save`."""
+        return {NAME: self.model_dump_json()}
+
 
 class Crop(Part):
     """How photos are cropped to their main object."""

@@ -8,32 +8,9 @@ import math
 
 import keras
 
-from temper.settings.head import Head
 from temper.unfreezing import first_open
 
 BACKBONE, HEAD = "backbone", "head"
-
-
-def build_head(features: int, classes: int, settings: Head) -> keras.Model:
-    """The head: (n, features) embeddings -> (n, classes) probabilities."""
-    inputs = keras.Input((features,), name="embedding")
-    x = inputs
-    for units in settings.units:
-        x = keras.layers.Dense(units, use_bias=not settings.batch_norm)(x)
-        if settings.batch_norm:
-            x = keras.layers.BatchNormalization()(x)
-        x = keras.layers.Activation(settings.activation)(x)
-        x = keras.layers.Dropout(settings.dropout)(x)
-    if not settings.units:
-        x = keras.layers.Dropout(settings.dropout)(x)
-    outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(x)
-    return keras.Model(inputs, outputs, name=HEAD)
-
-
-def assemble(backbone: keras.Model, head: keras.Model) -> keras.Model:
-    """The classifier: (n, height, width, 3) pixels -> (n, classes) probabilities. It shares the layers it is given."""
-    inputs = keras.Input(backbone.input_shape[1:], name="pixels")
-    return keras.Model(inputs, head(backbone(inputs)), name="classifier")
 
 
 def freeze_backbone(classifier: keras.Model) -> None:

@@ -2,21 +2,20 @@
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
-from pydantic import BaseModel
 
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
-from temper.card import NAME
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
 
 
-def save(model: keras.Model, path: str | Path, card: BaseModel) -> None:
-    """Writes a model as `.keras`, with its card inside and without optimizer, date and times.
+def save(model: keras.Model, path: str | Path, beside: Mapping[str, str]) -> None:
+    """Writes a model as `.keras`, without optimizer, date and times.
 
     Keras writes `date_saved`, memory addresses (`shared_object_id`) and, in the zip's entries, the time: a rerun with
     the same result would look like a change and rerun every stage after it.
@@ -32,7 +31,7 @@ def save(model: keras.Model, path: str | Path, card: BaseModel) -> None:
         config = json.loads(entries["config.json"])
         _renumber(config, {})
         entries["config.json"] = json.dumps(config).encode()
-        entries[NAME] = card.model_dump_json().encode()  # Keras reads its own entries and leaves others alone
+        entries |= {name: text.encode() for name, text in beside.items()}
         with zipfile.ZipFile(partial, "w") as plain:
             for name, content in entries.items():
                 plain.writestr(zipfile.ZipInfo(name, _EPOCH), content)

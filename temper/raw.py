@@ -102,6 +102,11 @@ class RawWriter:
         self._close_part()
 
 
+def sources(folder: str | Path = FOLDER) -> list[Path]:
+    """The folders of raw tables, one for each named source that was fetched."""
+    return sorted(path.parent for path in Path(folder).glob("*/part-00000.parquet"))
+
+
 def parts(source: str, folder: str | Path = FOLDER) -> list[Path]:
     """The parts of a source's raw table, in order."""
     found = sorted((Path(folder) / source).glob("part-*.parquet"))

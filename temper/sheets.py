@@ -8,37 +8,53 @@ import numpy as np
 
 from temper.base.atomic import atomic_file
 from temper.photos import Pixels, resize
+from temper.wrapping import wrap
 
 CELL = 96  # pixels of a picture's side
-CAPTION = 18  # pixels of a caption's height
+LINE = 17  # pixels of a line of a caption
+FONT_SIZE = 12
 GAP = 4
 
+Strip = tuple[str, Sequence[Pixels]]  # a caption, and its pictures
 
-def write_sheet(
-    path: str | Path, strips: Sequence[tuple[str, Sequence[Pixels]]], per_strip: int, across: int, cell: int = CELL
-) -> None:
-    """Writes a PNG of captioned strips of pictures.
+
+def write_sheet(path: str | Path, strips: Sequence[Strip], per_strip: int, across: int, cell: int = CELL) -> None:
+    """Writes a PNG of captioned strips of pictures. Captions are wrapped, never cut.
+
+    Without strips nothing is written, so that nobody looks at a blank picture: DVC demands every plot that dvc.yaml
+    names, so a stage names the folder of a sheet that may be missing.
 
     Args:
         strips: (caption, pictures), each picture uint8 (height, width, 3) RGB; at most `per_strip` are shown.
         across: how many strips stand side by side.
         cell: pixels of a picture's side.
     """
-    height, width = CAPTION + cell + GAP, per_strip * (cell + GAP) + 2 * GAP
-    down = max(1, -(-len(strips) // across))
-    sheet = np.full((down * height + GAP, min(across, max(1, len(strips))) * width, 3), 255, np.uint8)
-    for number, (caption, pictures) in enumerate(strips):
-        top, left = (number // across) * height, (number % across) * width + GAP
-        _write_text(sheet[top : top + CAPTION, left : left + width - GAP], caption)
-        for place, picture in enumerate(pictures[:per_strip]):
-            x, y = left + place * (cell + GAP), top + CAPTION
-            sheet[y : y + cell, x : x + cell] = resize(picture, cell, cell, "pad")
+    if not strips:
+        return
+    width = per_strip * (cell + GAP) + GAP
+    rows = [strips[start : start + across] for start in range(0, len(strips), across)]
+    sheet = np.concatenate([_row(row, width, per_strip, cell, min(across, len(strips))) for row in rows])
     with atomic_file(path) as partial:
         partial.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
-def _write_text(box: Pixels, text: str) -> None:
-    """Writes one line of text into a white box of pixels, in place."""
-    drawn = np.ascontiguousarray(box)
-    cv2.putText(drawn, text, (0, CAPTION - 5), (30, 30, 30), cv2.FontFace("sans"), 12)
-    box[:] = drawn
+def _row(strips: Sequence[Strip], width: int, per_strip: int, cell: int, across: int) -> Pixels:
+    """Strips side by side, as high as the longest caption of them needs."""
+    captions = [wrap(caption, width - 2 * GAP, _text_width) for caption, _ in strips]
+    top = GAP + max(map(len, captions)) * LINE
+    row: Pixels = np.full((top + cell + 2 * GAP, across * width, 3), 255, np.uint8)
+    for place, ((_, pictures), lines) in enumerate(zip(strips, captions, strict=True)):
+        left = place * width + GAP
+        for number, line in enumerate(lines):
+            bottom = top - (len(lines) - number - 1) * LINE - 5
+            cv2.putText(row, line, (left, bottom), (30, 30, 30), cv2.FontFace("sans"), FONT_SIZE)
+        for number, picture in enumerate(pictures[:per_strip]):
+            x = left + number * (cell + GAP)
+            row[top : top + cell, x : x + cell] = resize(picture, cell, cell, "pad")
+    return row
+
+
+def _text_width(text: str) -> float:
+    """The pixels that a line of text takes."""
+    x, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace("sans"), FONT_SIZE)
+    return float(x + width)

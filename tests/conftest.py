@@ -1,5 +1,6 @@
 """Fixtures: real data where it is at hand, and the repository's pipeline run by the real dvc in copies of it."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from tests.toys.photos import write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, copy_working_tree, toy_params
@@ -47,16 +49,25 @@ def make_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[s
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def toy_pipeline(
-    make_workspace: Callable[[dict[str, Any]], Workspace], tmp_path_factory: pytest.TempPathFactory
+    make_workspace: Callable[[dict[str, Any]], Workspace], tmp_path_factory: pytest.TempPathFactory, worker_id: str
 ) -> Workspace:
-    """A workspace in which the whole pipeline ran on toy photos, committed; copy it, leave it as it is."""
-    photos = write_toy_photos(tmp_path_factory.mktemp("photos"))
-    workspace = make_workspace(toy_params(photos))
-    workspace.run("dvc repro")
-    workspace.commit("first run")
-    return workspace
+    """A workspace in which the whole pipeline ran on toy photos, committed; copy it, leave it as it is.
+
+    It runs once, whatever the number of pytest's workers: the others wait for the one that came first.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared if worker_id == "master" else shared.parent
+    with FileLock(shared / "toy_pipeline.lock"):
+        place = shared / "toy_pipeline.json"
+        if not place.exists():
+            workspace = make_workspace(toy_params(write_toy_photos(tmp_path_factory.mktemp("photos"))))
+            workspace.run("dvc repro")
+            workspace.commit("first run")
+            place.write_text(json.dumps([str(workspace.folder), workspace.environment]), encoding="utf-8")
+        folder, environment = json.loads(place.read_text(encoding="utf-8"))
+    return Workspace(Path(folder), environment)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """The repository tested about itself: dvc.yaml against the code (laws 7, 9, 11, 12), names, imports, README, lock."""
 
 import ast
+import fnmatch
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,20 +12,20 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from dvc.repo import Repo
 from pydantic import BaseModel
 
-from temper.params import Detect, Params
-from tests.toys.workspace import ROOT
+from temper.settings.check import settings_in, stage_settings
+from tests.toys.workspace import ROOT, Workspace
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-STAGES: dict[str, dict[str, Any]] = DVC["stages"]
-SOURCES = [*get_args(Params.model_fields["source"].annotation)]
+# The stages as they are written: `fetch` once, for all named sources.
+STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
+SOURCES, DETECTORS = ROOT / "stages/fetch/sources", ROOT / "stages/detect/detectors"
 # Of these stages each choice is a module of its own, which the stage imports by name.
-CHOICES = {
-    "fetch": ("${source}", SOURCES),
-    "auxiliary": ("${auxiliary.source}", [*SOURCES, "none"]),
-    "detect": ("${detect.detector}", [*get_args(Detect.model_fields["detector"].annotation)]),
-}
+CHOICES = {"fetch": ("${item.source}", SOURCES), "detect": ("${detect.detector}", DETECTORS)}
+# They check or describe, so no output depends on them (law 7).
+ONLY_REFUSES = {"temper/settings/check.py", "temper/settings/reference.py", "stages/backbone/layers.py"}
 TRACKED = [
     ROOT / name
     for name in subprocess.run(
@@ -64,73 +66,164 @@ def needed(*entries: Path) -> set[str]:
 
 
 def entry(stage: str) -> Path:
+    """The file that a stage runs."""
     module = str(STAGES[stage]["cmd"]).split()[3]
     folder = ROOT / module.replace(".", "/")
     return folder / "__main__.py" if folder.is_dir() else folder.with_suffix(".py")
 
 
+def modules_in(folder: Path) -> list[Path]:
+    """The modules of a folder and of those in it, without docstring-only __init__.py."""
+    return sorted(path for path in folder.rglob("*.py") if path.name != "__init__.py")
+
+
 def code_deps(stage: str, key: str = "", choice: str = "") -> set[str]:
-    deps = [dep.replace(key, choice) for dep in STAGES[stage]["deps"]]
-    return {dep for dep in deps if dep.endswith(".py")}
+    """The files of code that a stage depends on; a folder counts for every module in it."""
+    files: set[str] = set()
+    for dep in STAGES[stage]["deps"]:
+        path = ROOT / dep.replace(key, choice)
+        if path.suffix == ".py":
+            files.add(path.relative_to(ROOT).as_posix())
+        elif path.is_dir() and path.parts[len(ROOT.parts)] in ("stages", "temper"):
+            files |= {inside.relative_to(ROOT).as_posix() for inside in modules_in(path)}
+    return files
+
+
+def choices(stage: str) -> dict[str, set[str]]:
+    """What each choice of a stage needs; a stage without choices has one, called ""."""
+    if stage not in CHOICES:
+        return {"": needed(entry(stage))}
+    modules = [path for path in CHOICES[stage][1].glob("*.py") if "\nclass Settings(" in path.read_text("utf-8")]
+    return {path.stem: needed(entry(stage), path) for path in modules}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_are_the_code_that_the_stage_imports(stage: str) -> None:
     """Law 7. DVC cannot list a file for one choice alone: what some choice needs is a dep of all."""
-    if stage not in CHOICES:
-        assert code_deps(stage) == needed(entry(stage))
-        return
-    key, choices = CHOICES[stage]
-    needs = {choice: needed(entry(stage), entry(stage).parent / f"{choice}.py") for choice in choices}
+    key = CHOICES[stage][0] if stage in CHOICES else ""
+    needs = choices(stage)
+    shared = {file for file in code_deps(stage) if file.startswith("temper/base/")}
     for choice, files in needs.items():
         assert files <= code_deps(stage, key, choice), choice
-        assert not code_deps(stage, key, choice) - set().union(*needs.values())
+        assert not code_deps(stage, key, choice) - shared - set().union(*needs.values()), choice
+    assert shared == {path.relative_to(ROOT).as_posix() for path in modules_in(ROOT / "temper/base")}
 
 
 def test_a_missing_dep_would_be_noticed() -> None:
-    assert "temper/tables.py" in needed(entry("normalize")) and "temper/atomic.py" in needed(entry("evaluate"))
+    assert "temper/raw.py" in needed(entry("normalize")) and "temper/base/atomic.py" in needed(entry("evaluate"))
 
 
-def read_params(path: Path) -> set[str]:
-    """The params keys that a file reads: `params.a.b` as "a.b", where `params` is the validated object."""
-    keys = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        chain = []
-        while isinstance(node, ast.Attribute):
-            chain.append(node.attr)
-            node = node.value
-        if chain and isinstance(node, ast.Name) and node.id == "params" and chain[-1] in Params.model_fields:
-            keys.add(".".join(reversed(chain)))
-    return keys
+def test_a_stage_tracks_the_params_that_its_settings_have() -> None:
+    """A stage reads nothing of params.yaml but its `Settings`, so those are what dvc.yaml tracks."""
+    declared = stage_settings()
+    for stage, written in STAGES.items():
+        tracked = {key.split(".")[0] for key in written.get("params", [])}
+        assert tracked == set(declared[stage].model_fields if stage in declared else ()), stage
+    readers = [path for path in modules_in(ROOT / "stages") if "safe_load" in path.read_text(encoding="utf-8")]
+    assert readers == [], "params.yaml is read in one place: temper/base/loading.py"
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_reads_only_params_that_it_tracks(stage: str) -> None:
-    tracked = [re.sub(r"\.\$\{.*\}", "", key) for key in STAGES[stage].get("params", [])]
-    if entry(stage) == entry("fetch"):  # one module for two stages
-        tracked = ["source", "sources", "auxiliary"]
-    for path in entry(stage).parent.glob("*.py") if entry(stage).stem == "__main__" else [entry(stage)]:
-        for key in read_params(path):
-            covered = any(key == own or key.startswith(f"{own}.") for own in tracked)
-            inner = any(own.startswith(f"{key}.") for own in tracked) and not covered
-            longer = any(other.startswith(f"{key}.") for other in read_params(path))
-            assert covered or (inner and longer), f"{path.name} reads {key}, dvc.yaml tracks {tracked}"
+# --- Law 7: what an edit of each module runs
+
+EVERY = set(STAGES)
+TRAINING = {"warm_up", "fine_tune"}
+# For every module of temper/ and stages/, by the longest pattern that fits it. The toy pipeline has the source `folder`
+# and the detector `none`, so other sources and detectors touch nothing.
+TOUCHES: dict[str, set[str]] = {
+    "stages/audit.py": {"audit"},
+    "stages/backbone/*": {"backbone"},
+    "stages/detect/*": {"detect"},
+    "stages/detect/detectors/*": set(),
+    "stages/detect/detectors/none.py": {"detect"},
+    "stages/detect/detectors/detectron2_worker.py": {"detect"},
+    "stages/embed.py": {"embed"},
+    "stages/evaluate.py": {"evaluate"},
+    "stages/fetch/*": {"fetch"},
+    "stages/fetch/sources/*": set(),
+    "stages/fetch/sources/folder.py": {"fetch"},
+    "stages/fine_tune.py": {"fine_tune"},
+    "stages/gallery.py": {"gallery"},
+    "stages/normalize/*": {"normalize"},
+    "stages/overview/*": {"overview"},
+    "stages/pack.py": {"pack"},
+    "stages/warm_up.py": {"warm_up"},
+    "temper/base/*": EVERY,
+    "temper/boxes.py": {"detect", "pack"},
+    "temper/card.py": {"pack", "gallery", "backbone", "warm_up", "fine_tune", "evaluate", "overview"},
+    "temper/classes.py": {"normalize", "pack", "gallery", "warm_up"},
+    "temper/classifier.py": TRAINING,
+    "temper/crops.py": {"pack", "gallery"},
+    "temper/downloads.py": {"fetch", "detect"},
+    "temper/images.py": {"normalize", "detect", "pack", "gallery", "evaluate"},
+    "temper/keras_files.py": {"backbone", "embed", "warm_up", "fine_tune", "evaluate"},
+    "temper/main_object.py": {"pack"},
+    "temper/measures.py": {"evaluate"},
+    "temper/packs.py": {"pack", "gallery", "embed", "fine_tune", "evaluate", "overview"},
+    "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed", "fine_tune"},
+    "temper/noise.py": set(),
+    "temper/photos.py": {"fetch", "audit", "detect", "pack", "gallery", "overview"},
+    "temper/predictions.py": {"evaluate", "overview"},
+    "temper/predictor.py": set(),
+    "temper/preparation.py": {"pack"},
+    "temper/raw.py": {"fetch", "normalize", "audit", "detect", "pack", "gallery"},
+    "temper/settings/base.py": EVERY,
+    "temper/settings/augmentation.py": {"gallery", "embed", "fine_tune"},
+    "temper/settings/training.py": TRAINING,
+    **{f"temper/settings/{stage}.py": {stage} for stage in stage_settings()},
+    **{file: set() for file in ONLY_REFUSES},
+    "temper/sheets.py": {"audit", "gallery", "overview"},
+    "temper/split_names.py": {"fetch", "normalize"},
+    "temper/tables.py": {"normalize", "detect", "pack", "gallery", "evaluate", "overview"},
+    "temper/training/*": TRAINING,
+    "temper/training/augmentation.py": {"gallery", "embed", "fine_tune"},
+    "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
+    "temper/unfreezing.py": TRAINING,
+    "temper/wrapping.py": {"audit", "gallery", "overview"},
+}
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_tracked_param_is_in_every_recipe(recipe: Path) -> None:
-    """DVC refuses to run with a tracked key missing."""
-    values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    chosen = {"${source}": values["source"], "${detect.detector}": values["detect"]["detector"]}
-    assert (ROOT / "stages/fetch" / f"{values['auxiliary']['source']}.py").exists()
-    for stage in STAGES.values():
-        for key in stage.get("params", []):
-            for name, value in chosen.items():
-                key = key.replace(name, value)
-            inside = values
-            for part in key.split("."):
-                assert part in inside, f"{recipe.name} lacks {key}"
-                inside = inside[part]
+def touched(file: str) -> set[str]:
+    """The stages that an edit of a file should run, by the table."""
+    fitting = [pattern for pattern in TOUCHES if fnmatch.fnmatch(file, pattern)]
+    assert fitting, f"{file} is not in the table: which stages should an edit of it run?"
+    return TOUCHES[max(fitting, key=len)]
+
+
+def changed_stages(folder: Path) -> set[str]:
+    """The stages whose deps have changed, as DVC itself says; `fetch` once for all named sources."""
+    with Repo(str(folder)) as repo:
+        return {stage.split("@")[0] for stage in repo.status()}
+
+
+def test_an_edit_of_a_module_runs_the_stages_of_the_table(
+    toy_pipeline: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each module is edited alone, and the real DVC asked: an edit of the code costs what it changes and no more."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", toy_pipeline.environment["DVC_SITE_CACHE_DIR"])
+    folder = toy_pipeline.copy(tmp_path / "pipeline").folder
+    monkeypatch.chdir(folder)
+    assert changed_stages(folder) == set()
+    for path in [*modules_in(folder / "stages"), *modules_in(folder / "temper")]:
+        file, before = path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")
+        path.write_text(f"{before}# edited\n", encoding="utf-8")
+        assert changed_stages(folder) == touched(file), file
+        path.write_text(before, encoding="utf-8")
+
+
+def test_a_new_source_detector_or_settings_touch_nothing(
+    toy_pipeline: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", toy_pipeline.environment["DVC_SITE_CACHE_DIR"])
+    folder = toy_pipeline.copy(tmp_path / "pipeline").folder
+    for name, like in (
+        ("stages/fetch/sources/flickr.py", "stages/fetch/sources/flowers.py"),
+        ("stages/detect/detectors/detr.py", "stages/detect/detectors/yolox.py"),
+        ("temper/settings/export.py", "temper/settings/pack.py"),
+        ("stages/export.py", "stages/audit.py"),
+    ):
+        shutil.copy(folder / like, folder / name)
+    monkeypatch.chdir(folder)
+    assert changed_stages(folder) == set()
 
 
 def section_keys(model: type[BaseModel]) -> Iterator[str]:
@@ -147,8 +240,11 @@ def section_keys(model: type[BaseModel]) -> Iterator[str]:
 
 def test_no_param_has_a_name_that_the_run_cache_ignores() -> None:
     """Law 11 (dvc#10296)."""
-    keys = set(section_keys(Params))
-    assert {"units", "factors", "patience", "sha256"} <= keys
+    sections: list[type[BaseModel]] = [*stage_settings().values()]
+    sections += settings_in("stages.fetch.sources", SOURCES).values()
+    sections += settings_in("stages.detect.detectors", DETECTORS).values()
+    keys = {key for section in sections for key in section_keys(section)}
+    assert {"units", "factors", "patience", "sha256", "archive", "floor"} <= keys
     assert not keys & {"size", "nfiles"}
 
 
@@ -156,7 +252,7 @@ def test_no_param_has_a_name_that_the_run_cache_ignores() -> None:
 def test_every_stage_execs_its_module_and_keeps_the_run_cache(stage: str) -> None:
     """Law 12, and what switches the run cache off: `persist`, and an uncached output that is no metric or plot."""
     declared = STAGES[stage]
-    assert declared["cmd"] == f"exec python -m stages.{'fetch auxiliary' if stage == 'auxiliary' else stage}"
+    assert declared["cmd"] == f"exec python -m stages.{'fetch ${key}' if stage == 'fetch' else stage}"
     assert all(isinstance(out, str) for out in declared.get("outs", []))
     for key in ("metrics", "plots"):
         for out in declared.get(key, []):
@@ -167,28 +263,44 @@ def test_every_stage_execs_its_module_and_keeps_the_run_cache(stage: str) -> Non
 def test_live_leaves_dvc_yaml_alone() -> None:
     """Law 9: the only place that makes one."""
     makers = [path for path in TRACKED if path.suffix == ".py" and "Live(" in path.read_text(encoding="utf-8")]
-    assert [path.relative_to(ROOT).as_posix() for path in makers if "tests" not in path.parts] == ["temper/fitting.py"]
-    text = (ROOT / "temper/fitting.py").read_text(encoding="utf-8")
+    assert [path.relative_to(ROOT).as_posix() for path in makers if "tests" not in path.parts] == [
+        "temper/training/phases.py"
+    ]
+    text = (ROOT / "temper/training/phases.py").read_text(encoding="utf-8")
     assert "save_dvc_exp=False, dvcyaml=None" in text
 
 
 def test_only_fetch_lists_folders() -> None:
     """Law 1: what the classes are is read from classes.txt; the library globs its own numbered parts and shards."""
-    for path in [*(ROOT / "temper").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]:
-        if path.parent.name != "fetch":
+    own = {"temper/training/unfinished.py", "temper/settings/check.py"}  # the states of stages; modules
+    for path in [*modules_in(ROOT / "temper"), *modules_in(ROOT / "stages")]:
+        file = path.relative_to(ROOT).as_posix()
+        if not file.startswith("stages/fetch/") and file not in own:
             patterns = re.findall(r"(?:rglob|glob|iterdir|listdir|scandir|walk)\(.*", path.read_text(encoding="utf-8"))
-            assert (
-                all(re.match(r'glob\("(part|images)-\*', pattern) for pattern in patterns) or path.stem == "unfinished"
-            )
+            assert all(re.match(r'glob\("(part|images|\*/part)-', pattern) for pattern in patterns), file
 
 
-def test_one_stage_imports_no_other() -> None:
+def test_imports_point_down() -> None:
+    """temper/settings <- temper <- stages <- benchmarks, tests; a stage imports no stage and a test no test."""
     for stage in STAGES:
-        others = [file for file in needed(entry(stage)) if file.startswith("stages/")]
-        own = {file.removeprefix("stages/").split("/")[0].removesuffix(".py") for file in others}
-        assert own == {"fetch" if stage == "auxiliary" else stage}
-    for path in (ROOT / "temper").glob("*.py"):
-        assert not any(file.startswith("stages/") for file in needed(path))
+        others = [file for file in set().union(*choices(stage).values()) if file.startswith("stages/")]
+        assert {file.removeprefix("stages/").split("/")[0].removesuffix(".py") for file in others} == {stage}
+    for path in modules_in(ROOT / "temper"):
+        assert not any(file.startswith("stages/") for file in needed(path)), path
+    for path in modules_in(ROOT / "temper/settings"):
+        if path.relative_to(ROOT).as_posix() not in ONLY_REFUSES:
+            assert all(file.startswith("temper/settings/") for file in needed(path)), path
+    for path in (ROOT / "tests").glob("test_*.py"):
+        assert not [file for file in needed(path) if re.match(r"tests/test_", file)][1:], path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_with_keras_keeps_its_noise_out_before_anything_else(stage: str) -> None:
+    body = ast.parse(entry(stage).read_text(encoding="utf-8")).body
+    first = [ast.unparse(node) for node in body[1:3]]
+    quiet = ["from temper.base import quiet", "if __name__ == '__main__':\n    quiet.keep_out_noise()"]
+    code = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in needed(entry(stage)))
+    assert (first == quiet) == bool(re.search(r"^import keras", code, re.M))
 
 
 def test_the_library_holds_no_tensorflow() -> None:
@@ -198,7 +310,12 @@ def test_the_library_holds_no_tensorflow() -> None:
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
-    [("temper", "pydantic numpy cv2 keras"), ("temper.params", "numpy cv2 keras"), ("stages.pack", "keras tensorflow")],
+    [
+        ("temper", "pydantic numpy cv2 keras"),
+        ("temper.settings.check", "numpy cv2 keras pyarrow"),
+        ("temper.card", "numpy cv2 keras pyarrow"),
+        ("stages.pack", "keras tensorflow"),
+    ],
 )
 def test_importing_brings_nothing_heavy(module: str, heavy: str) -> None:
     code = f"import sys, {module}; print(sorted(set(sys.modules) & set({heavy.split()!r})))"

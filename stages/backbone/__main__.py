@@ -3,6 +3,11 @@
 After this stage has run once, or was pulled, nothing needs the network.
 """
 
+from temper.base import quiet
+
+if __name__ == "__main__":
+    quiet.keep_out_noise()  # before TensorFlow is imported
+
 import hashlib
 from pathlib import Path
 
@@ -43,7 +48,7 @@ def main(settings: Settings) -> None:
     origin = card.Backbone(
         name=chosen.name, arguments=chosen.arguments, weights=Path(chosen.weights).name, sha256=sha256
     )
-    keras_files.save(model, "models/backbone.keras", origin)
+    keras_files.save(model, "models/backbone.keras", origin.as_entry())
     print(f"{chosen.name}: {model.count_params():,} parameters, {model.output_shape[-1]} features")
 
 

@@ -4,6 +4,7 @@ Puts the names right, decides every image's split, and says of every image that 
 read: raw rows = images + rejected. What a person should look at is in data/audit/.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -276,6 +277,7 @@ def in_order(sources: Iterable[str], only_train: Collection[str]) -> list[str]:
 
 def main(settings: Settings) -> None:
     normalize = settings.normalize
+    forget_other_sources(settings.fetch)
     rows = Rows(raw.read_metadata(in_order(settings.fetch, normalize.only_train)), normalize.only_train)
     reject_unusable(rows, normalize.min_size)
     read_splits(rows, normalize.splits)
@@ -297,6 +299,18 @@ def main(settings: Settings) -> None:
     sizes = shorter_sides(rows.raw.take(pa.array(kept, pa.int64())))
     write_metrics(summary, per_class, every, sizes)
     say(summary, merged, rare, missing, rows.notes)
+
+
+def forget_other_sources(named: Collection[str]) -> None:
+    """Removes the raw tables of sources that params.yaml names no more.
+
+    DVC leaves the outputs of a stage that is gone. They would stay a part of data/raw, on which other stages depend,
+    and make this clone another than one that never had that source. DVC's cache still has them.
+    """
+    for folder in raw.sources():
+        if folder.name not in named:
+            shutil.rmtree(folder)
+            print(f"{folder}: of no source of params.yaml any more, removed")
 
 
 def write_tables(rows: Rows, kept: Sequence[int], names: Sequence[str | None], splits: Sequence[str]) -> None:
@@ -354,14 +368,12 @@ def write_metrics(
     classes: Sequence[str],
     sizes: list[tuple[str, int]],
 ) -> None:
-    """Writes metrics/normalize: the counts, the images of each class, the long tail, the sizes."""
+    """Writes metrics/normalize: the counts, the images of each class, the sizes."""
     counts = {name: [per_class[name, split] for split in SPLITS[:3]] for name in classes}
     with atomic_folder("metrics/normalize") as folder:
         write_json(folder / "metrics.json", summary)
         rows = [(name, *of_class, sum(of_class)) for name, of_class in counts.items()]
         write_csv(folder / "classes.csv", ["class_name", *SPLITS[:3], "images"], rows)
-        tail = enumerate(sorted((sum(of_class) for of_class in counts.values()), reverse=True), start=1)
-        write_csv(folder / "long_tail.csv", ["rank", "images"], tail)
         write_csv(folder / "sizes.csv", ["shorter_side", "images"], sizes)
 
 

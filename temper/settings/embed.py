@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
+from temper.settings.augmentation import Augmentation
 from temper.settings.base import Count, Magnitude, Section, Seed, StageSettings
-from temper.settings.training import Augmentation
 
 
 class Embed(Section):

@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from temper.settings.augmentation import Augmentation
 from temper.settings.base import Count, Magnitude, Rate, Section, Seed, StageSettings, Text
-from temper.settings.training import Adam, Augmentation, Cosine, EarlyStopping, Optimizer, Schedule, Select
+from temper.settings.training import Adam, Cosine, EarlyStopping, Optimizer, Schedule, Select
 
 
 def _share(value: Any) -> Any:

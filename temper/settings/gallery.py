@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from temper.settings.augmentation import Augmentation
 from temper.settings.base import Magnitude, Seed, StageSettings
-from temper.settings.training import Augmentation
 
 
 class OfFineTune(BaseModel):

@@ -1,4 +1,4 @@
-"""Settings that the stages which train or augment share: optimizers, schedules, early stopping, augmentation.
+"""Settings that the stages which train share: optimizers, schedules, early stopping, which epoch is kept.
 
 An optimizer is a class here and nothing else: `temper/training/optimizers.py` builds it by the name of Keras's class.
 """
@@ -8,18 +8,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from temper.settings.base import Count, Fraction, Magnitude, NotNegative, Rate, Section, Share, Whole
-
-
-class Augmentation(Section):
-    """The magnitude of each transformation, as Keras's random layers count them."""
-
-    flip: Magnitude | None = Field(None, description="above 0: every second image is mirrored; null: as `aug`")
-    rotation: Magnitude | None = Field(None, description="up to this part of a full turn; null: as `aug`")
-    zoom: Magnitude | None = Field(None, description="up to this fraction larger or smaller; null: as `aug`")
-    translation: Magnitude | None = Field(None, description="up to this fraction of the sides; null: as `aug`")
-    brightness: Magnitude | None = Field(None, description="up to this fraction of 255; null: as `aug`")
-    contrast: Magnitude | None = Field(None, description="up to this fraction more or less; null: as `aug`")
-    hue: Magnitude | None = Field(None, description="up to half this part of the colour circle; null: as `aug`")
 
 
 class Adam(Section):

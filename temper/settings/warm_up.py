@@ -1,10 +1,22 @@
 """The settings of `warm_up`: the first phase, the head alone."""
 
+from typing import Literal
+
 from pydantic import Field
 
-from temper.settings.base import Count, Rate, Section, Seed, StageSettings
-from temper.settings.head import Head
+from temper.settings.base import Count, Fraction, Rate, Section, Seed, StageSettings
 from temper.settings.training import Adam, Constant, EarlyStopping, Optimizer, Schedule, Select
+
+
+class Head(Section):
+    """What is put on the backbone: dense layers, then one output a class."""
+
+    units: list[Count] = Field([], description="the widths of the dense layers before the output")
+    activation: Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid"] = Field(
+        "relu", description="of these layers"
+    )
+    batch_norm: bool = Field(False, description="BatchNorm in each of these layers")
+    dropout: Fraction = Field(0.2, description="the share of the features left out at random in each training step")
 
 
 class WarmUp(Section):

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from temper.photos import Pixels
-from temper.settings.training import Augmentation
+from temper.settings.augmentation import Augmentation
+
+Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def fingerprint(stage: str, settings: StageSettings) -> str:
     """16 hex digits of all that `stage` depends on: its settings, its deps in dvc.yaml, the libraries that compute."""
     declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     versions = {
-        name: _version(name) for name in ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless")
+        name: _version(name)
+        for name in ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless")
     }
     digest = hashlib.sha256(
         json.dumps([settings.model_dump(), versions, keras.backend.backend()], sort_keys=True).encode()

@@ -16,10 +16,10 @@ def toy_photo(label: int, number: int, side: int = 24, ending: str = ".png") -> 
     return bytes(cv2.imencode(ending, pixels)[1])
 
 
-def write_toy_photos(folder: Path, per_class: int = 40) -> Path:
-    """Three class folders of toy photos."""
+def write_toy_photos(folder: Path, per_class: int = 40, first: int = 0) -> Path:
+    """Three class folders of toy photos; `first` is the number of the first photo of each, which makes it another."""
     for label, name in enumerate(("ant", "bee", "cat")):
         (folder / name).mkdir(parents=True)
-        for number in range(per_class):
+        for number in range(first, first + per_class):
             (folder / name / f"{number:03}.png").write_bytes(toy_photo(label, number))
     return folder

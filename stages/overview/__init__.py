@@ -1,0 +1,1 @@
+"""overview: what every stage measured, drawn for people."""

@@ -1,0 +1,53 @@
+"""overview: what the stages measured -> metrics/overview/, the page of `dvc plots show`.
+
+Draws one picture for the top of the page, summary.svg, and the surest mistakes, and brings what other stages measured
+into a table for each chart. It computes nothing that costs time, so how the page looks can be changed in a second.
+"""
+
+from pathlib import Path
+
+from stages.overview import charts, mistakes
+from stages.overview.results import Results, read_results
+from stages.overview.summary import Setup, draw
+from temper import card
+from temper.base import running
+from temper.base.atomic import atomic_folder
+from temper.base.texts import write_csv
+from temper.settings.overview import Settings
+
+
+def chart_tables(results: Results) -> dict[str, charts.Table]:
+    """The table of each chart, by its file name; dvc.yaml names the title and the template of each."""
+    return {
+        "accuracy.csv": charts.curve_table(results.phases, "accuracy"),
+        "loss.csv": charts.curve_table(results.phases, "loss"),
+        "learning_rate.csv": charts.rate_table(results.phases),
+        "classes.csv": charts.class_table(results.classes),
+        "confusion_matrix.csv": charts.confusion_table(results.classes),
+        "confusions.csv": charts.confusions_table(results.classes),
+        "images.csv": charts.image_table(results.classes),
+        "shorter_sides.csv": charts.side_table(results.shorter_sides),
+    }
+
+
+def write_overview(folder: Path, setup: Setup, results: Results) -> None:
+    """Writes the picture and the tables into a folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.svg").write_text(draw(setup, results), encoding="utf-8")
+    for name, (columns, rows) in chart_tables(results).items():
+        write_csv(folder / name, columns, rows)
+
+
+def main(settings: Settings) -> None:
+    made = card.read("models/fine_tune.keras")
+    size = (made.preparation.height, made.preparation.width)
+    setup = Setup(" and ".join(settings.fetch), size, made.backbone.name, made.backbone.weights)
+    results = read_results()
+    with atomic_folder("metrics/overview") as folder:
+        write_overview(folder, setup, results)
+        mistakes.write(folder / "mistakes")
+    print(f"{setup.headline}: accuracy {results.test['accuracy']:.4g}; dvc plots show draws it all on one page")
+
+
+if __name__ == "__main__":
+    running.run(main, Settings)

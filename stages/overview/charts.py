@@ -1,0 +1,112 @@
+"""The tables behind the charts of `dvc plots`; .dvc/plots/ holds how each is drawn.
+
+Every function returns a table: a row of column names, then the rows.
+"""
+
+import re
+from collections.abc import Sequence
+
+from stages.overview.results import ClassScore, Phase
+
+Table = tuple[list[str], list[Sequence[object]]]
+
+MOST_CLASSES = 30  # of a confusion matrix; with more, the most frequent confusions are listed
+MOST_CONFUSIONS = 30
+WORD_JOINER = "\u2060"  # an invisible character
+
+
+def harmless(name: str) -> str:
+    """A class name that cannot end the script of the page, and looks the same.
+
+    DVC writes tables into the page as they are, into a script that a class named `</script>` would end, and fills
+    placeholders such as `{refresh_tag}` in them. An invisible character after each `<` and `{` takes their meaning.
+    """
+    return re.sub(r"([<{])", rf"\1{WORD_JOINER}", name)
+
+
+def curve_table(phases: Sequence[Phase], measure: str) -> Table:
+    """A measure of both phases over epochs counted on from 1: the fine-tune goes on where the warm-up ended."""
+    rows: list[Sequence[object]] = []
+    start = 0
+    for phase in phases:
+        for (split, of), values in phase.curves.items():
+            for epoch, value in values.items() if of == measure else ():
+                kept = "yes" if split == "validation" and epoch == phase.kept else "no"
+                rows.append((start + epoch, phase.name, split, short(value), kept))
+        start += phase.epochs
+    return ["epoch", "phase", "split", measure, "kept"], rows
+
+
+def rate_table(phases: Sequence[Phase]) -> Table:
+    """The learning rate of both phases over epochs counted on from 1."""
+    rows: list[Sequence[object]] = []
+    start = 0
+    for phase in phases:
+        rows.extend((start + epoch, phase.name, short(rate)) for epoch, rate in phase.rates.items())
+        start += phase.epochs
+    return ["epoch", "phase", "learning_rate"], rows
+
+
+def by_failure(classes: Sequence[ClassScore]) -> list[ClassScore]:
+    """The classes, the worst F1 first; those without a test image, of which nothing is known, last."""
+    return sorted(classes, key=lambda score: (not score.tested, score.f1, score.recall, -score.tested, score.name))
+
+
+def class_table(classes: Sequence[ClassScore]) -> Table:
+    """What was measured of each class, the worst first; empty cells where there was no test image."""
+    columns = ["rank", "class_name", "f1", "recall", "precision", "test", "right", "train", "taken_for", "times"]
+    rows: list[Sequence[object]] = []
+    for rank, score in enumerate(by_failure(classes), start=1):
+        measured = [short(score.f1), short(score.recall), short(score.precision)] if score.tested else ["", "", ""]
+        other, times = score.most_taken_for or ("", "")
+        counts = [score.tested, score.right, score.images["train"]]
+        rows.append((rank, harmless(score.name), *measured, *counts, harmless(other), times))
+    return columns, rows
+
+
+def confusion_table(classes: Sequence[ClassScore]) -> Table:
+    """The confusion matrix, a row for each cell; without rows where it has too many cells to be read.
+
+    `share` is the cell's share of the test images of its actual class, `place` and `other_place` the order of classes.
+    """
+    rows: list[Sequence[object]] = []
+    for place, score in enumerate(classes) if len(classes) <= MOST_CLASSES else ():
+        for other_place, other in enumerate(classes):
+            images = score.right if other is score else score.taken_for.get(other.name, 0)
+            share = short(images / score.tested) if score.tested else 0
+            rows.append((harmless(score.name), harmless(other.name), images, share, place, other_place))
+    return ["actual", "predicted", "images", "share", "place", "other_place"], rows
+
+
+def confusions_table(classes: Sequence[ClassScore]) -> Table:
+    """The most frequent confusions; without rows where the confusion matrix shows them all."""
+    found = [(score, other, images) for score in classes for other, images in score.taken_for.items()]
+    found.sort(key=lambda item: (-item[2], item[0].name, item[1]))
+    shown = found[:MOST_CONFUSIONS] if len(classes) > MOST_CLASSES else []
+    rows: list[Sequence[object]] = [
+        (rank, harmless(score.name), harmless(other), images, score.tested)
+        for rank, (score, other, images) in enumerate(shown, start=1)
+    ]
+    return ["rank", "actual", "predicted", "images", "test"], rows
+
+
+def image_table(classes: Sequence[ClassScore]) -> Table:
+    """How many images each class has in each split, the rarest class first."""
+    ranked = sorted(classes, key=lambda score: (sum(score.images.values()), score.name))
+    rows: list[Sequence[object]] = [
+        (rank, harmless(score.name), split, images)
+        for rank, score in enumerate(ranked, start=1)
+        for split, images in score.images.items()
+    ]
+    return ["rank", "class_name", "split", "images"], rows
+
+
+def side_table(shorter_sides: Sequence[tuple[str, int]]) -> Table:
+    """How many images have a shorter side of how many pixels, with the lower bound as a number to sort by."""
+    counted = sorted((int(re.split(r"\D", label)[0]), label, images) for label, images in shorter_sides)
+    return ["at_least", "shorter_side", "images"], [*counted]
+
+
+def short(value: float) -> str:
+    """A number in at most six digits: enough to see, and no noise in git's diffs."""
+    return f"{value:.6g}"

@@ -1,0 +1,64 @@
+"""A trained classifier in use: photos in, probabilities out. All that it needs is in the model's file (law 3).
+
+from temper.predictor import Predictor
+Predictor("models/fine_tune.keras").predict("photo.jpg")    # [("rose", 0.93), ("tulip", 0.05), ...]
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from temper import card, preparation
+from temper.base.errors import TemperError
+from temper.photos import BadPhoto, Box, Pixels
+
+
+class Predictor:
+    """A model of this pipeline, which feeds itself as it was fed in training.
+
+    Attributes:
+        card: what travels with the model: its classes, how photos are prepared, where its backbone comes from.
+
+    Raises:
+        TemperError: the file is missing, is no model, or has no card.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        from temper import keras_files  # noqa: PLC0415 (seconds, and only who predicts needs it)
+
+        self.card = card.read(path)
+        made = self.card.preparation
+        margin = made.crop.margin if made.crop else 0.0
+        self._preparation = preparation.Preparation(made.height, made.width, made.fit, margin)
+        self._model = keras_files.load(path)
+
+    def prepare(self, photo: str | Path | bytes, box: Box | None = None) -> Pixels:
+        """A photo as the model takes it: uint8 (height, width, 3), RGB, 0-255; the same bits as `pack` makes.
+
+        Args:
+            photo: a path, or the encoded bytes.
+            box: x1, y1, x2, y2 of the main object in pixels of the upright photo; for a model that was trained on
+                photos cropped to it (`card.preparation.crop`). Without one the whole photo is used.
+
+        Raises:
+            TemperError: the photo cannot be read.
+        """
+        data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
+        try:
+            return preparation.prepare(data, self._preparation, box)
+        except BadPhoto as reason:
+            name = "the photo" if isinstance(photo, bytes) else str(photo)
+            raise TemperError(f"{name}: expected a photo, received {reason}") from None
+
+    def probabilities(self, photos: Sequence[Pixels]) -> npt.NDArray[np.float32]:
+        """The probabilities of prepared photos, float32 (n, classes), in the order of `card.classes`."""
+        found: npt.NDArray[np.float32] = self._model.predict(np.stack(photos), verbose=0)
+        return found
+
+    def predict(self, photo: str | Path | bytes, top: int = 3, box: Box | None = None) -> list[tuple[str, float]]:
+        """The most probable classes of one photo with their probabilities, the most probable first."""
+        of_photo = self.probabilities([self.prepare(photo, box)])[0]
+        order = np.argsort(-of_photo, kind="stable")[:top]
+        return [(self.card.classes[number], float(of_photo[number])) for number in order]
