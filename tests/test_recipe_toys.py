@@ -51,7 +51,7 @@ def train(workspace: Workspace, **overrides: Any) -> dict[str, Any]:
         stage: json.loads((workspace.folder / f"metrics/{stage}/metrics.json").read_text(encoding="utf-8"))
         for stage in ("normalize", "evaluate")
     }
-    assert metrics["evaluate"]["images"] == metrics["normalize"]["test"]
+    assert metrics["evaluate"]["test_images"] == metrics["normalize"]["test"]
     return metrics["normalize"] | metrics["evaluate"]
 
 
