@@ -14,12 +14,13 @@ from temper.crops import MainObject
 from temper.packs import Pack
 from temper.settings.fine_tune import Settings as FineTuneSettings
 from temper.settings.gallery import Settings
-from temper.sheets import CAPTION, GAP
 from temper.sheets import CELL as SMALL_CELL
+from temper.sheets import GAP, LINE
 from tests.toys.packed import write_packed
 
 PARAMS = {"seed": 3, "aug": 0.2, "fine_tune": {"epochs": 4, "augmentation": {"hue": 0}}}
 SETTINGS = Settings.model_validate(PARAMS)
+CAPTION = GAP + LINE  # pixels above the pictures of a strip whose caption fits one line
 
 
 def names(count: int) -> list[str]:
@@ -36,12 +37,12 @@ def picture(name: str) -> np.ndarray:
 def sheet_shape(strips: int, per_strip: int, across: int, cell: int) -> tuple[int, int, int]:
     """The height and width of a sheet, and its channels."""
     down = -(-strips // across)
-    return down * (CAPTION + cell + GAP) + GAP, min(across, strips) * (per_strip * (cell + GAP) + 2 * GAP), 3
+    return down * (CAPTION + cell + 2 * GAP), min(across, strips) * (per_strip * (cell + GAP) + GAP), 3
 
 
 def drawn(sheet: np.ndarray, place: int, per_strip: int, across: int) -> np.ndarray:
     """The strip of pictures number `place` of a sheet of small cells, without its caption."""
-    height, width = CAPTION + SMALL_CELL + GAP, per_strip * (SMALL_CELL + GAP) + 2 * GAP
+    height, width = CAPTION + SMALL_CELL + 2 * GAP, per_strip * (SMALL_CELL + GAP) + GAP
     top, left = place // across * height, place % across * width
     return sheet[top + CAPTION : top + CAPTION + SMALL_CELL, left : left + width]
 
