@@ -4,10 +4,10 @@ The frozen backbone sees every image once, however many epochs the warm-up has. 
 (views, N, features): view 0 is the plain image, further views of the training images are augmented.
 """
 
-from temper.base import quiet
+from temper.base import starting
 
 if __name__ == "__main__":
-    quiet.keep_out_noise()  # before TensorFlow is imported
+    starting.begin(with_keras=True)  # before anything heavy is imported
 
 from collections.abc import Iterator
 from pathlib import Path

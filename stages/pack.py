@@ -4,6 +4,11 @@ Decodes every image once, on all cores: cropped to the box of its main object wh
 `preparation.json` says how, for the card of the model; `crops.parquet` holds the main objects, for `gallery`.
 """
 
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin()  # before anything heavy is imported
+
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path

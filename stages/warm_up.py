@@ -4,10 +4,10 @@ The first phase: a new head is trained on the frozen backbone's embeddings, wher
 saves the whole classifier.
 """
 
-from temper.base import quiet
+from temper.base import starting
 
 if __name__ == "__main__":
-    quiet.keep_out_noise()  # before TensorFlow is imported
+    starting.begin(with_keras=True)  # before anything heavy is imported
 
 from pathlib import Path
 

@@ -298,7 +298,8 @@ def test_imports_point_down() -> None:
 def test_a_stage_with_keras_keeps_its_noise_out_before_anything_else(stage: str) -> None:
     body = ast.parse(entry(stage).read_text(encoding="utf-8")).body
     first = [ast.unparse(node) for node in body[1:3]]
-    quiet = ["from temper.base import quiet", "if __name__ == '__main__':\n    quiet.keep_out_noise()"]
+    call = "starting.begin(with_keras=True)"
+    quiet = ["from temper.base import starting", f"if __name__ == '__main__':\n    {call}"]
     code = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in needed(entry(stage)))
     assert (first == quiet) == bool(re.search(r"^import keras", code, re.M))
 

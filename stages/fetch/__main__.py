@@ -6,6 +6,11 @@ Every published image becomes one row, in the source's order, its bytes untouche
 size, its perceptual hash, or why it cannot be used; a large JPEG at a reduced size, which is enough for that.
 """
 
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin()  # before anything heavy is imported
+
 import hashlib
 import importlib
 import sys
