@@ -15,7 +15,7 @@ class SourceSettings(Section):
 
     source: Text = Field(description="the kind of source: a module of stages/fetch/sources")
     path: Text = Field(
-        description="what DVC watches on this machine: the photos, archive or table; a source that has nothing here "
+        description="what DVC watches on this machine: the photos, archive or table; a source that is downloaded "
         "names its own module, stages/fetch/sources/NAME.py"
     )
 
