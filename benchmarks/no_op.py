@@ -2,7 +2,7 @@
 
     python -m benchmarks.no_op [--rounds 5]
 
-CIFAR-sized PNGs of noise in a zip of ten class folders, through the whole pipeline with one epoch a heat.
+CIFAR-sized PNGs of noise in a zip of ten class folders, through the whole pipeline with one epoch a phase.
 """
 
 import argparse
@@ -32,8 +32,8 @@ def main(rounds: int) -> None:
         for count, folder in folders.items():
             photos = Path(name) / f"{count}.zip"
             write_photos(photos, count)
-            changes = {"source": "folder", "sources__local": str(photos)}
-            workspace.make(folder, "digits", **changes, warm_up__epochs=1, fine_tune__epochs=1)
+            fetch = {"photos": {"source": "folder", "path": str(photos)}}
+            workspace.make(folder, "digits", fetch=fetch, warm_up__epochs=1, fine_tune__epochs=1)
             print(f"{count} images: first run {workspace.run(folder, 'dvc repro'):.0f} s")
         seconds: dict[int, list[float]] = {count: [] for count in counts}
         for _ in range(rounds):

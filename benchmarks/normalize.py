@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from temper.tables import RAW
+from temper import raw
+from temper.raw import RAW
 from tests.toys.workspace import make, peak_memory_of_children, run
 
 ROWS_A_PART = 50_000
@@ -32,7 +33,7 @@ def write_metadata(folder: Path, rows: int, random: np.random.Generator) -> None
     hashes[near] = hashes[random.integers(0, rows, len(near))] ^ (
         np.uint64(1) << random.integers(0, 64, len(near), np.uint64)
     )
-    for part, start in enumerate(range(0, max(1, rows), ROWS_A_PART)):
+    for part, start in enumerate(range(0, rows, ROWS_A_PART)):
         numbers = range(start, min(rows, start + ROWS_A_PART))
         columns = {
             "path": [f"https://images.example.org/{number}/original.jpg" for number in numbers],
@@ -57,8 +58,7 @@ def main() -> None:
             workspace = Path(folder)
             # Images of rare classes may all fall into the test split: normalize would say so and stop.
             make(workspace, "digits", normalize__near_duplicates=4, normalize__min_per_class=20)
-            write_metadata(workspace / "data/raw", rows, np.random.default_rng(0))
-            write_metadata(workspace / "data/auxiliary", 0, np.random.default_rng(0))
+            write_metadata(workspace / raw.FOLDER / "digits", rows, np.random.default_rng(0))
             start = time.perf_counter()
             run(workspace, f"{sys.executable} -m stages.normalize")
             seconds.append(time.perf_counter() - start)

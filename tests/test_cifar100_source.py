@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.fetch.cifar100 import open_source
+from stages.fetch.sources.cifar100 import Settings, open_source
 from temper.base.errors import TemperError
-from temper.params import Cifar100Source
 from temper.photos import decode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3072)).astype(np.uint8)
@@ -50,16 +49,15 @@ def archive_bytes(**replaced: bytes) -> bytes:
     return buffer.getvalue()
 
 
-HERE = Path()  # nothing of it is read
-
-
-def settings(path: Path | str, data: bytes) -> Cifar100Source:
-    return Cifar100Source.model_validate({"archive": str(path), "sha256": hashlib.sha256(data).hexdigest()})
+def settings(archive: Path | str, data: bytes) -> Settings:
+    """Of an archive with these bytes; nothing at `path` is read."""
+    digest = hashlib.sha256(data).hexdigest()
+    return Settings(source="cifar100", path="nothing", archive=str(archive), sha256=digest)
 
 
 def test_reads_pixels_labels_and_splits(tmp_path: Path) -> None:
     (path := tmp_path / "c.tar.gz").write_bytes(data := archive_bytes())
-    photos = list(open_source(settings(path, data), HERE).photos)
+    photos = list(open_source(settings(path, data)).photos)
     assert [photo.split for photo in photos] == ["train"] * 4 + ["test"] * 2
     assert [photo.label for photo in photos[:4]] == ["apple", "bear", "cup", "apple"]
     assert [photo.coarse for photo in photos[:4]] == list("xyxy")
@@ -71,7 +69,7 @@ def test_reads_pixels_labels_and_splits(tmp_path: Path) -> None:
 def test_a_wrong_checksum_is_refused_before_anything_is_unpickled(tmp_path: Path) -> None:
     (path := tmp_path / "c.tar.gz").write_bytes(archive_bytes(train=EVIL))
     with pytest.raises(TemperError, match="expected sha256 .*, received"):
-        open_source(settings(path, b"something else"), HERE)
+        open_source(settings(path, b"something else"))
     assert not Path("evil").exists()
 
 
@@ -87,7 +85,7 @@ EVIL = pickle.dumps(_Evil(), 2)
 def test_a_pickle_of_anything_else_is_refused_even_with_the_right_checksum() -> None:
     (path := Path("c.tar.gz")).write_bytes(data := archive_bytes(train=EVIL))
     with pytest.raises(TemperError, match=r"received (posix|nt)\.mkdir"):
-        open_source(settings(path, data), HERE)
+        open_source(settings(path, data))
     assert not Path("evil").exists()
 
 
@@ -97,7 +95,7 @@ def test_an_archive_without_its_files_is_refused(tmp_path: Path) -> None:
         pass
     (path := tmp_path / "c.tar.gz").write_bytes(data := buffer.getvalue())
     with pytest.raises(TemperError, match=r"expected cifar-100-python/meta.*, found \[\]"):
-        open_source(settings(path, data), HERE)
+        open_source(settings(path, data))
 
 
 @pytest.fixture
@@ -137,7 +135,7 @@ def test_downloads_once_and_goes_on_where_it_was_cut(in_tmp_path: Path, server: 
     downloads.mkdir(parents=True)
     (downloads / f"{wanted.sha256}.partial").write_bytes(data[:100])
     for _ in range(2):
-        assert len(list(open_source(wanted, HERE).photos)) == 6
+        assert len(list(open_source(wanted).photos)) == 6
     assert ranges == ["bytes=100-"]
     assert [path.name for path in downloads.iterdir()] == [wanted.sha256]
 
@@ -146,22 +144,22 @@ def test_a_damaged_download_is_fetched_again(in_tmp_path: Path, server: tuple[st
     address, folder, _ = server
     (folder / "c.tar.gz").write_bytes(data := archive_bytes())
     wanted = settings(f"{address}/c.tar.gz", data)
-    list(open_source(wanted, HERE).photos)
+    list(open_source(wanted).photos)
     (in_tmp_path / ".temper/downloads" / wanted.sha256).write_bytes(data[:-1] + b"x")
     with pytest.raises(TemperError, match="expected sha256"):
-        open_source(wanted, HERE)
-    assert len(list(open_source(wanted, HERE).photos)) == 6
+        open_source(wanted)
+    assert len(list(open_source(wanted).photos)) == 6
 
 
 @pytest.mark.usefixtures("in_tmp_path")
 def test_a_server_that_refuses_is_named(server: tuple[str, Path, list[str]]) -> None:
     with pytest.raises(TemperError, match="c.tar.gz: expected a download, received 404"):
-        open_source(settings(f"{server[0]}/c.tar.gz", b""), HERE)
+        open_source(settings(f"{server[0]}/c.tar.gz", b""))
 
 
 def test_the_published_archive(shared: Path) -> None:
     path = shared / "data/cifar100/cifar-100-python.tar.gz"
-    source = open_source(settings(path, path.read_bytes()), HERE)
+    source = open_source(settings(path, path.read_bytes()))
     photos = list(source.photos)
     assert len(photos) == source.total == 6000
     assert len({photo.label for photo in photos}) == 100 and len({photo.coarse for photo in photos}) == 20

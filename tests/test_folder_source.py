@@ -9,24 +9,30 @@ from typing import Any
 
 import pytest
 
-from stages.fetch.folder import open_source
 from stages.fetch.reading.layouts import place_by_folders
+from stages.fetch.source import Source
+from stages.fetch.sources import folder
 from temper.base.errors import TemperError
-from temper.params import Nothing
 from tests.toys.photos import toy_photo
 
 PHOTO = toy_photo(0, 0)
+
+
+def open_source(path: Path) -> Source:
+    """The folder or archive at `path`, opened."""
+    return folder.open_source(folder.Settings(source="folder", path=str(path)))
+
 
 LAYOUTS: dict[str, tuple[list[str], dict[str, tuple[str | None, str | None]]]] = {
     "class folders": (["ant/1.png", "bee/1.png"], {"ant/1.png": (None, "ant"), "bee/1.png": (None, "bee")}),
     "below one folder": (["photos/ant/1.png", "photos/bee/1.png"], {"photos/ant/1.png": (None, "ant")}),
     "splits": (
         ["Train/ant/1.png", "valid/ant/1.png", "testing/ant/1.png"],
-        {"Train/ant/1.png": ("train", "ant"), "valid/ant/1.png": ("validation", "ant")},
+        {"Train/ant/1.png": ("Train", "ant"), "valid/ant/1.png": ("valid", "ant")},
     ),
     "validate and val are validation": (
         ["d/train/ant/1.png", "d/validate/ant/1.png", "d/val/ant/1.png"],
-        {"d/validate/ant/1.png": ("validation", "ant"), "d/val/ant/1.png": ("validation", "ant")},
+        {"d/validate/ant/1.png": ("validate", "ant"), "d/val/ant/1.png": ("val", "ant")},
     ),
     "an unlabelled test split": (
         ["train/ant/1.png", "train/bee/1.png", "test/1.png"],
@@ -114,7 +120,7 @@ WRITERS: dict[str, Callable[[Path, dict[str, bytes]], None]] = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_folder_and_every_archive_of_it_are_the_same_source(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name, FILES)
-    source = open_source(Nothing(), tmp_path / name)
+    source = open_source(tmp_path / name)
     photos = {photo.path: (photo.split, photo.label, photo.data) for photo in source.photos}
     assert photos == {path: (None, path.split("/")[1], data) for path, data in FILES.items() if data != b"litter"}
     assert source.total == 3
@@ -126,7 +132,7 @@ def test_a_folder_and_every_archive_of_it_are_the_same_source(tmp_path: Path, na
 def test_a_name_that_leads_out_of_an_archive_is_refused(tmp_path: Path, name: str, member: str) -> None:
     WRITERS[name](tmp_path / name, {"d/ant/1.png": PHOTO, member: PHOTO})
     with pytest.raises(TemperError, match="which leads out of it"):
-        open_source(Nothing(), tmp_path / name)
+        open_source(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", [name for name in WRITERS if "." in name])
@@ -136,7 +142,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, name: str, kept: float) 
     WRITERS[name](path, FILES)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)] if name != "photos.tar" else tar_cut(path))
     with pytest.raises(TemperError):
-        list(open_source(Nothing(), path).photos)
+        list(open_source(path).photos)
 
 
 def tar_cut(path: Path) -> bytes:
@@ -150,7 +156,7 @@ def test_a_flipped_bit_is_refused_or_seen(tmp_path: Path, name: str) -> None:
     """A compressed archive has checksums over its data: nothing changes unseen. A plain tar has them over its names."""
     whole, path = tmp_path / f"whole.{name}", tmp_path / name
     WRITERS.get(name, write_tar)(whole, FILES)
-    good = [(photo.path, photo.data) for photo in open_source(Nothing(), whole).photos]
+    good = [(photo.path, photo.data) for photo in open_source(whole).photos]
     data = bytearray(whole.read_bytes().rstrip(b"\0") if name == "photos.tar" else whole.read_bytes())
     refused = 0
     for place in range(0, len(data), max(1, len(data) // 60)):
@@ -158,7 +164,7 @@ def test_a_flipped_bit_is_refused_or_seen(tmp_path: Path, name: str) -> None:
         path.write_bytes(data)
         data[place] ^= 0x10
         try:
-            read = [(photo.path, photo.data) for photo in open_source(Nothing(), path).photos]
+            read = [(photo.path, photo.data) for photo in open_source(path).photos]
         except TemperError:
             refused += 1
             continue
@@ -172,7 +178,7 @@ def test_a_flipped_bit_is_refused_or_seen(tmp_path: Path, name: str) -> None:
 def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path: Path) -> None:
     write_zip(tmp_path / "inner.zip", {"cars/1.png": PHOTO, "dogs/1.png": PHOTO})
     write_tar(tmp_path / "o.tar", {"ant/1.png": PHOTO, "bee/1.png": PHOTO, "z": (tmp_path / "inner.zip").read_bytes()})
-    source = open_source(Nothing(), tmp_path / "o.tar")
+    source = open_source(tmp_path / "o.tar")
     assert {photo.label for photo in source.photos} == {"ant", "bee"}
 
 
@@ -191,7 +197,7 @@ def test_a_name_that_no_table_can_hold_is_refused(tmp_path: Path, names: list[st
             member.size = len(PHOTO)
             archive.addfile(member, io.BytesIO(PHOTO))
     with pytest.raises(TemperError, match=message):
-        open_source(Nothing(), tmp_path / "names.tar")
+        open_source(tmp_path / "names.tar")
 
 
 def test_a_file_too_large_for_a_photo_is_refused(tmp_path: Path) -> None:
@@ -199,7 +205,7 @@ def test_a_file_too_large_for_a_photo_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "d/bee/film.mp4").open("wb") as file:
         file.truncate(2**30 + 1)
     with pytest.raises(TemperError, match="received bee/film.mp4 of 1073741825 bytes"):
-        open_source(Nothing(), tmp_path / "d")
+        open_source(tmp_path / "d")
 
 
 def test_a_link_in_a_tar_is_refused(tmp_path: Path) -> None:
@@ -208,16 +214,16 @@ def test_a_link_in_a_tar_is_refused(tmp_path: Path) -> None:
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(member)
     with pytest.raises(TemperError, match="received a link or device named d/ant/1.png"):
-        open_source(Nothing(), tmp_path / "links.tar")
+        open_source(tmp_path / "links.tar")
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TemperError, match="found nothing there"):
-        open_source(Nothing(), tmp_path / "nowhere")
+        open_source(tmp_path / "nowhere")
 
 
 def test_the_published_flowers(shared: Path) -> None:
-    source = open_source(Nothing(), shared / "data/flowers/flowers.zip")
+    source = open_source(shared / "data/flowers/flowers.zip")
     labels = [photo.label for photo in source.photos]
     assert {label: labels.count(label) for label in labels} == dict.fromkeys(
         ["daisy", "dandelion", "rose", "sunflower", "tulip"], 60

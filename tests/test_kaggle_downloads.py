@@ -23,7 +23,7 @@ OTHER = {"images.zip": random.Random(1).randbytes(24 * MB)}
 CACHE = ".temper/downloads/kaggle"
 CALL = """
 import json, sys
-from stages.fetch import kaggle_downloads
+from stages.fetch.reading import kaggle_downloads
 from temper.base.errors import TemperError
 kaggle_downloads._WAITS = (0.05,) * 3
 try:

@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from stages.fetch.__main__ import describe
-from stages.fetch.cifar100 import open_source
 from stages.fetch.source import Photo
+from stages.fetch.sources import cifar100
 from stages.normalize.__main__ import main
-from temper import tables
+from temper import raw
 from temper.base.errors import TemperError
-from temper.params import Cifar100Source, Params
 from temper.photos import decode
+from temper.settings.normalize import Settings
 from tests.toys.workspace import ROOT, change
 
 Row = dict[str, Any]
@@ -38,8 +38,9 @@ class Result:
     metrics: dict[str, int]
     printed: str
 
-    def review(self, name: str) -> set[tuple[str, str]]:
-        with Path(f"data/review/{name}.csv").open(encoding="utf-8", newline="") as file:
+    def audit(self, name: str) -> set[tuple[str, str]]:
+        """The pairs of paths that are to be looked at."""
+        with Path(f"data/audit/{name}.csv").open(encoding="utf-8", newline="") as file:
             return {(row["path"], row["other_path"]) for row in csv.DictReader(file)}
 
 
@@ -47,45 +48,72 @@ Normalize = Callable[..., Result]
 
 
 @pytest.fixture
-def normalize(in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Normalize:
-    """Runs the stage on these rows: normalize(rows, auxiliary_rows, rename={...}, auxiliary__rename={...})."""
+def normalize_sources(in_tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Normalize:
+    """Runs the stage on the rows of named sources: normalize_sources({"a": rows, "b": rows}, rename={...}, seed=1)."""
 
-    def run(rows: list[Row], auxiliary: list[Row] | None = None, **changes: Any) -> Result:
-        for folder, own in (("data/raw", rows), ("data/auxiliary", auxiliary or [])):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            with tables.RawWriter(Path(folder)) as writer:
-                for row in own:
-                    writer.append(complete(row))
+    def run(sources: dict[str, list[Row]], **changes: Any) -> Result:
+        for name, own in sources.items():
+            write_raw(name, own)
         values = yaml.safe_load((ROOT / "recipes/digits.yaml").read_text(encoding="utf-8"))
-        changes = {name if "__" in name or name == "seed" else f"normalize__{name}": v for name, v in changes.items()}
-        change(values, changes)
-        main(Params.model_validate(values))
-        return read_result(capsys.readouterr().out, len(rows) + len(auxiliary or []))
+        values["fetch"] = {name: {"source": "folder", "path": "nothing"} for name in sources}
+        change(values, {name if name == "seed" else f"normalize__{name}": value for name, value in changes.items()})
+        main(Settings.model_validate(values))
+        return read_result(capsys.readouterr().out, sum(map(len, sources.values())))
 
     return run
+
+
+@pytest.fixture
+def normalize(normalize_sources: Normalize) -> Normalize:
+    """Runs the stage on one source's rows, and on those of one that only trains: normalize(rows, extra, rename=...)."""
+
+    def run(rows: list[Row], extra: list[Row] | None = None, **changes: Any) -> Result:
+        if extra is None:
+            return normalize_sources({"photos": rows}, **changes)
+        return normalize_sources({"photos": rows, "extra": extra}, only_train=["extra"], **changes)
+
+    return run
+
+
+def write_raw(source: str, rows: list[Row]) -> None:
+    """The raw table of a named source."""
+    folder = Path(raw.FOLDER) / source
+    folder.mkdir(parents=True, exist_ok=True)
+    with raw.RawWriter(folder) as writer:
+        for row in rows:
+            writer.append(complete(row))
 
 
 def complete(row: Row) -> Row:
     """A row of the raw table; what is not said of it is drawn from its path."""
     digest = hashlib.sha256(str(row.get("bytes", row["path"])).encode()).hexdigest()
     drawn = {"sha256": digest, "phash": int(digest[:16], 16), "image": b"", "width": 50, "height": 40}
-    return {**dict.fromkeys(tables.RAW.names), **drawn, **{k: v for k, v in row.items() if k != "bytes"}}
+    return {**dict.fromkeys(raw.RAW.names), **drawn, **{k: v for k, v in row.items() if k != "bytes"}}
 
 
 def read_result(printed: str, rows: int) -> Result:
     images = pq.read_table("data/images.parquet").to_pylist()
-    with Path("data/rejected.csv").open(encoding="utf-8", newline="") as file:
-        rejected = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    rejected = read_rejected()
     metrics = json.loads(Path("metrics/normalize/metrics.json").read_text(encoding="utf-8"))
     assert len(images) + len(rejected) == rows == metrics["images"] + metrics["rejected"], "nothing vanishes"
     assert sum(v for name, v in metrics.items() if name.startswith("rejected_")) == metrics["rejected"]
     return Result(
         {row["path"]: (row["class_name"], row["split"]) for row in images},
-        rejected,
+        {row["path"]: row["reason"] for row in rejected},
         Path("data/classes.txt").read_text(encoding="utf-8").splitlines(),
         metrics,
         printed,
     )
+
+
+def read_rejected() -> list[dict[str, str]]:
+    with Path("data/rejected.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def written() -> dict[str, bytes]:
+    """Every file that the stage wrote."""
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file() and "raw" not in path.parts}
 
 
 def rows_of(label: str | None, count: int, split: str | None = None, **more: Any) -> list[Row]:
@@ -140,6 +168,46 @@ def test_names_that_splits_do_not_share_are_never_guessed(
     with pytest.raises(TemperError, match=message):
         normalize(kaggle_rows(), rename=rename)
     assert not Path("data/images.parquet").exists()
+
+
+def in_split(split: str) -> list[Row]:
+    return rows_of("ant", 20, split) + rows_of("bee", 20, split)
+
+
+def test_published_splits_are_read_by_what_people_call_them(normalize: Normalize) -> None:
+    result = normalize([*in_split("Training Set"), *in_split("val"), *in_split("seg_test")])
+    assert {split: result.metrics[split] for split in ("train", "validation", "test")} == dict.fromkeys(
+        ("train", "validation", "test"), 40
+    )
+    assert result.images["val/ant/0"] == ("ant", "validation")
+
+
+def test_a_split_that_may_mean_anything_stops_until_it_is_said(normalize: Normalize) -> None:
+    rows = [*ANTS_AND_BEES, *in_split("fold_1")]
+    message = "the published split 'fold_1' of 40 labelled images may mean anything: add to normalize.splits fold_1: "
+    with pytest.raises(TemperError, match=message):
+        normalize(rows)
+    assert not Path("data/images.parquet").exists()
+    assert normalize(rows, splits={"fold_1": "test"}).metrics["test"] == 40
+    left_out = normalize(rows, splits={"fold_1": None})
+    assert left_out.metrics["rejected_left_out"] == 40 and left_out.images == normalize(ANTS_AND_BEES).images
+    assert set(left_out.rejected.values()) == {"of the published split fold_1, which normalize.splits leaves out"}
+    with pytest.raises(TemperError, match=r"normalize.splits: expected published splits \(fold_1\), received 'fold1'"):
+        normalize(rows, splits={"fold1": "test"})
+
+
+def test_what_is_said_of_a_split_comes_before_what_its_name_says(normalize: Normalize) -> None:
+    rows = [*in_split("train"), *in_split("test"), *in_split("eval")]
+    assert normalize(rows).metrics["test"] == 80
+    assert normalize(rows, splits={"eval": "validation"}).metrics["validation"] == 40
+
+
+def test_the_splits_of_a_source_that_only_trains_need_no_meaning(normalize: Normalize) -> None:
+    alone = normalize(ANTS_AND_BEES)
+    result = normalize(ANTS_AND_BEES, rows_of("ant", 20, "fold_1") + rows_of("bee", 20, "test"))
+    assert result.images.items() >= alone.images.items() and result.metrics["only_train"] == 40
+    left_out = normalize(ANTS_AND_BEES, rows_of("ant", 20, "fold_1"), splits={"fold_1": None})
+    assert left_out.metrics["rejected_left_out"] == 20
 
 
 def test_a_name_can_be_left_out(normalize: Normalize) -> None:
@@ -235,10 +303,10 @@ def with_repeats() -> list[Row]:
 def test_repeats_are_reported(normalize: Normalize) -> None:
     result = normalize(with_repeats(), near_duplicates=4)
     assert result.metrics["rejected"] == 0
-    assert result.review("duplicates") == {("equal", "train/ant/0")}
-    assert result.review("leaks") == {("leak", "test/ant/0")}
-    assert result.review("conflicts") == {("other class", "train/ant/1"), ("train/ant/1", "other class")}
-    assert {frozenset(pair) for pair in result.review("near_duplicates")} == {frozenset(("test/ant/0", "leak"))}
+    assert result.audit("duplicates") == {("equal", "train/ant/0")}
+    assert result.audit("leaks") == {("leak", "test/ant/0")}
+    assert result.audit("conflicts") == {("other class", "train/ant/1"), ("train/ant/1", "other class")}
+    assert {frozenset(pair) for pair in result.audit("near_duplicates")} == {frozenset(("test/ant/0", "leak"))}
     found = {name: result.metrics[name] for name in ("duplicates", "leaks", "conflicts", "near_duplicate_pairs")}
     assert found == {"duplicates": 1, "leaks": 1, "conflicts": 2, "near_duplicate_pairs": 1}
 
@@ -262,7 +330,7 @@ def test_repeats_are_removed_on_demand(normalize: Normalize, change: Row, reject
     assert normalize(with_repeats(), near_duplicates=4, **change).rejected == rejected
 
 
-def test_auxiliary_images_join_train_and_move_nothing(normalize: Normalize) -> None:
+def test_a_source_that_only_trains_joins_train_and_moves_nothing(normalize: Normalize) -> None:
     alone = normalize(ANTS_AND_BEES, near_duplicates=4)
     tested = next(path for path, (_, split) in alone.images.items() if split == "test")
     phash = next(complete(row)["phash"] for row in ANTS_AND_BEES if row["path"] == tested)
@@ -274,16 +342,50 @@ def test_auxiliary_images_join_train_and_move_nothing(normalize: Normalize) -> N
         {"path": "extra/wasp", "label": "wasp"},
     ]
     rename = {"Ant": "ant", "wasp": None}
-    result = normalize(ANTS_AND_BEES, extra, near_duplicates=4, auxiliary__rename=rename)
+    result = normalize(ANTS_AND_BEES, extra, near_duplicates=4, rename=rename)
     assert result.images.items() >= alone.images.items()
     assert {result.images[f"extra/{number}"] for number in range(20)} == {("ant", "train")}
-    assert result.metrics["auxiliary"] == 20
+    assert result.metrics["only_train"] == 20
     assert result.rejected == {
         "extra/peek": f"nearly the same picture as {tested} (test)",
-        "extra/cat": "an auxiliary image of 'cat', no class of the source",
-        "extra/none": "an auxiliary image without a label",
+        "extra/cat": "of 'cat', which only a source that only trains has",
+        "extra/none": "without a label, of a source that only trains",
         "extra/wasp": "of 'wasp', which is left out",
     }
+    assert "only sources of normalize.only_train have, left out: cat; see normalize.rename" in result.printed
+
+
+def test_a_further_source_moves_none_and_the_order_of_sources_decides_nothing(normalize_sources: Normalize) -> None:
+    """DVC takes two orders of the same keys for equal params: what is written must be the same as well."""
+    twins = [row | {"bytes": f"None/ant/{number}"} for number, row in enumerate(rows_of("bee", 30, "twin"))]
+    more = [row | {"split": None} for row in [*rows_of("ant", 30, "more"), *rows_of("cat", 60, "more"), *twins]]
+    settings: Row = {"near_duplicates": 4, "duplicates": "remove"}
+    alone = normalize_sources({"photos": ANTS_AND_BEES}, **settings)
+    found = []
+    for names in (("photos", "a"), ("a", "photos")):
+        result = normalize_sources({n: {"photos": ANTS_AND_BEES, "a": more}[n] for n in names}, **settings)
+        assert result.images.items() >= alone.images.items()
+        assert result.classes == ["ant", "bee", "cat"] and result.metrics["conflicts"] == 60
+        found.append(written())
+    assert found[0] == found[1]
+
+
+def test_rejected_images_name_their_source(normalize_sources: Normalize) -> None:
+    """Two sources may have the same paths."""
+    broken = {"path": "x", "label": "ant", "problem": "a truncated PNG", "phash": None, "width": None, "height": None}
+    normalize_sources({"b": [broken], "photos": ANTS_AND_BEES, "a": [broken]})
+    assert [(row["source"], row["path"]) for row in read_rejected()] == [("a", "x"), ("b", "x")]
+
+
+def test_equal_bytes_of_a_source_that_only_trains_cost_none_of_the_others_whatever_its_name(
+    normalize_sources: Normalize,
+) -> None:
+    alone = normalize_sources({"photos": ANTS_AND_BEES}, duplicates="remove")
+    extra = [row | {"path": f"again/{row['path']}", "bytes": row["path"]} for row in ANTS_AND_BEES]
+    for name in ("a", "z"):
+        sources = {"a": extra, "photos": ANTS_AND_BEES} if name == "a" else {"photos": ANTS_AND_BEES, "z": extra}
+        result = normalize_sources(sources, only_train=[name], duplicates="remove")
+        assert result.images == alone.images and result.metrics["only_train"] == 0
 
 
 def drawn_into(split: str, rows: list[Row], result: Result) -> Row:
@@ -296,12 +398,12 @@ def test_a_picture_of_a_published_split_is_removed_from_whatever_is_drawn(normal
     tested = drawn_into("test", ANTS_AND_BEES, normalize(rows, near_duplicates=4))
     rows[-1] = rows[-1] | {"bytes": tested["path"]}
     reported = normalize(rows, near_duplicates=4)
-    assert reported.review("leaks") == {(tested["path"], "validation/bee/8")} and not reported.rejected
+    assert reported.audit("leaks") == {(tested["path"], "validation/bee/8")} and not reported.rejected
     removed = normalize(rows, near_duplicates=4, leaks="remove")
     assert removed.rejected == {tested["path"]: "nearly the same picture as validation/bee/8 (validation)"}
 
 
-def test_an_auxiliary_image_costs_none_of_the_source(normalize: Normalize) -> None:
+def test_an_image_that_only_trains_costs_none_of_the_others(normalize: Normalize) -> None:
     alone = normalize(ANTS_AND_BEES, near_duplicates=4)
     extra: list[Row] = []
     for split in ("train", "validation", "test"):
@@ -323,14 +425,14 @@ def test_re_encoded_pictures_are_reported(normalize: Normalize) -> None:
     for distance in (0, 4):
         result = normalize(rows, near_duplicates=distance)
         assert result.metrics["near_duplicate_pairs"] == 3
-        assert len(result.review("near_duplicates")) == 3
+        assert len(result.audit("near_duplicates")) == 3
 
 
 def test_a_class_that_takes_no_part_stays_out(normalize: Normalize) -> None:
     broken = {"path": "x", "label": "cat", "problem": "a truncated PNG", "phash": None, "width": None, "height": None}
     extra = rows_of("cat", 50, "extra") + rows_of("ant", 5, "extra")
     result = normalize([*ANTS_AND_BEES, broken], extra, min_per_class=20)
-    assert result.classes == ["ant", "bee"] and result.metrics["auxiliary"] == 5
+    assert result.classes == ["ant", "bee"] and result.metrics["only_train"] == 5
     assert "1 classes have too few usable images and are left out: cat" in result.printed
     assert "which has 0 usable images" in result.rejected["extra/cat/0"]
     chosen = normalize(
@@ -347,7 +449,7 @@ def test_only_usable_images_make_a_class(normalize: Normalize) -> None:
     assert cut.classes == ["ant", "bee"] and "which has 1 usable images" in cut.rejected["None/cat/0"]
 
 
-def test_auxiliary_images_fill_a_cap_and_replace_none(normalize: Normalize) -> None:
+def test_images_that_only_train_fill_a_cap_and_replace_none(normalize: Normalize) -> None:
     for settings in ({"max_per_class": 50}, {"balance": "smallest"}):
         alone = normalize(ANTS_AND_BEES, **settings)
         result = normalize(ANTS_AND_BEES, rows_of("ant", 200, "extra"), **settings)
@@ -364,9 +466,9 @@ def test_photos_of_a_published_test_split_move_nothing_to_and_fro(normalize: Nor
         assert after[path][1] == ("train" if split == "test" else split)
 
 
-def test_auxiliary_labels_beside_coarse_ones(normalize: Normalize) -> None:
+def test_labels_of_a_source_that_only_trains_beside_coarse_ones(normalize: Normalize) -> None:
     rows = [row | {"coarse": "insect" if number % 2 else "bug"} for number, row in enumerate(ANTS_AND_BEES)]
-    assert normalize(rows, rows_of("bug", 7, "extra"), labels="coarse").metrics["auxiliary"] == 7
+    assert normalize(rows, rows_of("bug", 7, "extra"), labels="coarse").metrics["only_train"] == 7
 
 
 def test_coarse_labels(normalize: Normalize) -> None:
@@ -377,11 +479,6 @@ def test_coarse_labels(normalize: Normalize) -> None:
 
 
 def test_equal_tables_give_equal_bytes(normalize: Normalize) -> None:
-    def written() -> dict[str, bytes]:
-        return {
-            str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file() and "raw" not in path.parts
-        }
-
     normalize(with_repeats(), near_duplicates=4)
     first = written()
     normalize(with_repeats(), near_duplicates=4)
@@ -392,7 +489,8 @@ def test_equal_tables_give_equal_bytes(normalize: Normalize) -> None:
 def cifar(shared: Path) -> list[Photo]:
     archive = shared / "data/cifar100/cifar-100-python.tar.gz"
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    return list(open_source(Cifar100Source(archive=str(archive), sha256=digest), Path()).photos)
+    settings = cifar100.Settings(source="cifar100", path="nothing", archive=str(archive), sha256=digest)
+    return list(cifar100.open_source(settings).photos)
 
 
 @pytest.mark.parametrize("caps", [(None, None), (30, 40)], ids=str)

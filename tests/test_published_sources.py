@@ -9,25 +9,24 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from stages.fetch import csv, cub, flowers, folder, stanford_cars
-from stages.fetch.__main__ import write_raw
 from stages.fetch.reading.bundles import forget_unpacked, open_bundle
-from stages.fetch.reading.layouts import place_by_patterns
 from stages.fetch.source import Photo, Source
+from stages.fetch.sources import csv, cub, flowers, folder, stanford_cars
 from temper.base.errors import TemperError
-from temper.params import CsvSource, CubSource, FlowersSource, Nothing, StanfordCarsSource
 from tests.toys import published
 from tests.toys.photos import toy_photo
-
-HERE = Path()  # a source that needs nothing local
 
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def opened_cars(folder: Path) -> Source:
+    return stanford_cars.open_source(stanford_cars.Settings(source="stanford_cars", path=str(folder)))
+
+
 def cars(folder: Path) -> list[Photo]:
-    return list(stanford_cars.open_source(StanfordCarsSource(kaggle=None), folder).photos)
+    return list(opened_cars(folder).photos)
 
 
 def test_stanford_cars_has_names_splits_and_boxes(tmp_path: Path) -> None:
@@ -99,7 +98,7 @@ def test_a_damaged_mat_ends_in_one_line_wherever_it_is_cut(tmp_path: Path) -> No
 
 def test_the_published_stanford_cars(shared: Path) -> None:
     folder = shared / "data/stanford_cars"
-    source = stanford_cars.open_source(StanfordCarsSource(kaggle=None), folder)
+    source = opened_cars(folder)
     photos = list(source.photos)
     assert source.total == len(photos) == 60 and source.facts["annotated_but_not_there"] == 8144 - 60
     names = {str(name) for name in loadmat(folder / "devkit/cars_meta.mat", squeeze_me=True)["class_names"]}
@@ -107,9 +106,13 @@ def test_the_published_stanford_cars(shared: Path) -> None:
     assert photos[0].label == "Audi TTS Coupe 2012" and photos[0].box == (38.0, 115.0, 569.0, 375.0)
 
 
+def opened_cub(path: Path, data: bytes) -> Source:
+    return cub.open_source(cub.Settings(source="cub", path="nothing", archive=str(path), sha256=sha256(data)))
+
+
 def test_cub_is_read_from_its_own_tables(tmp_path: Path) -> None:
     (path := tmp_path / "c.tgz").write_bytes(data := published.cub(train=2, test=1))
-    source = cub.open_source(CubSource(archive=str(path), sha256=sha256(data)), HERE)
+    source = opened_cub(path, data)
     photos = list(source.photos)
     assert source.total == len(photos) == 9
     assert [photo.split for photo in photos] == ["train"] * 6 + ["test"] * 3
@@ -119,7 +122,7 @@ def test_cub_is_read_from_its_own_tables(tmp_path: Path) -> None:
 
 def test_cub_photos_that_are_not_there_are_rows_with_a_problem(tmp_path: Path) -> None:
     (path := tmp_path / "c.tgz").write_bytes(data := without(published.cub(train=1, test=1), "_0003_79.jpg"))
-    source = cub.open_source(CubSource(archive=str(path), sha256=sha256(data)), HERE)
+    source = opened_cub(path, data)
     photos = list(source.photos)
     assert source.total == len(photos) == 6
     assert [photo.problem for photo in photos] == [None] * 5 + ["named in images.txt, but not there"]
@@ -148,20 +151,21 @@ def test_cub_says_what_is_missing(tmp_path: Path, old: str, new: str, message: s
             files[new or old if member.name == old else member.name] = b"" if member.name == old else content.read()
     (path := tmp_path / "c.tgz").write_bytes(data := published.tgz(files))
     with pytest.raises(TemperError, match=message):
-        cub.open_source(CubSource(archive=str(path), sha256=sha256(data)), HERE)
+        opened_cub(path, data)
 
 
 def test_flowers_leave_the_licence_out(tmp_path: Path) -> None:
     (path := tmp_path / "f.tgz").write_bytes(data := published.flowers(2))
-    source = flowers.open_source(FlowersSource(archive=str(path), sha256=sha256(data)), HERE)
+    settings = flowers.Settings(source="flowers", path="nothing", archive=str(path), sha256=sha256(data))
+    source = flowers.open_source(settings)
     photos = list(source.photos)
     assert source.total == len(photos) == 10
     assert {photo.label for photo in photos} == {"daisy", "dandelion", "roses", "sunflowers", "tulips"}
 
 
-def csv_settings(**changes: object) -> CsvSource:
-    values = {"kaggle": None, "table": "train.csv", "images": "train", "unlabelled": "test", "image_column": "id"}
-    return CsvSource.model_validate({**values, "label_column": "breed", "split_column": None, **changes})
+def csv_settings(path: Path, **changes: object) -> csv.Settings:
+    values = {"source": "csv", "path": str(path), "unlabelled": "test", "label_column": "breed"}
+    return csv.Settings.model_validate({**values, **changes})
 
 
 def write_competition(folder: Path, table: str) -> Path:
@@ -174,7 +178,7 @@ def write_competition(folder: Path, table: str) -> Path:
 
 
 def csv_photos(folder: Path, **changes: object) -> dict[str, tuple[str | None, str | None, str | None]]:
-    source = csv.open_source(csv_settings(**changes), folder)
+    source = csv.open_source(csv_settings(folder, **changes))
     photos = list(source.photos)
     assert len(photos) == source.total
     return {photo.path: (photo.label, photo.split, photo.problem) for photo in photos}
@@ -201,8 +205,8 @@ def test_a_csv_in_nested_archives_with_splits(tmp_path: Path) -> None:
     (path := tmp_path / "dogs.zip").write_bytes(published.zipped({"images.zip": images, "labels.tsv": table}))
     settings = {"table": "labels.tsv", "images": "", "image_column": "file", "label_column": "kind", "unlabelled": None}
     assert csv_photos(path, split_column="set", **settings) == {
-        "images/a.png": ("pug", "train", None),
-        "images/b.png": ("collie", "validation", None),
+        "images/a.png": ("pug", "Train", None),
+        "images/b.png": ("collie", "val", None),
     }
 
 
@@ -222,15 +226,11 @@ def test_a_csv_with_other_spellings_and_doubled_folders(tmp_path: Path) -> None:
     [
         ("id,breed,breed\na,pug,cat\n", {}, r"expected one column breed, received \['id', 'breed', 'breed'\]"),
         ('id,breed\na,"pug\n', {}, "train.csv: expected a table of rows and columns, received "),
-        ("id,breed\na,pug\n", {"table": "labels.csv"}, "expected labels.csv, found "),
+        ("id,breed\na,pug\n", {"table": "labels.csv"}, "^table: expected labels.csv, found "),
         ("id,breed\na,pug\n", {"label_column": "kind"}, r"expected one column kind, received \['id', 'breed'\]"),
-        ("id,breed\nx,pug\n", {}, "expected images in train, found none of 1, such as x"),
-        (
-            "id,breed,s\na,pug,holdout\n",
-            {"split_column": "s"},
-            "line 2: expected train, validation or test, received 'ho",
-        ),
-        ("id,breed\na,pug\n", {"unlabelled": "nowhere"}, "expected images in nowhere, found none"),
+        ("id,breed\nx,pug\n", {}, "^table train.csv: expected images in train, found none of 1, such as x"),
+        ("id,breed\na,pug\n", {"split_column": "s"}, r"expected one column s, received \['id', 'breed'\]"),
+        ("id,breed\na,pug\n", {"unlabelled": "nowhere"}, "^unlabelled: expected images in nowhere, found none"),
     ],
 )
 def test_a_csv_that_does_not_fit_is_refused(
@@ -279,41 +279,8 @@ def test_a_damaged_archive_inside_is_refused() -> None:
         open_bundle(Path("outer.zip"))
 
 
-BOTH = ["{split}/{label}/{name}", "{split}/{name}"]
-PATTERNS = {
-    "split and class folders": (BOTH, "x/train/ant/1.png", ("train", "ant")),
-    "a named split": (BOTH, "images/images/ant/1.png", ("train", "ant")),
-    "a split of loose images": (BOTH, "test/test/1.png", ("test", None)),
-    "its case": (BOTH, "Valid/ant/1.png", ("validation", "ant")),
-    "no known split": (BOTH, "other/ant/1.png", (None, None)),
-    "classes alone": (["{label}/{name}"], "a/b/ant/1.png", (None, "ant")),
-    "a class in the name": (["{split}/{label}.{name}"], "train/cat.0.jpg", ("train", "cat")),
-    "a class before the split": (["{label}/{split}/{name}"], "ant/test/1.png", ("test", "ant")),
-    "a star": (["{label}/*/{name}"], "ant/2019/1.png", (None, "ant")),
-    "a literal": (["big (1)/{label}/{name}"], "big (1)/ant/1.png", (None, "ant")),
-}
-
-
-@pytest.mark.parametrize(("patterns", "name", "expected"), PATTERNS.values(), ids=PATTERNS)
-def test_places_by_patterns(patterns: list[str], name: str, expected: tuple[str | None, str | None]) -> None:
-    fits = {"{": "train/ant/0.png"}
-    files = [name, "README.md", *fits.values()]
-    places = place_by_patterns(files, [*patterns, "{split}/{label}/{name}"], {"images": "train"})
-    assert places[name] == expected and "README.md" not in places
-
-
-def test_patterns_that_fit_nothing_are_refused() -> None:
-    with pytest.raises(TemperError, match="expected images that fit .*, found none; the first of 1 images is a/1.png"):
-        place_by_patterns(["a/1.png"], ["{split}/{label}/{name}"], {})
-
-
 @pytest.mark.parametrize("prefix", ["./", ""])
 def test_a_zip_made_from_inside_its_folder(tmp_path: Path, prefix: str) -> None:
     (path := tmp_path / "p.zip").write_bytes(published.zipped({f"{prefix}{c}/1.png": toy_photo(0, 1) for c in "ab"}))
-    source = folder.open_source(Nothing(), path)
+    source = folder.open_source(folder.Settings(source="folder", path=str(path)))
     assert [photo.path for photo in source.photos] == ["a/1.png", "b/1.png"] and source.total == 2
-
-
-def test_a_source_that_loses_photos_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(TemperError, match="expected 3 images of x, received 2"):
-        write_raw(tmp_path, Source({"source": "x"}, 3, [Photo(name, None, None, b"") for name in "ab"]))

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from temper import noise
+from tests.toys.workspace import ROOT
 
 STARTED = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom temper.base import quiet\nquiet.keep_out_noise()\n"
 ABSL = "I0000 00:00:1795282570.363227    9450 "

@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from test_urls_source import MULTIMEDIA, OCCURRENCE, gbif_archive, medium, text_table
 
 from tests.toys import published
+from tests.toys.gbif import MULTIMEDIA, OCCURRENCE, gbif_archive, medium, text_table
 from tests.toys.kaggle_server import KaggleServer
 from tests.toys.photos import toy_photo
 from tests.toys.workspace import ROOT, Workspace, ran
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 Make = Callable[[dict[str, Any]], Workspace]
 
-CUT = {"backbone.weights": "none", "batch_size": 8, "warm_up.epochs": 1, "warm_up.views": 1, "fine_tune.epochs": 1}
+CUT = {"backbone.weights": "none", "batch_size": 8, "embed.views": 1, "warm_up.epochs": 1, "fine_tune.epochs": 1}
 
 
 def start(make_workspace: Make, recipe: str) -> Workspace:
@@ -37,17 +37,31 @@ def start(make_workspace: Make, recipe: str) -> Workspace:
 
 
 def train(workspace: Workspace, **overrides: Any) -> dict[str, Any]:
-    """Runs `dvc exp run -S ...` and returns the metrics of the test images; `a__b=1` is `-S a.b=1`."""
+    """Runs `dvc exp run -S ...` and returns the metrics of the test images; `a__b=1` is `-S a.b=1`.
+
+    A key that params.yaml does not have yet is typed as `-S +a.b=1`.
+    """
     values = CUT | {name.replace("__", "."): value for name, value in overrides.items()}
-    typed = " ".join("-S " + shlex.quote(f"{name}={value}") for name, value in values.items())
+    params = yaml.safe_load((workspace.folder / "params.yaml").read_text(encoding="utf-8"))
+    plus = {name: "" if has(params, name) else "+" for name in values}
+    typed = " ".join("-S " + shlex.quote(f"{plus[name]}{name}={value}") for name, value in values.items())
     output = workspace.run(f"dvc exp run {typed}")
-    assert ran(output)[-1] == "evaluate", output
+    assert {"fine_tune", "evaluate"} <= set(ran(output)), output
     metrics: dict[str, dict[str, Any]] = {
         stage: json.loads((workspace.folder / f"metrics/{stage}/metrics.json").read_text(encoding="utf-8"))
         for stage in ("normalize", "evaluate")
     }
-    assert metrics["evaluate"]["images"] == metrics["normalize"]["test"]
+    assert metrics["evaluate"]["test_images"] == metrics["normalize"]["test"]
     return metrics["normalize"] | metrics["evaluate"]
+
+
+def has(params: Any, name: str) -> bool:
+    """Whether params have the key `a.b`."""
+    for key in name.split("."):
+        if key not in params:
+            return False
+        params = params[key]
+    return True
 
 
 def classes(workspace: Workspace) -> list[str]:
@@ -61,7 +75,7 @@ def write(path: Path, data: bytes) -> dict[str, str]:
 
 
 def archive(source: str, path: Path, data: bytes) -> dict[str, str]:
-    return {f"sources.{source}.{key}": value for key, value in write(path, data).items()}
+    return {f"fetch.{source}.{key}": value for key, value in write(path, data).items()}
 
 
 def test_flowers(make_workspace: Make, tmp_path: Path) -> None:
@@ -86,7 +100,7 @@ def test_stanford_cars(make_workspace: Make, tmp_path: Path) -> None:
     workspace = start(make_workspace, "stanford_cars")
     photos = published.stanford_cars(tmp_path / "photos")
     cut = {"image_size": 40, "warm_up__head__units": "[16, 8]"}
-    metrics = train(workspace, **cut, sources__local=photos, detect__detector="published")
+    metrics = train(workspace, **cut, fetch__cars__path=photos, detect__detector="published")
     assert classes(workspace) == sorted(published.CARS) and metrics["test"] == 24
     boxes = pq.read_table(workspace.folder / "data/boxes.parquet")
     assert len(boxes) == 84  # of each photo, which pack cropped to
@@ -103,7 +117,7 @@ def test_kaggle_four_classes(make_workspace: Make) -> None:
     assert classes(workspace) == ["architecture", "art and culture", "food and drinks", "travel and adventure"]
     assert metrics["validation"] == 32 and metrics["unlabelled"] == 5 and metrics["rejected"] == 0
     assert len(pq.read_table(workspace.folder / "data/predictions.parquet")) == metrics["test"] + 5
-    source = json.loads((workspace.folder / "data/raw/source.json").read_text(encoding="utf-8"))
+    source = json.loads((workspace.folder / "data/raw/kaggle/source.json").read_text(encoding="utf-8"))
     assert source["source"] == "kaggle" and source["version"] == 1
     for path in workspace.folder.rglob("*"):  # logs, DVC's files and cache, git's objects, downloads
         if path.is_file() and not path.is_symlink():
@@ -145,12 +159,12 @@ def test_fungi(make_workspace: Make, tmp_path: Path, photo_server: tuple[str, Pa
     tables = {"occurrence_txt": text_table(OCCURRENCE, occurrences), "multimedia_txt": text_table(MULTIMEDIA, media)}
     workspace = start(make_workspace, "fungi")
     archive_path = gbif_archive(tmp_path / "gbif.zip", **tables)
-    metrics = train(workspace, image_size=72, sources__local=archive_path, normalize__min_per_class=20)
+    metrics = train(workspace, image_size=72, fetch__gbif__path=archive_path, normalize__min_per_class=20)
     assert classes(workspace) == species[:2]
     assert (metrics["rejected_unusable"], metrics["rejected_left_out"]) == (1, 2)
     rejected = (workspace.folder / "data/rejected.csv").read_text(encoding="utf-8")
     assert f"{address}/0-0.jpg,Amanita muscaria,,HTTP 404" in rejected
-    raw = pq.read_table(workspace.folder / "data/raw/part-00000.parquet", columns=["licence"])
+    raw = pq.read_table(workspace.folder / "data/raw/gbif/part-00000.parquet", columns=["licence"])
     assert set(raw["licence"].to_pylist()) == {"CC_BY_4_0"}
 
 
@@ -165,24 +179,26 @@ def write_two(folder: Path, names: tuple[str, str], count: int, first: int = 0) 
 def test_sushi_sandwich_with_more_photos_from_elsewhere(make_workspace: Make, tmp_path: Path) -> None:
     workspace = start(make_workspace, "sushi_sandwich")
     photos = write_two(tmp_path / "photos", ("sushi", "sandwich"), 30)
-    cut = {"image_size": 40, "sources__local": photos, "warm_up__head__units": "[16, 8]"}
+    cut = {"image_size": 40, "fetch__photos__path": photos, "warm_up__head__units": "[16, 8]"}
     alone = train(workspace, **cut)
-    assert alone["auxiliary"] == 0
+    assert alone["only_train"] == 0
     more = write_two(tmp_path / "more", ("sushi", "sandwich"), 10, first=500)
-    both = train(workspace, **cut, auxiliary__source="folder", auxiliary__local=more)
-    assert both["auxiliary"] == 20 and both["train"] == alone["train"] + 20
+    second = {"fetch__more__source": "folder", "fetch__more__path": more, "normalize__only_train": "[more]"}
+    both = train(workspace, **cut, **second)
+    assert both["only_train"] == 20 and both["train"] == alone["train"] + 20
     assert (both["test"], both["validation"]) == (alone["test"], alone["validation"])
 
 
-def test_a_folder_of_photos_and_a_csv(make_workspace: Make, tmp_path: Path) -> None:
-    photos = write_two(tmp_path / "photos", ("sushi", "sandwich"), 24)
+def test_a_folder_of_photos(make_workspace: Make, tmp_path: Path) -> None:
     workspace = start(make_workspace, "folder")
-    train(workspace, image_size=40, sources__local=photos)
-    rows = [f"{name}/{number},{name}" for name in ("sushi", "sandwich") for number in range(20)]
-    (photos / "train.csv").write_text("\n".join(["id,label", *rows]) + "\n", encoding="utf-8")
-    settings = yaml.safe_load((ROOT / "recipes/digits.yaml").read_text(encoding="utf-8"))["sources"]["csv"]
-    values = yaml.safe_load((workspace.folder / "params.yaml").read_text(encoding="utf-8"))
-    values["sources"]["csv"] = settings | {"images": "", "unlabelled": None}
-    (workspace.folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    metrics = train(workspace, source="csv")
-    assert metrics["unlabelled"] == 8 and classes(workspace) == ["sandwich", "sushi"]
+    photos = write_two(tmp_path / "photos", ("sushi", "sandwich"), 24)
+    train(workspace, image_size=40, fetch__photos__path=photos)
+    assert classes(workspace) == ["sandwich", "sushi"]
+
+
+def test_a_competition_of_a_csv_and_folders(make_workspace: Make, tmp_path: Path) -> None:
+    workspace = start(make_workspace, "csv")
+    photos = published.competition(tmp_path / "photos")
+    metrics = train(workspace, image_size=40, fetch__photos__path=photos, fetch__photos__unlabelled="test")
+    assert classes(workspace) == published.BREEDS and metrics["unlabelled"] == 7
+    assert metrics["train"] + metrics["validation"] + metrics["test"] == 48 and metrics["rejected"] == 0

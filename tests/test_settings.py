@@ -132,6 +132,10 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
         ),
         ({"backbone__name": "ResNet5O"}, "'VGG19' or 'Xception', received 'ResNet5O'"),
         ({"warm_up__head__activation": "relux"}, "warm_up.head.activation: Input should be 'relu', "),
+        (
+            {"fetch__digits__path": "../photos"},
+            "fetch.digits.path: expected a path in the repository or an absolute one",
+        ),
         ({"fetch__digits__path": "''"}, "fetch.digits.path: String should have at least 1 character"),
         ({"aug": "1.5"}, "aug: Input should be less than or equal to 1, received 1.5"),
     ],

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from stages.normalize.draw import draw
 from stages.normalize.near_duplicates import near_pairs
-from stages.normalize.splits import Placement, Shares, conflicts, group, hashed_split, place
+from stages.normalize.splits import Placement, Shares, conflicts, group, hashed_split
 
 SHARES = Shares(validation=0.1, test=0.2)
 
@@ -27,15 +28,16 @@ def placed(
     published: Sequence[str | None] | None = None,
     distance: int | None = 4,
     shares: Shares = SHARES,
-    auxiliary: Sequence[int] = (),
+    only_train: Sequence[int] = (),
     remove_leaks: bool = False,
 ) -> Placement:
     pictures = group([digest(n) for n in numbers], hashes[numbers], distance)
-    extra = np.isin(np.arange(len(numbers)), auxiliary)
+    extra = np.isin(np.arange(len(numbers)), only_train)
     published = published or [None] * len(numbers)
-    given = {own for row, own in enumerate(published) if row not in auxiliary}  # no share of what is published
+    given = {own for row, own in enumerate(published) if row not in only_train}  # no share of what is published
     shares = Shares(shares.validation * ("validation" not in given), shares.test * ("test" not in given))
-    return place(pictures, published, extra, shares, 0, remove_leaks)
+    names = ["ant"] * len(numbers)
+    return draw(pictures, published, extra, names, shares, 0, stratified=False, remove_leaks=remove_leaks).placement
 
 
 def test_shares_are_met_on_average() -> None:
@@ -112,16 +114,16 @@ def test_a_leak_between_a_published_and_a_drawn_split_is_found() -> None:
     assert placement.splits == splits and placement.leaks == {drawn: 0} and not placement.repeats
 
 
-def test_auxiliary_rows_train_and_make_way_for_what_they_repeat() -> None:
+def test_rows_that_only_train_make_way_for_what_they_repeat() -> None:
     hashes = random_hashes(300)
     alone = placed(list(range(200)), hashes)
     test, train = alone.splits.index("test"), alone.splits.index("train")
     hashes[200], hashes[201] = hashes[test] ^ np.uint64(1), hashes[train] ^ np.uint64(1)
     published = [None] * 200 + ["test"] * 100  # what the second source calls its test split is nothing here
-    placement = placed(list(range(300)), hashes, published, auxiliary=range(200, 300))
+    placement = placed(list(range(300)), hashes, published, only_train=range(200, 300))
     assert placement.splits == alone.splits + ["train"] * 100
     assert placement.repeats == {200: test} and not placement.leaks
-    given = placed(list(range(300)), hashes, ["test"] * 200 + [None] * 100, auxiliary=range(200, 300))
+    given = placed(list(range(300)), hashes, ["test"] * 200 + [None] * 100, only_train=range(200, 300))
     assert set(given.repeats) == {200, 201} and not given.leaks  # never only reported
 
 

@@ -1,10 +1,10 @@
 """What fetch prints of a source: the classes and splits that were understood, and what is odd about them (law 14)."""
 
-from stages.fetch.understood import describe, facts
+from stages.fetch.understood import Place, describe, facts
 
 
 def test_what_was_understood_is_said_and_written_down() -> None:
-    counts = {
+    counts: dict[Place, int] = {
         ("training_set", "cats"): 1000,
         ("training_set", "dogs"): 800,
         ("test_set", "cats"): 98,
@@ -25,7 +25,13 @@ def test_what_was_understood_is_said_and_written_down() -> None:
 
 
 def test_oddities_are_pointed_out() -> None:
-    counts = {(None, "Cat"): 20, (None, "cat "): 10, (None, "train"): 12, (None, "bee"): 0, (None, None): 1}
+    counts: dict[Place, int] = {
+        (None, "Cat"): 20,
+        (None, "cat "): 10,
+        (None, "train"): 12,
+        (None, "bee"): 0,
+        (None, None): 1,
+    }
     assert describe(counts) == [
         "4 classes: Cat (20), bee (0), cat  (10), train (12)",
         "splits: none published",
@@ -38,7 +44,7 @@ def test_oddities_are_pointed_out() -> None:
 
 
 def test_splits_of_unknown_meaning_and_images_in_none_are_said() -> None:
-    counts = {("set1", "ant"): 10, ("set1", "bee"): 10, ("test", "ant"): 10, (None, None): 1}
+    counts: dict[Place, int] = {("set1", "ant"): 10, ("set1", "bee"): 10, ("test", "ant"): 10, (None, None): 1}
     assert describe(counts)[1:] == [
         "splits: test (test) 10, set1 (unknown, see normalize.splits) 20; in no split 1",
         "unlabelled: 1 image",

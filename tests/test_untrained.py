@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from stages.normalize.splits import Pictures, Shares, group, hashed_split, place
+from stages.normalize.splits import Pictures, Shares, group, hashed_split, hashed_splits, place
 from stages.normalize.untrained import keep_one_to_train, kept_note
 
 SHARES = Shares(validation=0.15, test=0.2)
@@ -38,10 +38,11 @@ def kept(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The hash draw of a set, its repeats, and what moves."""
     none = np.zeros(len(hashes), bool)
-    placement = place(pictures_of(hashes), [None] * len(hashes), none, SHARES, 0)
+    splits = hashed_splits(pictures_of(hashes), ~none, SHARES, 0)
+    placement = place(pictures_of(hashes), splits, none, none)
     repeats = none.copy()
     repeats[list(placement.repeats)] = True
-    splits, drawn = np.array(placement.splits), ~none if drawn is None else drawn
+    drawn = ~none if drawn is None else drawn
     moved = keep_one_to_train(pictures_of(hashes), classes, splits, drawn, repeats & drawn, SHARES, 0)
     return splits, repeats, moved
 

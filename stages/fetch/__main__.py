@@ -92,10 +92,8 @@ def open_named(settings: Settings, name: str) -> Source:
     """The source that `fetch.NAME` describes.
 
     Raises:
-        TemperError: there is no such source in params.yaml, or what it needs is missing.
+        TemperError: what it needs is missing.
     """
-    if name not in settings.fetch:
-        raise TemperError(f"expected a name of `fetch` in {PARAMS} ({', '.join(settings.fetch)}), received {name!r}")
     entry = settings.fetch[name]
     module = importlib.import_module(f"stages.fetch.sources.{entry['source']}")
     source: Source = module.open_source(validate(module.Settings, entry, PARAMS, f"fetch.{name}."))
@@ -128,6 +126,8 @@ def main(settings: Settings) -> None:
     # A photo that does not decode is reported by its row, not by OpenCV on stderr.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in settings.fetch:
+        raise TemperError(f"expected a name of `fetch` in {PARAMS} ({', '.join(settings.fetch)}), received {name!r}")
     try:
         fetched = fetch(settings, name)
     except TemperError as error:

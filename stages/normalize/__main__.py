@@ -6,7 +6,7 @@ read: raw rows = images + rejected. What a person should look at is in data/audi
 
 import shutil
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -75,8 +75,12 @@ def reject_unusable(rows: Rows, min_size: int) -> None:
 
 
 def read_splits(rows: Rows, said: Mapping[str, str | None]) -> None:
-    """Replaces the published names of splits by train, validation and test, or rejects their images."""
-    labels = rows.raw["label"].to_pylist()
+    """Replaces the published names of splits by train, validation and test, or rejects their images.
+
+    What a source that only trains calls its splits need not mean anything.
+    """
+    every = zip(rows.raw["label"].to_pylist(), rows.extra.tolist(), strict=True)
+    labels = [None if is_extra else label for label, is_extra in every]
     meanings = split_meanings(rows.published, labels, said)
     for row, name in enumerate(rows.published):
         if name is not None:
@@ -262,10 +266,19 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
+def in_order(sources: Iterable[str], only_train: Collection[str]) -> list[str]:
+    """The sources by name, those that only train last.
+
+    Of two equal images the earlier row stays, so an image that only trains must come after the others. The order in
+    params.yaml decides nothing: DVC takes mappings of any order for equal, and equal params give equal bytes.
+    """
+    return sorted(sources, key=lambda name: (name in only_train, name))
+
+
 def main(settings: Settings) -> None:
     normalize = settings.normalize
     forget_other_sources(settings.fetch)
-    rows = Rows(raw.read_metadata(list(settings.fetch)), normalize.only_train)
+    rows = Rows(raw.read_metadata(in_order(settings.fetch, normalize.only_train)), normalize.only_train)
     reject_unusable(rows, normalize.min_size)
     read_splits(rows, normalize.splits)
     merged, named = name_rows(rows, normalize)
@@ -311,11 +324,11 @@ def write_tables(rows: Rows, kept: Sequence[int], names: Sequence[str | None], s
     }
     tables.write(images.PATH, images.IMAGES, columns)
     rejected = sorted(rows.reasons)
-    published = [rows.raw[name].take(pa.array(rejected, pa.int64())).to_pylist() for name in ("path", "label")]
+    said = [rows.raw[name].take(pa.array(rejected, pa.int64())).to_pylist() for name in ("source", "path", "label")]
     splits_of = [rows.splits[row] or rows.published[row] for row in rejected]
     reasons = (rows.reasons[row] for row in rejected)
     with atomic_file("data/rejected.csv") as path:
-        write_csv(path, ["path", "label", "split", "reason"], zip(*published, splits_of, reasons, strict=True))
+        write_csv(path, ["source", "path", "label", "split", "reason"], zip(*said, splits_of, reasons, strict=True))
 
 
 def summarize(

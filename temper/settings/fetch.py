@@ -1,8 +1,10 @@
 """The settings of `fetch`: any number of named sources. A source's own keys are in its module, stages/fetch/sources."""
 
+import posixpath
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from temper.settings.base import Section, StageSettings, Text
 
@@ -10,11 +12,24 @@ from temper.settings.base import Section, StageSettings, Text
 SourceName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")]
 
 
+def _found_from_copies_too(path: str) -> str:
+    """Refuses a relative path that leads out of the repository.
+
+    DVC looks for it from the folder that it works in, and that is another one for `dvc exp run --temp` and the queue.
+    """
+    if posixpath.normpath(path).startswith("../"):
+        raise ValueError(
+            "expected a path in the repository or an absolute one, because experiments in copies of the repository "
+            f"would look elsewhere, received {path!r}; write {str(Path(path).resolve())!r}"
+        )
+    return path
+
+
 class SourceSettings(Section):
     """What the settings of every source have."""
 
     source: Text = Field(description="the kind of source: a module of stages/fetch/sources")
-    path: Text = Field(
+    path: Annotated[Text, AfterValidator(_found_from_copies_too)] = Field(
         description="what DVC watches on this machine: the photos, archive or table; a source that is downloaded "
         "names its own module, stages/fetch/sources/NAME.py"
     )

@@ -107,6 +107,26 @@ def cub(train: int = 20, test: int = 8) -> bytes:
     return tgz({"attributes.txt": b"1 has_bill_shape::curved\n", "CUB_200_2011/README": b"read me", **photos, **texts})
 
 
+BREEDS = ["boston_bull", "dingo"]
+
+
+def competition(folder: Path, per_class: int = 24, test: int = 7) -> Path:
+    """A competition as it unpacks: train.csv names the photos of train/ without their endings; test/ has no labels."""
+    rows = ["id,label"]
+    for split, count in (("train", per_class * len(BREEDS)), ("test", test)):
+        (folder / split).mkdir(parents=True)
+        for number in range(count):
+            label, name = number % len(BREEDS), f"{number + 1000 * (split == 'test'):032x}"
+            (folder / split / f"{name}.jpg").write_bytes(
+                toy_photo(label, number + 1000 * (split == "test"), 40, ".jpg")
+            )
+            if split == "train":
+                rows.append(f"{name},{BREEDS[label]}")
+    (folder / "train.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "sample_submission.csv").write_text("id,boston_bull,dingo\n", encoding="utf-8")
+    return folder
+
+
 def flowers(per_class: int = 24) -> bytes:
     """flower_photos.tgz: five class folders, and LICENSE.txt beside them."""
     names = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
