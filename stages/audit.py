@@ -1,6 +1,6 @@
 """audit: data/audit and the raw bytes -> metrics/audit/*.png, pairs of images side by side.
 
-What normalize found by hashes alone, for a person to judge: leaks, conflicts, duplicates, near-duplicates.
+`normalize` found them by hashes alone; a person should judge them: leaks, conflicts, duplicates, near-duplicates.
 """
 
 from temper.base import starting
@@ -31,7 +31,7 @@ Place = tuple[str, int, int]  # source, part and row of the raw tables
 
 
 def most_telling(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs to show: of two classes first, then across splits, then those that differ most."""
+    """The pairs to show: first those of two classes, then those across splits, then those that differ most."""
     ranked = sorted(
         enumerate(pairs),
         key=lambda numbered: (
@@ -62,7 +62,7 @@ def pictures(wanted: set[Place]) -> dict[Place, Pixels]:
 
 
 def caption(pair: Pair) -> str:
-    """What is said above a pair: how many bits differ, then classes where they differ, else splits."""
+    """The caption of a pair: how many bits differ, then both classes if these differ, else both splits."""
     key = "class_name" if pair["class_name"] != pair["other_class_name"] else "split"
     return f"{pair['bits']}: {pair[key]} | {pair[f'other_{key}']}"
 

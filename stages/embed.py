@@ -47,7 +47,10 @@ def embed(
     folder.mkdir()
     header = {"descr": "<f4", "fortran_order": False, "shape": (views, len(pack), backbone.output_shape[-1])}
     bar = tqdm(total=views * len(pack), desc=f"embed {name}", unit="image", disable=None)
-    with bar, (folder / "embeddings.npy").open("wb") as file:  # no memory map: a full disk would be a bus error
+    with (
+        bar,
+        (folder / "embeddings.npy").open("wb") as file,
+    ):  # no memory map: on a full disk it would end in a bus error
         np.lib.format.write_array_header_1_0(file, header)
         for view in range(views):
             for images in view_batches(pack, view, magnitude, seed):

@@ -1,7 +1,7 @@
-"""Boxes around objects: what a detector found in each photo, all of it above a low floor.
+"""Boxes around objects: everything that a detector found in each photo, above a low score.
 
-Which of them is the main object is decided by who reads the table (temper/main_object.py), so that another score or
-another rule runs no detector.
+Which box is the main object is decided later (temper/main_object.py), so that trying another score or another rule
+runs no detector.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,10 +56,10 @@ class Boxes:
 
 
 def suppress(corners: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], overlap: float) -> npt.NDArray[np.intp]:
-    """Greedy non-maximum suppression: the indices that stay, best score first; of equal scores the first.
+    """Greedy non-maximum suppression: the indices of the boxes that stay, best score first; of equal scores the first.
 
     Args:
-        overlap: a box goes where its intersection over union with a better one that stays is larger.
+        overlap: a box is dropped if its intersection over union with a better box that stays is larger than this.
     """
     waiting = np.argsort(-scores, kind="stable")
     kept = []
@@ -71,7 +71,7 @@ def suppress(corners: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], 
 
 
 def intersection_over_union(box: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
-    """How much a box, (4,), and each of others, (n, 4), are the same: 0 to 1, (n,)."""
+    """The intersection over union of a box, (4,), with each of others, (n, 4): 0 to 1, (n,)."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     common = sides.clip(0).prod(axis=1)
     union = areas(box[None]) + areas(others) - common
@@ -86,7 +86,7 @@ def areas(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def write(path: str | Path, detector: str, sha256: str | None, found: Iterator[tuple[str, Boxes]]) -> int:
-    """Writes the table of boxes, a row each, in the given order of the images; returns how many images have any.
+    """Writes the table of boxes, a row for each box, images in the given order; returns how many images have boxes.
 
     Args:
         sha256: of the detector's weights, where it has any; kept with the detector's name in the file's metadata.

@@ -9,7 +9,7 @@ PATH = "data/classes.txt"
 
 
 def write(classes: Sequence[str]) -> None:
-    """Writes the names, one a line."""
+    """Writes the names, one per line."""
     with atomic_file(PATH) as path:
         path.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
 

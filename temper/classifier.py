@@ -20,7 +20,7 @@ def freeze_backbone(classifier: keras.Model) -> None:
 
 
 def unfreeze(classifier: keras.Model, start: str | float, pretrained: bool) -> None:
-    """Opens the backbone from `start` on to training.
+    """Opens the backbone to training, from `start` to its end.
 
     Call it before `compile`, which fixes the set of trainable variables.
 

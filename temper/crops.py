@@ -1,4 +1,4 @@
-"""The table of crops: the main object of each photo that has one, and whether it was cropped to. Written by `pack`."""
+"""The table of crops: the main object of each photo that has one, and whether the photo was cropped to it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -19,6 +19,9 @@ def save(model: keras.Model, path: str | Path, beside: Mapping[str, str]) -> Non
 
     Keras writes `date_saved`, memory addresses (`shared_object_id`) and, in the zip's entries, the time: a rerun with
     the same result would look like a change and rerun every stage after it.
+
+    Args:
+        beside: further entries of the file, by name; the card is one.
     """
     bare = keras.Model(model.input, model.output, name=model.name)  # the same layers, never compiled
     with atomic_file(path) as partial:

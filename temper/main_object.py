@@ -10,8 +10,8 @@ from temper.settings.pack import MainBox
 def choose(boxes: Boxes, height: int, width: int, settings: MainBox) -> int | None:
     """The index of the main object in `boxes`, or `None` if nothing of the wanted classes reaches the score.
 
-    One suppression over all wanted classes together: a pickup is often found as a car and as a truck, and the weaker
-    twin may be the larger.
+    Overlapping boxes are suppressed over all wanted classes together: a pickup is often found both as a car and as a
+    truck, and the weaker of the two boxes may be the larger.
     """
     wanted = settings.classes
     named = np.array([wanted is None or name is None or name in wanted for name in boxes.classes], bool)
@@ -31,5 +31,5 @@ def choose(boxes: Boxes, height: int, width: int, settings: MainBox) -> int | No
 
 
 def shorter_side(box: Box) -> float:
-    """In pixels."""
+    """The length of the shorter side of a box, in pixels."""
     return min(box[2] - box[0], box[3] - box[1])

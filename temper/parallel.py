@@ -20,13 +20,13 @@ def cores() -> int:
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None, ahead: int = 4
 ) -> Iterator[Result]:
-    """`map(function, items)` on threads, in order, reading at most `ahead` items a thread beyond the last result.
+    """`map(function, items)` on threads, in order, reading at most `ahead` items per thread beyond the last result.
 
     For functions that release the GIL, as OpenCV's do. Unlike `Executor.map`, it never reads the whole
     of `items`: memory stays bounded by what is in flight.
 
     Args:
-        threads: how many; `None` is one a core.
+        threads: how many; `None` is one per core.
     """
     threads = threads or cores()
     waiting: deque[Future[Result]] = deque()

@@ -1,4 +1,4 @@
-"""From a photo's bytes to a model's input: the one way there, for training, prediction and serving alike."""
+"""The only code that turns a photo's bytes into a model's input, for training, prediction and serving alike."""
 
 import math
 from dataclasses import dataclass

@@ -21,8 +21,8 @@ Strip = tuple[str, Sequence[Pixels]]  # a caption, and its pictures
 def write_sheet(path: str | Path, strips: Sequence[Strip], per_strip: int, across: int, cell: int = CELL) -> None:
     """Writes a PNG of captioned strips of pictures. Captions are wrapped, never cut.
 
-    Without strips nothing is written, so that nobody looks at a blank picture: DVC demands every plot that dvc.yaml
-    names, so a stage names the folder of a sheet that may be missing.
+    Without strips nothing is written, so that nobody looks at a blank picture. DVC requires every plot that dvc.yaml
+    names to exist; for a sheet that may be missing, dvc.yaml therefore names its folder.
 
     Args:
         strips: (caption, pictures), each picture uint8 (height, width, 3) RGB; at most `per_strip` are shown.

@@ -1,7 +1,7 @@
 """What people call the splits of a dataset: `training_set`, `Train Images`, `val`, `seg_test`, `test1`, ...
 
-`fetch` asks to know that a folder is a split, `normalize` to know which split a published name stands for. What was
-understood is printed by both, and `normalize.splits` overrules it.
+`fetch` uses it to tell split folders from class folders, `normalize` to know which split a published name stands for.
+Both print what they understood, and `normalize.splits` overrules it.
 
 A name is read word by word; case, digits, `-`, `_`, spaces and camelCase do not matter. It stands for a split if it
 has a split word (`train`), if only words that say nothing about the content follow it (`_set`, `_images`), and if all
@@ -56,12 +56,12 @@ def meaning(name: str) -> str | None:
 
 
 def prefix(name: str) -> str:
-    """What stands before the split word and is not its usual company: `seg` in `seg_train`, "" in `train_images`."""
+    """What stands before the split word, without words such as `images`: `seg` in `seg_train`, "" in `my_train`."""
     return _read(name).prefix
 
 
 def says_nothing(name: str) -> bool:
-    """Whether a folder is only called after its being one: `images`, `data`, `img_files`, `dataset (1)`."""
+    """Whether a folder's name only says that it holds files: `images`, `data`, `img_files`, `dataset (1)`."""
     words = _words(name)
     return bool(words) and all(word in _CONTAINERS for word in words)
 

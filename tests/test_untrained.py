@@ -143,9 +143,9 @@ def test_the_note_says_what_moved() -> None:
     names = ["ant", "bee", "bee", "cat"]
     assert kept_note(names, splits, np.zeros(4, bool)) is None
     assert kept_note(names, splits, np.array([True, False, False, False])) == (
-        "moved to train, for their classes would have no image to train on: 1 of validation (ant)"
+        "moved to train, because their classes had no image to train on: 1 of validation (ant)"
     )
     assert kept_note(names, splits, np.ones(4, bool)) == (
-        "moved to train, for their classes would have no image to train on: 1 of validation and 2 of test "
-        "(ant, bee, cat); those of test go back when their class gets another image to train on"
+        "moved to train, because their classes had no image to train on: 1 of validation and 2 of test "
+        "(ant, bee, cat); those of test go back once their class has another image to train on"
     )

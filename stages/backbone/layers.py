@@ -2,8 +2,8 @@
 
     python -m stages.backbone.layers
 
-`temper/settings/check.py` runs it, so that a backbone that cannot be built, and an `unfreeze_from` that it does not
-have, stop a run before any photo is fetched.
+`temper/settings/check.py` runs it. So a backbone that cannot be built, or an `unfreeze_from` that names no layer of it,
+stops a run before any photo is fetched.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Everything that a detector ever found, kept outside DVC's outputs.
 
-One SQLite file a detector, `.temper/boxes/<name>-<key>.sqlite`: many small results, each whole or absent whenever the
-run is killed, and safe with two runs at once. It may be removed at any time: that costs a detection of every image.
+One SQLite file for each detector, `.temper/boxes/<name>-<key>.sqlite`: each of many small results is whole or absent
+when the run is killed, and two runs may write at once. If the file is removed, every image is detected again.
 """
 
 import json
@@ -45,12 +45,12 @@ class Cache:
             self._database.close()
 
     def image_ids(self) -> set[str]:
-        """Of all images that the detector has seen."""
+        """The image_ids of all images that the detector has seen."""
         with self._readable():
             return {image_id for (image_id,) in self._database.execute("SELECT image_id FROM boxes")}
 
     def add(self, image_id: str, boxes: Boxes) -> None:
-        """Keeps the boxes of an image; on the disk after seconds, or when the block ends, by an error too."""
+        """Keeps the boxes of an image; they are on the disk after seconds, or when the block ends, even by an error."""
         row = (image_id, boxes.corners.tobytes(), boxes.scores.tobytes(), json.dumps(list(boxes.classes)))
         with self._readable():
             self._database.execute("INSERT OR REPLACE INTO boxes VALUES (?, ?, ?, ?)", row)

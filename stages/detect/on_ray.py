@@ -19,7 +19,7 @@ from temper import raw
 from temper.base.errors import TemperError
 from temper.boxes import Boxes
 
-BLOCK = 256  # images in an item: what an interrupted task reads again
+BLOCK = 256  # images in a work item, which an interrupted task reads again
 BATCH = 32  # photos that an actor is given at once
 ROOT = Path(__file__).parent.parent.parent
 NOTHING = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.float32), [])
@@ -87,7 +87,7 @@ class Actor:
         self._detector: Detector | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """The boxes of a batch of photos; what the user can mend as text, for Ray would bury it in tracebacks."""
+        """The boxes of a batch of photos. Errors for the user travel as text: Ray would bury them in tracebacks."""
         names = zip(batch["image_id"], batch["path"], batch["data"], strict=True)
         rows = []
         try:
@@ -101,7 +101,7 @@ class Actor:
 
 
 def pack(image_id: str, boxes: Boxes) -> Row:
-    """Boxes as plain values: an Arrow table has no arrays of arrays of no length."""
+    """Boxes as plain values, because Arrow cannot hold an empty array of arrays."""
     return {
         "image_id": image_id,
         "corners": boxes.corners.tobytes(),
@@ -112,10 +112,10 @@ def pack(image_id: str, boxes: Boxes) -> Row:
 
 
 def unpack(row: Row) -> Boxes:
-    """What `pack` packed.
+    """The boxes that `pack` packed.
 
     Raises:
-        TemperError: an actor met it.
+        TemperError: the actor met an error that the user can mend.
     """
     if row["problem"]:
         raise TemperError(row["problem"])

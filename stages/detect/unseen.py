@@ -1,4 +1,4 @@
-"""The photos that a detector has not seen yet, and showing them to it."""
+"""Shows a detector only the photos that it has not seen yet."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""What a source was understood to hold: classes, splits and what is odd about them, printed each time (law 14)."""
+"""What a source was understood to hold: its classes, its splits, and what is odd about them; printed at every fetch."""
 
 import re
 from collections import Counter, defaultdict
@@ -42,7 +42,7 @@ def facts(counts: Mapping[Place, int]) -> dict[str, object]:
 
 
 def _oddities(classes: Counter[str]) -> list[str]:
-    """Notes on classes that are rarely meant as published."""
+    """Notes on classes that are probably not meant as they were published."""
     notes = []
     rare = {name: n for name, n in classes.items() if n < _FEW}
     if rare:

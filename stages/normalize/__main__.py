@@ -307,15 +307,15 @@ def main(settings: Settings) -> None:
 
 
 def forget_other_sources(named: Collection[str]) -> None:
-    """Removes the raw tables of sources that params.yaml names no more.
+    """Removes the raw tables of sources that params.yaml no longer names.
 
-    DVC leaves the outputs of a stage that is gone. They would stay a part of data/raw, on which other stages depend,
-    and make this clone another than one that never had that source. DVC's cache still has them.
+    DVC leaves the outputs of a stage that is gone. They would stay in data/raw, on which other stages depend, so this
+    clone would differ from one that never had that source. DVC's cache still has them.
     """
     for folder in raw.sources():
         if folder.name not in named:
             shutil.rmtree(folder)
-            print(f"{folder}: of no source of params.yaml any more, removed")
+            print(f"removed {folder}: params.yaml no longer names this source")
 
 
 def write_tables(rows: Rows, kept: Sequence[int], names: Sequence[str | None], splits: Sequence[str]) -> None:
@@ -405,7 +405,7 @@ def say(
     counted = {"leaks": "leaks", "conflicts": "conflicts", "duplicates": "duplicates"}
     files = [file for file, key in {**counted, "near_duplicates": "near_duplicate_pairs"}.items() if summary[key]]
     if files:
-        print(f"to be looked at: data/audit/{', '.join(f'{name}.csv' for name in files)}, metrics/audit/*.png")
+        print(f"please look at: data/audit/{', '.join(f'{name}.csv' for name in files)}, metrics/audit/*.png")
 
 
 if __name__ == "__main__":

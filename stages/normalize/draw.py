@@ -1,4 +1,4 @@
-"""Who validates and who tests: the hash draw or the stratified one, and an image to train on for every class."""
+"""Draws validation and test images, by hash or stratified, and leaves every class an image to train on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

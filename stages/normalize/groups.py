@@ -1,4 +1,4 @@
-"""Groups of nearly equal pictures: what has to stay in one split, so that no picture is trained on and tested with."""
+"""Groups of nearly equal pictures. Each stays in one split, so that no picture both trains and tests the model."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Published labels to class names, and names that splits do not agree on."""
+"""Published labels to class names, and class names that are in one split but not in another."""
 
 import difflib
 import unicodedata
@@ -40,13 +40,13 @@ def merged_names(names: Mapping[str, str | None]) -> dict[str, list[str]]:
 
 
 def refuse_strange_names(names_of: Mapping[str, set[str]]) -> None:
-    """Stops where a published validation or test split has classes that train has not: misspelt, or never trained.
+    """Stops if a published validation or test split has classes that train does not have: misspelt, or never trained.
 
     Args:
         names_of: the class names in each published split; rows without one count as train.
 
     Raises:
-        TemperError: with the closest name of train, and both ways out. Nothing is ever guessed.
+        TemperError: suggests the closest name of train, and how to leave the class out. Nothing is ever guessed.
     """
     train = names_of.get("train", set())
     for split in ("validation", "test"):
@@ -95,7 +95,7 @@ def split_meanings(
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The most similar of the known names; one that holds the other counts as similar whatever its length."""
+    """The most similar of the known names; one that contains the other counts as similar, whatever its length."""
     known = sorted(known)
     inside = [other for other in known if name.lower() in other.lower() or other.lower() in name.lower()]
     return next(iter(difflib.get_close_matches(name, inside or known, 1, cutoff=0.0 if inside else 0.6)), None)

@@ -1,4 +1,4 @@
-"""Which classes and images take part: rare classes left out, frequent ones cut to size."""
+"""Which classes and images take part: rare classes are left out, frequent ones are limited."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -37,8 +37,8 @@ def beyond_the_cap(
 ) -> list[int]:
     """The positions of the training images beyond what each class may have.
 
-    The source's own images come before auxiliary ones, which so add and never replace; those with the lowest hashes
-    stay: a larger cap only adds images.
+    Images of sources that only train (`auxiliary`) are dropped first, so they never replace others. Among equals, those
+    with the lowest hashes stay, so a larger cap only adds images.
 
     Args:
         names: the class of each training image.

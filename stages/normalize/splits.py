@@ -1,9 +1,8 @@
-"""Which split each image belongs to, so that it stays there whatever else comes.
+"""Which split each image belongs to, whatever images are added later.
 
-A published validation or test split is kept. Every other image is placed by a hash of its content and the seed, alone:
-no image that is added, before it or after it, moves it. Of two that are nearly the same picture and were drawn into
-different splits only the one in the later split (train, validation, test) may be used, so that no picture is trained
-on and tested with.
+A published validation or test split is kept. Every other image is placed by a hash of its own content and the seed, so
+added images never move it. If two images show nearly the same picture and were drawn into different splits, only the
+one in the later split (train, validation, test) may be used: no picture both trains and tests the model.
 """
 
 import hashlib

@@ -99,5 +99,5 @@ def kept_note(names: Sequence[str], splits: npt.NDArray[np.str_], moved: Mask) -
     parts = " and ".join(f"{counts[split]} of {split}" for split in ("validation", "test") if counts[split])
     classes = sorted({names[row] for row in rows})
     few = ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")
-    back = "; those of test go back when their class gets another image to train on" if counts["test"] else ""
-    return f"moved to train, for their classes would have no image to train on: {parts} ({few}){back}"
+    back = "; those of test go back once their class has another image to train on" if counts["test"] else ""
+    return f"moved to train, because their classes had no image to train on: {parts} ({few}){back}"

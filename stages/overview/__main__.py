@@ -1,7 +1,7 @@
 """overview: what the stages measured -> metrics/overview/, the page of `dvc plots show`.
 
 Draws one picture for the top of the page, summary.svg, and the surest mistakes, and brings what other stages measured
-into a table for each chart. It computes nothing that costs time, so how the page looks can be changed in a second.
+into a table for each chart. It computes nothing expensive, so the look of the page can be changed in a second.
 """
 
 from temper.base import starting

@@ -63,7 +63,7 @@ def validate(settings: type[Model], content: dict[str, Any], path: str, prefix: 
 
 
 def unknown_key(key: str, known: list[str]) -> str:
-    """What to say of a key that is none of those known."""
+    """The message for a key that is not among the known ones."""
     close = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"unknown key {key}: expected one of {', '.join(known)}{hint}"

@@ -1,4 +1,4 @@
-"""Where things lie that are no outputs of DVC: downloads, unfinished states, caches, and what params.yaml names.
+"""Where files lie that are not outputs of DVC: downloads, unfinished states, caches, and what params.yaml names.
 
 DVC runs experiments of `--temp` and of the queue in a copy of the repository; DVC_ROOT is the original in each of them.
 """
@@ -22,10 +22,11 @@ def scratch(name: str) -> Path:
 
 
 def existing(path: str) -> Path:
-    """Where a path of params.yaml leads: from the working folder, or else from the repository that the run belongs to.
+    """The file or folder that a path in params.yaml means.
 
-    In a copy of the repository, what git and DVC track is found in the copy, at the version of the experiment; what
-    they do not, such as `../weights.h5`, is found from the original.
+    It is looked for from the working folder, then from the repository that the run belongs to. In a copy of the
+    repository, files that git and DVC track are found in the copy, at the experiment's version; others, such as
+    `../weights.h5`, are found from the original.
 
     Raises:
         TemperError: nothing is there.

@@ -30,7 +30,7 @@ class SourceSettings(Section):
 
     source: Text = Field(description="the kind of source: a module of stages/fetch/sources")
     path: Annotated[Text, AfterValidator(_found_from_copies_too)] = Field(
-        description="what DVC watches on this machine: the photos, archive or table; a source that has nothing here "
+        description="what DVC watches on this machine: the photos, archive or table; a source that is downloaded "
         "names its own module, stages/fetch/sources/NAME.py"
     )
 

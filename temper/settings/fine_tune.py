@@ -18,7 +18,7 @@ from temper.settings.training import (
 
 
 def _share(value: Any) -> Any:
-    """A number, also one that YAML took for text, as a share; the names of layers as they are."""
+    """A number as a share, even if YAML took it for text; names of layers unchanged."""
     if isinstance(value, str | int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -33,11 +33,13 @@ class FineTune(Section):
     unfreeze_from: Annotated[Text | Annotated[float, Field(gt=0, le=1)], BeforeValidator(_share)] = Field(
         "all", description="a layer or block of the backbone, a share of its layers such as 0.3, all, or none"
     )
-    epochs: Count = Field(8, description="at most")
-    optimizer: Optimizer = Field(Adam(), description="and its own settings")
+    epochs: Count = Field(8, description="the most epochs that are trained")
+    optimizer: Optimizer = Field(Adam(), description="the optimizer, and its own settings")
     schedule: Schedule = Field(Cosine(), description="how the rate changes from epoch to epoch")
     early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends early")
-    select: Select = Field("val_accuracy", description="which epoch is kept: of equal ones the other figure decides")
+    select: Select = Field(
+        "val_accuracy", description="which epoch is kept: the best by this; if equal, the other decides"
+    )
     augmentation: Augmentation = Field(Augmentation(), description="each transformation alone")
 
     @model_validator(mode="after")
@@ -52,5 +54,7 @@ class Settings(StageSettings):
     seed: Seed
     batch_size: Width
     lr: Rate = Field(description="the learning rate that the fine-tune starts with")
-    aug: Magnitude = Field(description="of the fine-tune: one magnitude for all transformations, 0 to 1")
+    aug: Magnitude = Field(
+        description="how strongly the fine-tune augments: one magnitude for all transformations, 0 to 1"
+    )
     fine_tune: FineTune = Field(description="the second phase: head and backbone, at the top-level lr and aug")

@@ -1,4 +1,4 @@
-"""The settings of `normalize`: who trains, who validates, who tests, and who may not."""
+"""The settings of `normalize`: names, splits, and which images may be used."""
 
 from typing import Annotated, Any, Literal
 
@@ -36,19 +36,20 @@ class Normalize(Section):
     )
     draw: Literal["hash", "stratified"] = Field(
         "hash",
-        description="hash: each image alone, so that added photos move no old one; stratified: exact shares of each "
-        "class, for sets that do not grow",
+        description="hash: each image by itself, so that added photos move no old one; stratified: exact shares of "
+        "each class, for sets that do not grow",
     )
     validation: Fraction = Field(0.15, description="share of the images, where no validation split is published")
     test: Fraction = Field(0.2, description="share of the images, where no test split is published")
     near_duplicates: Annotated[Annotated[int, Field(ge=0, le=8)] | None, OrNone] = Field(
-        4, description="bits of the 64-bit perceptual hash that may differ in one picture; none: equal bytes only"
+        4,
+        description="bits of the 64-bit perceptual hash that may differ in one picture, 0 to 8; none: equal bytes only",
     )
     duplicates: Literal["report", "remove"] = Field(
-        "report", description="training images whose bytes another training image of the class has"
+        "report", description="training images with the same bytes as another training image of their class"
     )
     leaks: Literal["report", "remove"] = Field(
-        "report", description="training images that repeat one of another, published split"
+        "report", description="training images that repeat one of a published validation or test split"
     )
     conflicts: Literal["report", "remove"] = Field("report", description="images that repeat one of another class")
 

@@ -8,17 +8,19 @@ from temper.settings.base import FromText, ImageSize, Magnitude, Section, StageS
 
 
 class MainBox(Section):
-    """Which of the detected objects is the main one. Applied when boxes are read: no change runs a detector."""
+    """Which of the detected objects is the main one. Applied when boxes are read, so a change runs no detector."""
 
     classes: list[str] | None = Field(None, description="names of the detector's classes; null: any object")
-    score: Magnitude = Field(0.3, description="and above; a detector stores nothing below its `floor`")
+    score: Magnitude = Field(
+        0.3, description="boxes with a lower score do not count; a detector stores none below its `floor`"
+    )
     overlap: Magnitude = Field(
-        0.45, description="of two boxes with a larger intersection over union the weaker goes, whatever their classes"
+        0.45, description="if the intersection over union of two boxes is larger, the weaker is dropped, of any class"
     )
     pick: Literal["largest", "most_central", "highest_score"] = Field(
         "largest", description="which one is the main one"
     )
-    min_box: Whole = Field(32, description="pixels of its shorter side; with a smaller one the whole image is used")
+    min_box: Whole = Field(32, description="pixels of its shorter side; if it is smaller, the whole image is used")
 
 
 class Pack(Section):

@@ -25,15 +25,19 @@ TOP = ("fetch", "image_size", "batch_size", "lr", "aug", "seed")
 TOP_SECTIONS = ("normalize", "detect", "pack", "backbone", "embed", "warm_up", "fine_tune")
 INTRODUCTION = """# params.yaml: every key
 
-`params.yaml` is the current experiment. It holds what is chosen and what people sweep; every other key has the default
-that stands here. The whole file is checked before any work: a misspelt key, a value out of range or a setting that the
-chosen option does not use ends in one line that names it. A key that the file does not have yet is added with a plus:
-`dvc exp run -S +pack.margin=0.2`.
+`params.yaml` describes the current experiment. It holds only what you choose; a key that it does not have takes the
+default given here. Top-level keys and sections have no default, so every recipe has all of them.
 
-Editors that know JSON Schema complete and check the file with `params.schema.json` (the YAML extension of VS Code takes
-it by a first line `# yaml-language-server: $schema=params.schema.json`).
+The whole file is checked before any work. A misspelt key, a value out of range, or a setting that the chosen option
+does not use (such as `momentum` with `adam`) stops the run with one line that names it.
 
-This page is written by `python -m temper.settings.reference`.
+To change a key, edit the file, or try a value with `dvc exp run -S lr=3e-6`. If the file does not have the key yet, put
+a plus before it: `dvc exp run -S +pack.margin=0.2`.
+
+Editors that know JSON Schema check and complete the file with `params.schema.json`. For the YAML extension of VS Code,
+make this the first line of `params.yaml`: `# yaml-language-server: $schema=params.schema.json`.
+
+This page is written by `python -m temper.settings.reference`; do not edit it by hand.
 """
 
 

@@ -22,7 +22,9 @@ class AdamW(Section):
 
     keras_class: ClassVar[str] = "AdamW"
     name: Literal["adamw"]
-    weight_decay: NotNegative = Field(0.004, description="the share of a weight taken away per step")
+    weight_decay: NotNegative = Field(
+        0.004, description="times the rate: the share of each weight that a step takes away"
+    )
 
 
 class Sgd(Section):
@@ -30,7 +32,7 @@ class Sgd(Section):
 
     keras_class: ClassVar[str] = "SGD"
     name: Literal["sgd"]
-    momentum: Fraction = Field(0.9, description="the share of the last step that is taken again")
+    momentum: Fraction = Field(0.9, description="how much of the last step is added to the next")
 
 
 Optimizer = Annotated[Adam | AdamW | Sgd, Field(discriminator="name")]
@@ -47,7 +49,7 @@ class Piecewise(Section):
 
     name: Literal["piecewise"]
     epochs: list[Count] = Field(description="the epochs at which the rate changes, rising")
-    factors: list[Rate] = Field(description="what lr is multiplied with from each of these epochs on")
+    factors: list[Rate] = Field(description="what lr is multiplied by, from each of these epochs on")
 
     @model_validator(mode="after")
     def _as_many_factors_as_epochs(self) -> "Piecewise":
@@ -67,7 +69,7 @@ class Plateau(Section):
     """lr times factor whenever the validation loss has not improved for `patience` epochs (as ReduceLROnPlateau)."""
 
     name: Literal["plateau"]
-    factor: Share = Field(0.5, description="what the rate is multiplied with")
+    factor: Share = Field(0.5, description="what the rate is multiplied by")
     patience: Count = Field(3, description="epochs without improvement before the rate falls")
     min_delta: NotNegative = Field(1e-4, description="a smaller gain in loss is no improvement")
     cooldown: Whole = Field(0, description="epochs after a fall that are not counted")
@@ -85,7 +87,7 @@ def refuse_steps_beyond_the_end(schedule: "Constant | Piecewise | Cosine | Plate
 Schedule = Annotated[Constant | Piecewise | Cosine | Plateau, Field(discriminator="name")]
 
 
-# By which figure on validation epochs are compared; of equal ones the other figure decides.
+# The figure on validation by which epochs are compared; if it is equal, the other one decides.
 Select = Literal["val_accuracy", "val_loss"]
 
 

@@ -31,12 +31,14 @@ class WarmUp(Section):
     """The first phase: the head alone, on the embeddings of the frozen backbone."""
 
     head: Head = Field(Head(), description="what is put on the backbone")
-    epochs: Count = Field(30, description="at most")
+    epochs: Count = Field(30, description="the most epochs that are trained")
     lr: Rate = Field(1e-3, description="the learning rate that the phase starts with")
-    optimizer: Optimizer = Field(Adam(), description="and its own settings")
+    optimizer: Optimizer = Field(Adam(), description="the optimizer, and its own settings")
     schedule: Schedule = Field(Constant(), description="how the rate changes from epoch to epoch")
     early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends early")
-    select: Select = Field("val_accuracy", description="which epoch is kept: of equal ones the other figure decides")
+    select: Select = Field(
+        "val_accuracy", description="which epoch is kept: the best by this; if equal, the other decides"
+    )
 
     @model_validator(mode="after")
     def _schedule_ends_in_time(self) -> "WarmUp":

@@ -3,7 +3,7 @@
     .venv-detectron2/bin/python -m stages.detect.detectors.detectron2_worker FOLDER
 
 FOLDER holds `settings.json`. Each `photos-<number>.npz` (encoded photos, uint8 arrays in order) is answered by
-`boxes-<number>.npz`. Files appear whole, under their last name. The worker ends when its parent is gone.
+`boxes-<number>.npz`. Files get their names only when they are whole. The worker ends when its parent is gone.
 That environment has neither pydantic nor pyarrow: nothing may be imported here but OpenCV, NumPy and temper.photos,
 and torch and detectron2 only where they run.
 """

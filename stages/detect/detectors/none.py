@@ -16,5 +16,5 @@ class Settings(DetectorSettings):
 
 
 def find_boxes(images: pa.Table, settings: Settings) -> Iterator[tuple[str, Boxes]]:
-    """Nothing."""
+    """No boxes at all."""
     return iter(())

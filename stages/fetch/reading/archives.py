@@ -33,7 +33,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Listing:
-    """What is inside, by names relative to its top, with forward slashes; hidden files and system litter left out."""
+    """The names inside, relative to the top, with forward slashes; hidden files and system litter are left out."""
 
     files: list[str]
     folders: list[str]
@@ -41,7 +41,7 @@ class Listing:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turns what the archive libraries raise on damage into one line."""
+    """Turns what the archive libraries raise for damaged files into one line."""
     try:
         yield
     except _DAMAGE as error:
@@ -60,12 +60,12 @@ def is_archive(name: str) -> bool:
 
 
 def without_ending(name: str) -> str:
-    """The name of an archive as its folder would be called: `a/images.tar.gz` is `a/images`."""
+    """The name of the folder that an archive stands for: `a/images` for `a/images.tar.gz`."""
     return name[: -max(len(ending) for ending in _ENDINGS if name.lower().endswith(ending))]
 
 
 def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
-    """Lists a folder or archive, sorted; a tar in its own order, which is the only one it can be read in.
+    """Lists a folder or archive, sorted; a tar in its own order, the only one in which it can be read.
 
     Args:
         archives_inside: whether a dataset is expected, in which archives and tables may be larger than any photo.
@@ -145,7 +145,7 @@ def _open_tar(path: Path) -> tarfile.TarFile:
 
 
 def _is_zip(path: Path) -> bool:
-    """Whether a file begins as a zip: `zipfile` would also take a tar that ends in one for it."""
+    """Whether a file begins as a zip does: `zipfile` would also accept a tar that ends in a zip."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -153,7 +153,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """All members of a tar. `tarfile` takes damage after the first one for the end; here it is an error."""
+    """All members of a tar. `tarfile` treats damage after the first member as the end; here it is an error."""
     yield from tar
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
@@ -201,7 +201,7 @@ def _refuse_large_files(path: Path, entries: list[_Entry]) -> None:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8: bytes that are none reach Python as lone surrogates."""
+    """Whether a name can be written as UTF-8: other bytes reach Python as lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:

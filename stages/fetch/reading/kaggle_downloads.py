@@ -49,7 +49,7 @@ class Downloaded:
 
 
 def obtain_dataset(slug: str, files: Sequence[str]) -> Downloaded:
-    """The files of `owner/name`, `owner/name/versions/3` or, a competition, `name`; without `files` all, as one zip.
+    """The files of a dataset (`owner/name`, `owner/name/versions/3`) or competition (`name`); by default all, as a zip.
 
     They are kept in `.temper/downloads/kaggle/`, outside DVC's outputs, a folder for each version. A download that was
     cut off, by `kill -9` too, goes on where it stopped. A competition has no versions: what is whole stays as it is.
@@ -59,7 +59,7 @@ def obtain_dataset(slug: str, files: Sequence[str]) -> Downloaded:
     """
     place = _Place.parse(slug)
     names = sorted(set(files))
-    # The client prints whatever it does.
+    # The client prints every step.
     with _in_one_line(place) as secrets, contextlib.redirect_stdout(io.StringIO()):
         api = _authenticate(slug, secrets)
         place, facts = _describe(api, place)
@@ -249,7 +249,7 @@ def _locate(ask: Callable[[], requests.Response]) -> _Located:
 
 
 def _obtain(api: Any, place: _Place, name: str | None, path: Path, partials: Path) -> None:
-    """Downloads to `path`, which is there only when it is whole, going on for as long as attempts bring bytes."""
+    """Downloads to `path`, which appears only when it is whole; tries again as long as attempts bring bytes."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -277,7 +277,7 @@ def _bytes_in(partials: Path) -> int:
 
 
 def _partial(partials: Path, located: _Located) -> Path:
-    """Where to collect these very bytes: others, as of an archive that was packed anew, get another name."""
+    """Where to collect exactly these bytes: others, such as those of an archive packed again, get another name."""
     partial = partials / _digest(f"{located.size} {located.identity}")
     if located.size is None or located.identity is None:
         partial.unlink(missing_ok=True)
@@ -346,7 +346,7 @@ def _finish(located: _Located, partial: Path, path: Path) -> None:
 
 
 def _gather(root: Path, names: Sequence[str]) -> Path:
-    """A folder of exactly these files: what other calls downloaded must not slip into a data set."""
+    """A folder of exactly these files, without what other calls downloaded."""
     folder = root / f"chosen-{_digest(chr(0).join(names))}"
     if not folder.exists():
         with atomic_folder(folder) as partial:
@@ -375,7 +375,7 @@ def _file_facts(name: str, path: Path) -> dict[str, object]:
 
 @contextlib.contextmanager
 def _in_one_line(place: _Place) -> Iterator[set[str]]:
-    """Turns what the client and the network raise into a TemperError; it tells none of the secrets added meanwhile."""
+    """Turns what the client and the network raise into a TemperError that shows none of the secrets added meanwhile."""
     secrets: set[str] = set()
     try:
         yield secrets
@@ -387,7 +387,7 @@ def _in_one_line(place: _Place) -> Iterator[set[str]]:
 
 
 def _reason(error: Exception) -> str:
-    """What Kaggle, the client or the network says, without what signs an address."""
+    """What Kaggle, the client or the network says, without the signatures in addresses."""
     answer = getattr(error, "response", None)
     if answer is None:
         cause = error.args[0] if error.args else error

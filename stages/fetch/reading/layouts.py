@@ -1,4 +1,4 @@
-"""Where a published file belongs: the split and label that the names of its folders, or a pattern, say.
+"""Where a published file belongs: its split and label, by the names of its folders or by a pattern.
 
 The names travel as published: a split folder called `training_set` gives the split `training_set`, and `normalize`
 decides which split that is. What was understood is printed (`describe`) and written to source.json (`facts`); folders

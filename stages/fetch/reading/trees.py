@@ -1,4 +1,4 @@
-"""Images labelled by the folders that they lie in: what the sources of folders and archives have in common."""
+"""Images labelled by the folders that they lie in, for all sources that read folders or archives."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 

@@ -39,7 +39,7 @@ _NO_ADDRESS = "not an http(s) address"
 
 @dataclass(frozen=True)
 class Manners:
-    """How much is asked of the hosts, and how long is waited for them; all times in seconds."""
+    """How many requests the hosts get, and how long they are waited for; all times in seconds."""
 
     per_host: int  # requests at a time
     attempts: int  # of each address
@@ -60,7 +60,7 @@ def cached(folder: Path, url: str) -> Path:
 
 
 def download_missing(urls: Sequence[str], folder: Path, manners: Manners) -> dict[str, str]:
-    """Downloads those of `urls` (each once) that are not in the cache; returns why, for each that failed.
+    """Downloads those of `urls` (each once) that are not in the cache; returns the reason for each that failed.
 
     A download that is there is whole: it is written beside its place, then renamed. Failures are not remembered.
 
@@ -132,7 +132,7 @@ class _Crawl:
         for url in urls:
             self._add(_Job(url, url))
         timeout = aiohttp.ClientTimeout(total=self._manners.longest)
-        # No limits of the connector's: time spent waiting for them would count as silence of the host.
+        # The connector has no limits of its own: time spent waiting for them would count as silence of the host.
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
         async with aiohttp.ClientSession(
             connector=connector, timeout=timeout, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
@@ -140,7 +140,7 @@ class _Crawl:
             await asyncio.gather(*(self._work(session) for _ in range(self._manners.at_once)))
 
     def _add(self, job: _Job, first: bool = False) -> None:
-        """Puts a job into the queue of its host, with a slot for it if the host has not all of them yet."""
+        """Puts a job into the queue of its host, and opens a slot if the host has fewer than it may have."""
         address = parse_address(job.address)
         if address is None:
             self._finish(job, _NO_ADDRESS)
@@ -179,7 +179,7 @@ class _Crawl:
             loop.call_later(max(0.0, pause), self._free.put_nowait, host)
 
     async def _serve(self, session: aiohttp.ClientSession, host: _Host, job: _Job) -> float:
-        """One attempt at a job; returns how long the host's slot shall pause."""
+        """One attempt at a job; returns how long the host's slot should pause."""
         try:
             moved = await self._request(session, host, job)
         except _Failure as failure:
@@ -195,7 +195,7 @@ class _Crawl:
         return 0.0
 
     def _after_failure(self, host: _Host, job: _Job, failure: _Failure) -> float:
-        """Plans a further attempt, or gives up the job, or all that the host was to be asked."""
+        """Plans another attempt, or gives up this job, or every job of the host."""
         manners, loop = self._manners, asyncio.get_running_loop()
         job.failures += 1
         host.unanswered = 0 if failure.answered else host.unanswered + 1
@@ -224,7 +224,7 @@ class _Crawl:
             self._finish(host.jobs.popleft(), host.given_up)
 
     def _pause(self, host: _Host, job: _Job) -> float:
-        """Doubled after each failure of the photo, or of the host as a whole, with jitter."""
+        """The pause before another attempt: doubled after each failure of the photo or the whole host, with jitter."""
         doublings = min(max(job.failures - 1, host.unanswered // self._manners.per_host), 16)
         return min(self._manners.pause * 2.0**doublings, self._manners.longest_pause) * random.uniform(0.5, 1)
 
@@ -266,7 +266,7 @@ class _Crawl:
         return None
 
     async def _keep(self, answer: aiohttp.ClientResponse, path: Path, silence: asyncio.Timeout) -> None:
-        """Streams the body to the disk; it gets its name when it is whole and on the disk."""
+        """Streams the body to the disk, where it gets its name only when it is whole."""
         loop, length = asyncio.get_running_loop(), 0
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name(f".partial-{path.name}")

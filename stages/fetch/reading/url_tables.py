@@ -1,4 +1,4 @@
-"""The addresses of published photos and what is said of them: a CSV, TSV or Parquet, or a Darwin Core archive.
+"""Tables of the addresses of published photos: a CSV, TSV or Parquet, or a Darwin Core archive.
 
 Only the columns that are needed are read, into Arrow's memory: 665,803 rows are some 100 MB, not some GB of objects.
 """
@@ -33,7 +33,7 @@ _LICENCES = 20  # that source.json counts by name
 
 @dataclass(frozen=True)
 class UrlTable:
-    """What a table says, and about it."""
+    """The rows of a table, and facts about it."""
 
     rows: pa.Table  # COLUMNS, texts, null where nothing is said (never a url); each (url, label, split) once, in order
     facts: dict[str, object]
@@ -57,7 +57,7 @@ def read_url_table(path: Path, label: str) -> UrlTable:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turns what the libraries raise on files of another format into one line."""
+    """Turns what the libraries raise for files of another format into one line."""
     try:
         yield
     except FileNotFoundError:
@@ -109,7 +109,7 @@ def _header(path: Path, layout: _Layout) -> list[str]:
 def _column(
     path: Path, names: Sequence[str], *wanted: str, optional: bool = False, key: str | None = None
 ) -> int | None:
-    """The index of the column called as one of `wanted`, exactly or, if none is, in other letter case."""
+    """The index of the column with one of the names `wanted`; if there is none, letter case does not matter."""
     lower = ([name.lower() for name in names], [name.lower() for name in wanted])
     for known, asked in ((list(names), list(wanted)), lower):
         for name in asked:
@@ -203,7 +203,7 @@ def _read_archive(path: Path, label: str) -> tuple[pa.Table, dict[str, object]]:
 
 
 def _are_images(kind: pa.ChunkedArray, form: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whether each medium is an image. Of one whose type and format are not said, decoding finds out."""
+    """Whether each medium is an image. If neither type nor format is given, decoding will tell."""
     still = pc.fill_null(pc.match_substring_regex(kind, "(?i)(^|/)(StillImage|image)$"), False)
     image = pc.fill_null(pc.match_substring_regex(form, "(?i)^image/"), False)
     return pc.or_(pc.or_(still, image), pc.and_(pc.is_null(kind), pc.is_null(form)))

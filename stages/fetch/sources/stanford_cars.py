@@ -123,7 +123,7 @@ def _read_mat(data: bytes, key: str) -> Any:
 
 
 def _box(row: Any) -> tuple[float, float, float, float]:
-    """The devkit counts pixels from 1 and includes the last one; here they are counted from 0, the end excluded."""
+    """A box of the devkit, which counts pixels from 1 and includes the last, counted from 0 with the end excluded."""
     return (
         float(row["bbox_x1"]) - 1,
         float(row["bbox_y1"]) - 1,
