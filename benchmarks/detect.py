@@ -1,4 +1,4 @@
-"""The detector `onnx`: two threads against one, and how much of the time is spent in OpenCV's networks.
+"""The detector `yolox`: two threads against one, and how much of the time is spent in OpenCV's networks.
 
     python -m benchmarks.detect WEIGHTS PHOTOS [--rounds 5] [--repeat 4]
 
@@ -18,36 +18,36 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stages.detect import detector, onnx
+from stages.detect import detector
+from stages.detect.detectors import yolox
 from stages.fetch.__main__ import describe
 from stages.fetch.source import Photo
-from temper import params, tables
+from temper import raw
 
-ROOT = Path(__file__).parent.parent
+SOURCE = "photos"  # below the folder of raw tables
 
 
 def write_raw(folder: Path, photos: Path) -> int:
     paths = sorted(photos.glob("*.jpg"))
-    with tables.RawWriter(folder) as writer:
+    (folder / SOURCE).mkdir()
+    with raw.RawWriter(folder / SOURCE) as writer:
         for path in paths:
             writer.append(describe(Photo(path.name, None, None, path.read_bytes())))
     return len(paths)
 
 
 def read(folder: Path, repeat: int) -> Any:
-    wanted = tables.read_raw_metadata(folder)
+    wanted = raw.read_metadata([SOURCE], folder)
     for number in range(repeat):
-        for path, data in zip(wanted["path"].to_pylist(), tables.stream_images([folder], wanted), strict=True):
+        for path, data in zip(wanted["path"].to_pylist(), raw.stream_images(wanted, folder), strict=True):
             yield detector.Photo(f"{number}-{path}", path, data)
 
 
 def main(weights: Path, photos: Path, rounds: int, repeat: int) -> None:
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    settings = params.load(ROOT / "recipes/digits.yaml").detect.onnx
-    assert settings is not None
-    settings = settings.model_copy(update={"weights": str(weights), "sha256": sha256})
+    settings = yolox.Settings(detector="yolox", weights=str(weights), sha256=sha256)
     in_networks: list[float] = []
-    forward = onnx.forward
+    forward = yolox.forward
 
     def timed(network: Any, framed: Any) -> Any:
         start = time.thread_time()
@@ -55,14 +55,14 @@ def main(weights: Path, photos: Path, rounds: int, repeat: int) -> None:
         in_networks.append(time.thread_time() - start)
         return output
 
-    onnx.forward = timed
+    yolox.forward = timed
     with tempfile.TemporaryDirectory() as name:
         count = write_raw(Path(name), photos) * repeat
         ratios, shares = [], []
         for _ in range(rounds):
             seconds = []
             for threads in (1, 2):
-                detect = onnx.OnnxDetector(settings, threads).detect
+                detect = yolox.YoloxDetector(settings, threads).detect
                 in_networks.clear()
                 start, start_of_process = time.perf_counter(), time.process_time()
                 found = sum(1 for _ in detect(read(Path(name), repeat)))

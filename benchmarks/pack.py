@@ -10,6 +10,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import cv2
@@ -18,8 +19,10 @@ import numpy as np
 from stages.fetch.__main__ import describe
 from stages.fetch.source import Photo
 from stages.pack import prepared
-from temper import params, tables
+from temper import images, raw, tables
+from temper.base import loading
 from temper.parallel import ordered_map
+from temper.settings.pack import Settings
 from tests.toys import workspace
 
 
@@ -32,7 +35,7 @@ def jpeg(number: int) -> bytes:
 
 
 def write_raw(folder: Path, count: int) -> None:
-    with tables.RawWriter(folder) as writer:
+    with raw.RawWriter(folder) as writer:
         for number, data in enumerate(ordered_map(jpeg, range(count))):
             writer.append(describe(Photo(f"{number % 5}/{number}.jpg", str(number % 5), None, data)))
 
@@ -40,24 +43,25 @@ def write_raw(folder: Path, count: int) -> None:
 def main(count: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        workspace.make(folder, "digits", image_size=224)
-        raw = folder / "data/raw"
-        raw.mkdir(parents=True)
-        write_raw(raw, count)
+        workspace.make(folder, "digits", image_size=224)  # whose source, `digits`, is replaced by the photos
+        photos = folder / raw.FOLDER / "digits"
+        photos.mkdir(parents=True)
+        write_raw(photos, count)
         workspace.run(folder, "python -m stages.normalize")
         workspace.run(folder, "python -m stages.detect")
-        images = tables.read(folder / "data/images.parquet", tables.IMAGES).slice(0, 2000)
-        settings = params.load(folder / "params.yaml")
+        table = tables.read(folder / images.PATH, images.IMAGES).slice(0, 2000)
+        settings = loading.load(Settings, folder / "params.yaml")
         ratios = []
         for _ in range(rounds):
             seconds = []
             for threads in (1, 2):
                 start = time.perf_counter()
-                for _ in prepared([raw], images, {}, settings, threads):
-                    pass
+                with chdir(folder):
+                    for _ in prepared(table, {}, settings, threads):
+                        pass
                 seconds.append(time.perf_counter() - start)
             ratios.append(seconds[0] / seconds[1])
-            print(f"{len(images)} photos: {seconds[0]:.1f} s with one thread, {seconds[1]:.1f} s with two")
+            print(f"{len(table)} photos: {seconds[0]:.1f} s with one thread, {seconds[1]:.1f} s with two")
         print(f"median speed-up with two threads: {statistics.median(ratios):.2f}")
         before = workspace.peak_memory_of_children()
         seconds_all = workspace.run(folder, "python -m stages.pack")

@@ -35,17 +35,19 @@ def fit_through() -> None:
     import keras  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    from temper import keras_files, params  # noqa: PLC0415
-    from temper.classifier import assemble, build_head, freeze_backbone  # noqa: PLC0415
+    from stages.warm_up import assemble, build_head  # noqa: PLC0415
+    from temper import classes, keras_files  # noqa: PLC0415
+    from temper.base import loading  # noqa: PLC0415
+    from temper.classifier import freeze_backbone  # noqa: PLC0415
     from temper.packs import Pack  # noqa: PLC0415
+    from temper.settings.warm_up import Settings  # noqa: PLC0415
 
-    settings = params.load("params.yaml")
+    settings = loading.load(Settings)
     keras.utils.set_random_seed(settings.seed)
     packs = {split: Pack(f"data/packed/{split}") for split in ("train", "validation")}
     arrays = {split: (pack.images(np.arange(len(pack))), pack.labels) for split, pack in packs.items()}
     backbone = keras_files.load("models/backbone.keras")
-    classes = Path("data/classes.txt").read_text(encoding="utf-8").splitlines()
-    model = assemble(backbone, build_head(backbone.output_shape[-1], len(classes), settings.warm_up.head))
+    model = assemble(backbone, build_head(backbone.output_shape[-1], len(classes.read()), settings.warm_up.head))
     freeze_backbone(model)
     model.compile(keras.optimizers.Adam(settings.warm_up.lr), "sparse_categorical_crossentropy", metrics=["accuracy"])
     start = time.perf_counter()
@@ -60,20 +62,25 @@ def fit_through() -> None:
 
 
 def fit_head() -> None:
-    """The heat of `warm_up` as the stage runs it, saving included, in a workspace whose embed stage ran."""
+    """The phase of `warm_up` as the stage runs it, saving included, in a workspace whose embed stage ran."""
     import keras  # noqa: PLC0415
 
-    from stages.warm_up import train_head  # noqa: PLC0415
-    from temper import keras_files, params  # noqa: PLC0415
-    from temper.classifier import build_head  # noqa: PLC0415
+    from stages.warm_up import build_head, train_head  # noqa: PLC0415
+    from temper import card, classes, keras_files  # noqa: PLC0415
+    from temper.base import loading  # noqa: PLC0415
+    from temper.settings.warm_up import Settings  # noqa: PLC0415
 
-    settings = params.load("params.yaml")
+    settings = loading.load(Settings)
     keras.utils.set_random_seed(settings.seed)
-    classes = Path("data/classes.txt").read_text(encoding="utf-8").splitlines()
+    made = card.Card(
+        classes=classes.read(),
+        preparation=card.read_preparation(),
+        backbone=card.read_backbone("models/backbone.keras"),
+    )
     backbone = keras_files.load("models/backbone.keras")
-    head = build_head(backbone.output_shape[-1], len(classes), settings.warm_up.head)
+    head = build_head(backbone.output_shape[-1], len(made.classes), settings.warm_up.head)
     start = time.perf_counter()
-    history = train_head(backbone, head, settings).history
+    history = train_head(backbone, head, made, settings).history
     report(time.perf_counter() - start, [record["val_accuracy"] for record in history])
 
 
@@ -81,13 +88,13 @@ def compare(archive: Path, weights: Path, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         changes = {
-            "sources__cifar100__archive": str(archive.resolve()),
-            "sources__cifar100__sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+            "fetch__cifar100__archive": str(archive.resolve()),
+            "fetch__cifar100__sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
             "backbone__name": "MobileNet",
             "backbone__arguments": {"alpha": 0.25},
             "backbone__weights": str(weights.resolve()),
             "backbone__input_size": 96,
-            "warm_up__views": 1,
+            "embed__views": 1,
             "warm_up__epochs": EPOCHS,
         }
         workspace.make(folder, "cifar100", **changes)

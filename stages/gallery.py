@@ -1,7 +1,8 @@
 """gallery: packed images, crops and a few raw photos -> metrics/gallery/*.png, pictures for people.
 
-classes.png: training images of each class, as packed. boxes.png: photos with their main object beside what was packed.
-augmentation.png: training images as the fine-tune will see them in its first epochs.
+classes.png: training images of each class, as packed.
+augmentation.png: training images as packed, then as the fine-tune will see them in its first epochs.
+boxes.png: photos with their main object beside what was packed of them; only with a detector.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from temper import card, classes, crops, images, raw
@@ -22,6 +24,7 @@ from temper.sheets import write_sheet
 from temper.training.augmentation import augment_images, magnitudes
 
 CLASSES = 200  # on the sheet, at most
+FEW_CLASSES = 40  # two stand side by side; of more, four
 PICTURES = 5  # of each class
 PHOTOS_WITH_BOXES = 8  # of each kind
 CELL = 160  # pixels of a photo with a box
@@ -35,25 +38,31 @@ def write_classes(path: Path, train: Pack, names: Sequence[str]) -> None:
         (name, [train.image(int(row)) for row in np.flatnonzero(train.labels == number)[:PICTURES]])
         for number, name in enumerate(names[:CLASSES])
     ]
-    write_sheet(path, strips, PICTURES, across=2)
+    write_sheet(path, strips, PICTURES, across=2 if len(strips) <= FEW_CLASSES else 4)
+
+
+def augmented(train: Pack, rows: npt.NDArray[np.int64], settings: Settings) -> npt.NDArray[np.uint8]:
+    """Training images as the first epochs of the fine-tune see them: uint8 (epochs, n, height, width, 3)."""
+    magnitude = magnitudes(settings.aug, settings.fine_tune.augmentation)
+    shown = np.stack([train.images(rows)] * EPOCHS)
+    for epoch, changed in enumerate(shown):
+        augment_images(changed, rows, magnitude, settings.seed, epoch)
+    return shown
 
 
 def write_augmentation(path: Path, train: Pack, names: Sequence[str], settings: Settings) -> None:
-    """Draws training images, spread over the pack, and how the first epochs of the fine-tune will change them."""
-    magnitude = magnitudes(settings.aug, settings.fine_tune.augmentation)
+    """Draws training images, spread over the pack, and beside a gap how the fine-tune will change them."""
     rows = np.unique(np.linspace(0, len(train) - 1, AUGMENTED).round().astype(np.int64))
+    changed = augmented(train, rows, settings)
+    gap = np.full((1, 1, 3), 255, np.uint8)
     strips = []
-    for row in rows:
-        shown = [train.image(int(row)).copy()]
-        for epoch in range(EPOCHS):
-            changed = train.images(rows[rows == row])
-            augment_images(changed, rows[rows == row], magnitude, settings.seed, epoch)
-            shown.append(changed[0])
-        strips.append((names[train.labels[row]], shown))
-    write_sheet(path, strips, EPOCHS + 1, across=1)
+    for place, (row, image) in enumerate(zip(rows, train.images(rows), strict=True)):
+        words = f"{names[train.labels[row]]}: as packed, then as seen in epochs 1 to {EPOCHS}"
+        strips.append((words, [image, gap, *changed[:, place]]))
+    write_sheet(path, strips, EPOCHS + 2, across=1)
 
 
-def write_boxes(path: Path, table: pa.Table, found: dict[str, MainObject], packed: "dict[str, Pixels]") -> None:
+def write_boxes(path: Path, table: pa.Table, found: dict[str, MainObject], packed: dict[str, Pixels]) -> None:
     """Draws photos with their boxes, each beside what was packed: the largest, the smallest, typical ones, without."""
     rows = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
     chosen = choose(found, list(rows))
@@ -70,13 +79,15 @@ def write_boxes(path: Path, table: pa.Table, found: dict[str, MainObject], packe
 
 
 def choose(found: dict[str, MainObject], image_ids: Sequence[str]) -> dict[str, list[str]]:
-    """The image_ids to show of each kind."""
+    """The image_ids to show of each kind, none of them twice."""
     by_share = sorted(found, key=lambda image_id: (found[image_id].share, image_id))
+    count = len(by_share)
+    extremes = min(PHOTOS_WITH_BOXES, -(-count // 3))  # where photos are few, a third of them
     return {
-        "largest": by_share[: -PHOTOS_WITH_BOXES - 1 : -1],
-        "smallest": by_share[:PHOTOS_WITH_BOXES],
-        "typical": evenly_spaced(by_share),
-        "without": evenly_spaced([image_id for image_id in image_ids if image_id not in found]),
+        "largest": by_share[count - extremes :][::-1],
+        "smallest": by_share[: min(extremes, count - extremes)],
+        "typical": evenly_spaced(by_share[extremes : count - extremes]),
+        "without": evenly_spaced([image_id for image_id in dict.fromkeys(image_ids) if image_id not in found]),
     }
 
 
@@ -90,18 +101,21 @@ def caption(kind: str, found: MainObject | None) -> str:
     """What stands above a photo: which kind it is, the box's share of it, its class and score."""
     if found is None:
         return f"{kind} a box"
-    return f"{kind}: {found.share:.0%}, {found.class_name or 'published'} {found.score:.2f}"
+    used = "" if found.used else ", too small to crop to"
+    return f"{kind}: {found.share:.0%}, {found.class_name or 'published'} {found.score:.2f}{used}"
 
 
 def with_box(photo: Pixels, found: MainObject | None) -> Pixels:
-    """A photo of the sheet's size with a box drawn in it."""
+    """A photo with a box drawn in it, in the middle of a white square of the sheet's size: (CELL, CELL, 3)."""
     scale = CELL / max(photo.shape)
     height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
-    drawn = resize(photo, height, width, "stretch").copy()
+    square = np.full((CELL, CELL, 3), 255, np.uint8)
+    top, left = (CELL - height) // 2, (CELL - width) // 2
+    square[top : top + height, left : left + width] = resize(photo, height, width, "stretch")
     if found is not None:
         x1, y1, x2, y2 = (round(side * scale) for side in found.box)
-        cv2.rectangle(drawn, (x1, y1), (x2, y2), COLOUR, 2)
-    return drawn
+        cv2.rectangle(square, (left + x1, top + y1), (left + x2, top + y2), COLOUR, 2)
+    return square
 
 
 def main(settings: Settings) -> None:
@@ -114,7 +128,7 @@ def main(settings: Settings) -> None:
             table = images.read()
             packed = packed_images(table, found)
             write_boxes(folder / "boxes.png", table, found, packed)
-    print(f"pictures of {len(names)} classes: metrics/gallery")
+    print(f"pictures of {min(len(names), CLASSES)} of {len(names)} classes: metrics/gallery")
 
 
 def packed_images(table: pa.Table, found: dict[str, MainObject]) -> dict[str, Pixels]:

@@ -24,8 +24,11 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def as_entry(self) -> dict[str, str]:
-        """The entry of the .keras file that holds it, for `keras_files.save`."""
-        return {NAME: self.model_dump_json()}
+        """The entry of the .keras file that holds it, for `keras_files.save`.
+
+        Sorted, because params.yaml may have the keys of equal mappings in any order.
+        """
+        return {NAME: json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)}
 
 
 class Crop(Part):

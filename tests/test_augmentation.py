@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from temper.params import Augmentation
+from temper.settings.augmentation import Augmentation
 from temper.training.augmentation import Magnitudes, augment, magnitudes
 
 NONE = dict.fromkeys(Magnitudes.__dataclass_fields__, 0.0)

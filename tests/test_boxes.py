@@ -1,60 +1,13 @@
-"""Which of the detected objects is the main one, and the table of boxes."""
+"""Boxes: their areas, overlaps and suppression, and the table of them."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from temper import boxes
-from temper.boxes import Boxes, choose, suppress
-from temper.params import MainBox
-
-LARGE, MIDDLE, SMALL = (0, 0, 90, 90), (40, 40, 60, 70), (80, 0, 95, 10)
-
-
-def found(*rows: tuple[tuple[float, ...], float, str | None]) -> Boxes:
-    corners = np.array([corners for corners, _, _ in rows], np.float32).reshape(-1, 4)
-    return Boxes(corners, np.array([score for _, score, _ in rows], np.float32), [name for _, _, name in rows])
-
-
-def settings(**changes: Any) -> MainBox:
-    values = {"classes": ["car", "truck"], "score": 0.3, "overlap": 0.45, "pick": "largest", "min_box": 0}
-    return MainBox.model_validate(values | changes)
-
-
-@pytest.mark.parametrize(("pick", "chosen"), [("largest", 1), ("most_central", 2), ("highest_score", 3)], ids=str)
-def test_the_index_is_of_all_boxes_though_another_class_is_larger(pick: str, chosen: int) -> None:
-    """The person covers all the photo, is in its middle and is surest, and comes first."""
-    inside = found(((0, 0, 100, 100), 0.99, "person"), (LARGE, 0.4, "car"), (MIDDLE, 0.5, "truck"), (SMALL, 0.9, "car"))
-    assert choose(inside, 100, 100, settings(pick=pick)) == chosen
-    assert choose(inside, 100, 100, settings(pick=pick, classes=["person"])) == 0
-    assert choose(inside, 100, 100, settings(pick=pick, classes=["bus"])) is None
-
-
-def test_most_central_measures_across_and_down_each_by_its_side() -> None:
-    inside = found(((0, 40, 20, 60), 0.9, "car"), ((80, 0, 100, 20), 0.9, "car"))
-    assert choose(inside, height=100, width=20, settings=settings(pick="most_central")) == 0
-    assert choose(inside, height=20, width=180, settings=settings(pick="most_central")) == 1
-
-
-def test_one_suppression_over_all_classes_drops_the_larger_weaker_twin() -> None:
-    inside = found(((10, 10, 60, 50), 0.9, "car"), ((8, 8, 64, 54), 0.5, "truck"))
-    assert choose(inside, 100, 100, settings()) == 0
-    assert choose(inside, 100, 100, settings(overlap=1)) == 1
-    assert choose(inside, 100, 100, settings(classes=["truck"])) == 1, "what is not wanted suppresses nothing"
-
-
-def test_weak_boxes_are_not_chosen_and_the_score_itself_is_enough() -> None:
-    inside = found((LARGE, 0.3, "car"), (SMALL, 0.6, "car"))
-    assert choose(inside, 100, 100, settings(score=0.3)) == 0
-    assert choose(inside, 100, 100, settings(score=0.31)) == 1
-    assert choose(inside, 100, 100, settings(score=0.61)) is None
-    assert choose(found(), 100, 100, settings(score=0)) is None
-
-
-def test_published_boxes_count_whatever_the_classes_are() -> None:
-    assert choose(found((SMALL, 1, None)), 100, 100, settings(classes=["bird"])) == 0
+from temper.boxes import areas, intersection_over_union, suppress
+from tests.toys.boxes import found
 
 
 def test_suppression_is_greedy_from_the_best() -> None:
@@ -67,13 +20,21 @@ def test_suppression_is_greedy_from_the_best() -> None:
     assert suppress(corners[:0], scores[:0], 0.3).tolist() == []
 
 
+def test_areas_and_overlaps() -> None:
+    corners = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 5, 5], [3, 3, 3, 3]], np.float32)
+    assert areas(corners).tolist() == [100, 100, 100, 25, 0]
+    assert intersection_over_union(corners[0], corners) == pytest.approx([1, 1 / 3, 0, 0.25, 0])
+    assert intersection_over_union(corners[4], corners[4:]).tolist() == [0], "of no area"
+
+
 def test_the_table_reads_back_what_was_written(in_tmp_path: Path) -> None:
     written = {
-        "a": found((LARGE, 0.5, "car"), (SMALL, 0.25, "bus")),
+        "a": found(((0, 0, 90, 90), 0.5, "car"), ((80, 0, 95, 10), 0.25, "bus")),
         "b": found(),
         "c": found(((0.1, 0.2, 1 / 3, 7), 1, None)),
     }
-    assert boxes.write("boxes.parquet", "onnx", iter(written.items())) == 2
+    assert boxes.write("boxes.parquet", "yolox", "0" * 64, iter(written.items())) == 2
+    assert boxes.read_detector("boxes.parquet") == ("yolox", "0" * 64)
     read = dict(boxes.read("boxes.parquet"))
     assert list(read) == ["a", "c"]
     for image_id, inside in read.items():
@@ -83,5 +44,6 @@ def test_the_table_reads_back_what_was_written(in_tmp_path: Path) -> None:
 
 
 def test_a_table_without_a_box(in_tmp_path: Path) -> None:
-    assert boxes.write("boxes.parquet", "none", iter(())) == 0
+    assert boxes.write("boxes.parquet", "none", None, iter(())) == 0
+    assert boxes.read_detector("boxes.parquet") == ("none", None)
     assert list(boxes.read("boxes.parquet")) == []

@@ -1,6 +1,7 @@
 """detect and pack as their users run them: what runs a detector, what only packs, and what is seen of it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from test_detect import gray, write_table
 
-from stages.pack import crop, find_main_objects
-from temper import boxes, params
-from temper.base.errors import TemperError
-from temper.boxes import Boxes
+from stages.detect.detectors.yolox import Settings
 from temper.packs import Pack
-from tests.toys.detector import onnx_settings, write_toy_detector
+from temper.preparation import crop
+from tests.toys.detector import write_toy_detector, yolox_section
 from tests.toys.photos import toy_photo, write_toy_photos
 from tests.toys.workspace import Workspace, ran, toy_params
 
@@ -23,23 +21,44 @@ from tests.toys.workspace import Workspace, ran, toy_params
 CAR, BUS = (8.0, 8.0, 24.0, 24.0), (0.0, 0.0, 32.0, 30.0)
 OBJECTS = [("car", 1.8, CAR), ("bus", 2.4, BUS)]
 
+# Put at the end of the detector's code in a workspace: a line in a file for each pass through the network.
+COUNTED = """
+
+_forward = forward
+
+
+def forward(network: cv2.dnn.Net, framed: photos.Pixels) -> Floats:
+    with Path(".temper/forwards").open("a") as file:
+        file.write("1\\n")
+    return _forward(network, framed)
+"""
+
 
 @pytest.fixture(scope="module")
 def detected(make_workspace: Callable[[dict[str, Any]], Workspace]) -> Workspace:
     """A workspace with its photos inside, in which everything up to `pack` ran with a toy detector; copy it."""
     workspace = make_workspace(toy_params(Path("data/photos")))
     write_toy_photos(workspace.folder / "data/photos", per_class=20)
+    code = workspace.folder / "stages/detect/detectors/yolox.py"
+    code.write_text(code.read_text(encoding="utf-8") + COUNTED, encoding="utf-8")
     model = write_toy_detector(workspace.folder / "toy.onnx", OBJECTS)
-    workspace.set(detect__detector="onnx", detect__onnx=onnx_settings(model, weights="toy.onnx"), pack__box__min_box=0)
+    workspace.set(detect=yolox_section(model, weights="toy.onnx"), pack__box={"classes": ["car"], "min_box": 0})
     output = workspace.run("dvc repro pack")
-    assert "onnx: 60 images detected now, 0 before" in output
+    assert "yolox: 60 images detected now, 0 before" in output
     assert "60 of them cropped to a box" in output
+    assert forwards(workspace) == 60 + 1, "one is the blank image"
+    workspace.commit("detected")
     return workspace
 
 
 @pytest.fixture
 def workspace(detected: Workspace, tmp_path: Path) -> Workspace:
     return detected.copy(tmp_path / "workspace")
+
+
+def forwards(workspace: Workspace) -> int:
+    """How many images the network of the detector has seen in this workspace, ever."""
+    return len((workspace.folder / ".temper/forwards").read_text(encoding="utf-8").splitlines())
 
 
 def shares(workspace: Workspace) -> dict[str, float]:
@@ -49,12 +68,43 @@ def shares(workspace: Workspace) -> dict[str, float]:
 
 
 def test_a_detector_toggled_off_and_on_again_does_not_run(workspace: Workspace) -> None:
-    workspace.set(detect__detector="none")
+    section = yolox_section(workspace.folder / "toy.onnx", weights="toy.onnx")
+    workspace.set(detect={"detector": "none"})
     assert ran(workspace.run("dvc repro pack")) == ["detect", "pack"]
     assert shares(workspace) == {"without_box": 1, "box_too_small": 0}
-    workspace.set(detect__detector="onnx")
+    workspace.set(detect=section)
     assert ran(workspace.run("dvc repro pack")) == []
     assert shares(workspace) == {"without_box": 0, "box_too_small": 0}
+    assert forwards(workspace) == 61
+
+
+def test_a_detector_is_toggled_by_an_experiment(workspace: Workspace, shared: Path) -> None:
+    """Law 6, typed as its users type it: the default detector, none, and the default detector again."""
+    downloads = workspace.folder / ".temper/downloads"
+    downloads.mkdir()
+    shutil.copy(shared / "weights/yolox_nano.onnx", downloads / Settings(detector="yolox").sha256)
+    workspace.set(detect={"detector": "none"}, pack__box={})
+    workspace.commit("without a detector")
+    assert ran(workspace.run("dvc exp run pack")) == ["detect", "pack"]
+    assert ran(workspace.run("dvc exp run pack -S detect.detector=yolox")) == ["detect", "pack"]
+    seen = forwards(workspace)
+    assert seen == 61 + 61, "another model sees every photo"
+    assert ran(workspace.run("dvc exp run pack -S detect.detector=none")) == []
+    assert ran(workspace.run("dvc exp run pack -S detect.detector=yolox")) == []
+    assert forwards(workspace) == seen
+
+
+def test_a_detector_with_keys_of_its_own_is_toggled_by_taking_them_away(workspace: Workspace) -> None:
+    """A key that the chosen detector does not use is refused, by its name, before any work."""
+    output = workspace.run("dvc exp run pack -S detect.detector=none", code=None)
+    assert "error: params.yaml: unknown key detect.weights: expected one of detector" in output
+    keys = [key for key in yolox_section(workspace.folder / "toy.onnx") if key != "detector"]
+    removed = " ".join(f"-S '~detect.{key}'" for key in keys)
+    workspace.run("git checkout params.yaml")
+    assert ran(workspace.run(f"dvc exp run pack -S detect.detector=none {removed}")) == ["detect", "pack"]
+    workspace.run("git checkout params.yaml")
+    assert ran(workspace.run("dvc exp run pack")) == []
+    assert forwards(workspace) == 61
 
 
 @pytest.mark.parametrize(
@@ -71,35 +121,49 @@ def test_a_detector_toggled_off_and_on_again_does_not_run(workspace: Workspace) 
 def test_what_only_reads_boxes_runs_no_detector(workspace: Workspace, change: dict[str, Any]) -> None:
     workspace.set(**change)
     assert ran(workspace.run("dvc repro pack")) == ["pack"]
+    assert forwards(workspace) == 61
+
+
+def test_a_rule_that_chooses_the_same_boxes_changes_no_more_than_the_card(workspace: Workspace) -> None:
+    """The packed images are equal bytes, so nothing is embedded again; the model must know the rule all the same."""
+    assert ran(workspace.run("dvc repro warm_up")) == ["backbone", "embed", "warm_up"]
+    workspace.set(pack__box__score=0.35)
+    assert ran(workspace.run("dvc repro warm_up")) == ["pack", "warm_up"]
+    assert forwards(workspace) == 61
 
 
 def test_only_new_photos_are_detected(workspace: Workspace) -> None:
     (workspace.folder / "data/photos/ant/new.png").write_bytes(toy_photo(0, 999))
     output = workspace.run("dvc repro pack")
-    assert ran(output) == ["fetch", "normalize", "detect", "pack"]
-    assert "onnx: 1 images detected now, 60 before" in output
+    assert ran(output) == ["fetch@photos", "normalize", "detect", "pack"]
+    assert "yolox: 1 images detected now, 60 before" in output
+    assert forwards(workspace) == 61 + 1 + 1
 
 
 def test_an_edited_floor_detects_again(workspace: Workspace) -> None:
-    workspace.set(detect__onnx__floor=0.1)
-    assert "onnx: 60 images detected now, 0 before" in workspace.run("dvc repro detect")
+    workspace.set(detect__floor=0.1)
+    assert "yolox: 60 images detected now, 0 before" in workspace.run("dvc repro detect")
+    assert forwards(workspace) == 61 + 61
 
 
 def test_forced_runs_write_the_same_bytes(workspace: Workspace) -> None:
-    names = ("data/boxes.parquet", "data/packed/train/images-00000.npy", "metrics/pack/boxes.png")
+    packed = ("train/images-00000.npy", "crops.parquet", "preparation.json")
+    names = ["data/boxes.parquet", *(f"data/packed/{name}" for name in packed), "metrics/gallery/boxes.png"]
+    workspace.run("dvc repro gallery")
     before = [(workspace.folder / name).read_bytes() for name in names]
-    workspace.run("rm -r .temper")
-    workspace.run("dvc repro --force --single-item detect pack")
+    workspace.run("rm -r .temper/boxes")
+    output = workspace.run("dvc repro --force --single-item detect pack gallery")
+    assert "yolox: 60 images detected now, 0 before" in output
     assert [(workspace.folder / name).read_bytes() for name in names] == before
 
 
 def test_wrong_weights_stop_repro_in_one_line_and_the_boxes_stay(workspace: Workspace) -> None:
     (workspace.folder / "toy.onnx").write_bytes(b"damaged")
-    workspace.set(detect__onnx__floor=0.1)
+    workspace.set(detect__floor=0.1)
     output = workspace.run("dvc repro detect", code=None)
     errors = [line for line in output.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "toy.onnx: expected sha256" in errors[0] and "Traceback" not in output, output
-    workspace.set(detect__onnx__floor=0.05)
+    workspace.set(detect__floor=0.05)
     assert ran(workspace.run("dvc repro detect")) == []
 
 
@@ -129,37 +193,12 @@ def test_misspelt_classes_are_named(workspace: Workspace) -> None:
 
 
 def test_the_sheet_of_boxes_is_a_plot(workspace: Workspace) -> None:
-    workspace.run("dvc plots show metrics/pack/boxes.png")
-    sheet = cv2.imread(str(workspace.folder / "metrics/pack/boxes.png"))
+    assert ran(workspace.run("dvc repro gallery")) == ["gallery"]
+    workspace.run("dvc plots show metrics/gallery")
+    sheet = cv2.imread(str(workspace.folder / "metrics/gallery/boxes.png"))
     assert sheet is not None and sheet.shape[1] == 4 * (2 * 164 + 8)
     orange = (sheet == (0, 120, 255)).all(axis=2).sum()
     assert orange > 24 * 4 * 60, "three kinds of eight photos, each with a box"
-
-
-@pytest.mark.parametrize(
-    ("box", "expected"),
-    [
-        ((20, 10, 60, 30), (16, 8, 64, 32)),
-        ((0, 0, 30, 30), (0, 0, 33, 33)),
-        ((80, 40, 100, 50), (78, 39, 100, 50)),
-        ((20.2, 10.2, 59.8, 29.8), (16, 8, 64, 32)),
-    ],
-)
-def test_a_crop_has_its_margin_and_stays_inside(box: Any, expected: tuple[int, int, int, int]) -> None:
-    """Widened by a tenth of its own width and height, outwards to whole pixels, in a photo of 100x50."""
-    pixels = np.arange(50 * 100 * 3, dtype=np.int64).reshape(50, 100, 3).astype(np.uint8)
-    left, top, right, bottom = expected
-    assert np.array_equal(crop(pixels, box, 0.1), pixels[top:bottom, left:right])
-
-
-def test_the_main_object_knows_its_share_of_the_photo(in_tmp_path: Path) -> None:
-    _, images = write_table(in_tmp_path, [gray(1, 50, 100), gray(2, 50, 100)])
-    sizes = images.append_column("height", [[50, 50]]).append_column("width", [[100, 100]])
-    one = Boxes(np.array([[0, 0, 50, 50]], np.float32), np.array([0.5], np.float32), ["car"])
-    boxes.write("boxes.parquet", "onnx", iter([(images["image_id"][1].as_py(), one)]))
-    settings = params.MainBox(classes=["car"], score=0.3, overlap=0.5, pick="largest", min_box=0)
-    (found,) = find_main_objects("boxes.parquet", images, sizes, settings).items()
-    assert found[0] == images["image_id"][1].as_py()
-    assert found[1].share == 0.5 and found[1].class_name == "car" and found[1].box == (0, 0, 50, 50)
-    with pytest.raises(TemperError, match=r"expected some of what was detected \(car\), received bus"):
-        find_main_objects("boxes.parquet", images, sizes, settings.model_copy(update={"classes": ["bus"]}))
+    workspace.set(detect={"detector": "none"})
+    workspace.run("dvc repro gallery")
+    assert not (workspace.folder / "metrics/gallery/boxes.png").exists()

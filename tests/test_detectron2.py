@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_detect import as_photos, cars, find_new, gray, rows, write_table
 
-from stages.detect import onnx
-from stages.detect.detectron2 import CHUNK, PACKAGES, Detectron2Detector
-from temper import params
+from stages.detect.detectors.detectron2 import CHUNK, PACKAGES, Detectron2Detector, Settings
+from stages.detect.detectors.yolox import COCO
 from temper.base.errors import TemperError
+from tests.toys.cars import cars
+from tests.toys.detector import as_photos, find_new, rows
+from tests.toys.tables import gray, write_raw
 from tests.toys.workspace import ROOT
 
 CONFIG = "COCO-Detection/faster_rcnn_R_101_FPN_3x"
@@ -53,9 +54,9 @@ for number, path in enumerate(paths):
 """
 
 
-def settings(**changes: Any) -> params.Detectron2Detector:
-    values = {"config": CONFIG, "weights": "zoo", "device": "cpu", "batch": 4, "floor": FLOOR}
-    return params.Detectron2Detector.model_validate(values | changes)
+def settings(**changes: Any) -> Settings:
+    section = {"detector": "detectron2", "config": CONFIG, "device": "cpu", "batch": 4, "floor": FLOOR}
+    return Settings.model_validate(section | changes)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +102,7 @@ def test_the_boxes_are_those_of_detectron2s_own_predictor(
             apart = np.abs(inside.corners[:, None] - expected["boxes"][None]).max(axis=2)  # (100, 100)
             assert apart.min(axis=1).max() < 1e-3 and apart.min(axis=0).max() < 1e-3
             np.testing.assert_allclose(inside.scores, expected["scores"], atol=1e-3, rtol=0)
-            assert set(inside.classes) == {onnx.COCO[index] for index in expected["classes"]}
+            assert set(inside.classes) == {COCO[index] for index in expected["classes"]}
 
 
 @pytest.mark.slow
@@ -109,17 +110,17 @@ def test_a_killed_worker_ends_in_one_line_and_a_second_run_goes_on(
     in_tmp_path: Path, environment: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small photos and a chunk of two, so that the second message comes soon."""
-    monkeypatch.setattr("stages.detect.detectron2.CHUNK", 2)
-    raw, images = write_table(in_tmp_path, [gray(level, 64, 96) for level in range(10, 20)])
+    monkeypatch.setattr("stages.detect.detectors.detectron2.CHUNK", 2)
+    images = write_raw(in_tmp_path, [gray(level, 64, 96) for level in range(10, 20)])
     first = with_reference_weights(environment, reference)
-    found = find_new(raw, images, first)
+    found = find_new(images, first)
     killer = threading.Thread(target=kill_after, args=(in_tmp_path, 1))
     killer.start()
-    with pytest.raises(TemperError, match=r"^detect.detectron2: its process was killed by signal 9; what it found"):
+    with pytest.raises(TemperError, match=r"^detect: detectron2: its process was killed by signal 9; what it found"):
         list(found)
     killer.join()
-    assert not list((in_tmp_path / ".temper").glob("detectron2-*")), "no scratch is left"
-    assert len(rows(find_new(raw, images, first))) == 10
+    assert not list((in_tmp_path / ".temper").glob("messages/*")), "no scratch is left"
+    assert len(rows(find_new(images, first))) == 10
 
 
 def kill_after(folder: Path, answers: int) -> None:
@@ -142,7 +143,7 @@ def test_a_missing_environment_ends_in_one_line_with_the_commands_that_make_it(i
     with pytest.raises(TemperError) as refused:
         Detectron2Detector(settings())
     message = str(refused.value)
-    assert message.startswith("detect.detectron2: expected an environment with Detectron2 in .venv-detectron2, found")
+    assert message.startswith("detect: detectron2: expected an environment with Detectron2 in .venv-detectron2, found")
     requirements = (ROOT / "requirements-detectron2.txt").read_text(encoding="utf-8")
     commands = message.split("make it: ")[1].split(" && ")
     assert len(commands) == 3 and all(f"#     {command}\n" in requirements for command in commands)
@@ -168,7 +169,7 @@ def stand_in(folder: Path, worker: str) -> Path:
 def test_a_worker_that_dies_ends_in_one_line(in_tmp_path: Path, worker: str, message: str) -> None:
     environment = stand_in(in_tmp_path, worker)
     photos = as_photos([gray(level % 256) for level in range(CHUNK * 5)])
-    with pytest.raises(TemperError, match=f"^detect.detectron2: {message}"):
+    with pytest.raises(TemperError, match=f"^detect: detectron2: {message}"):
         list(Detectron2Detector(settings(environment=str(environment))).detect(photos))
 
 
@@ -180,7 +181,7 @@ def test_the_cache_is_keyed_by_model_and_versions_but_not_by_how_it_runs(in_tmp_
 
 
 def test_weights_of_ones_own_need_their_checksum() -> None:
-    with pytest.raises(ValueError, match="expected sha256 with weights of your own and null with zoo"):
+    with pytest.raises(ValueError, match="expected sha256 with weights of your own and none with zoo"):
         settings(weights="model.pth")
-    with pytest.raises(ValueError, match="expected sha256 with weights of your own and null with zoo"):
+    with pytest.raises(ValueError, match="expected sha256 with weights of your own and none with zoo"):
         settings(sha256="0" * 64)

@@ -1,4 +1,4 @@
-"""What a heat decides between epochs: equal to Keras's own callbacks, but computed from the history alone."""
+"""What a phase decides between epochs: equal to Keras's own callbacks, but computed from the history alone."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from temper import params
-from temper.schedules import Record, Select, beats, best_epoch, rate, stopped
+from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Select
+from temper.training.schedules import Record, beats, best_epoch, rate, stopped
 
 
 def history(losses: list[float], accuracies: list[float] | None = None) -> list[Record]:
@@ -16,24 +16,24 @@ def history(losses: list[float], accuracies: list[float] | None = None) -> list[
 
 
 def test_constant() -> None:
-    assert [rate(params.Constant(name="constant"), 0.1, 3, history([1] * n)) for n in range(3)] == [0.1] * 3
+    assert [rate(Constant(name="constant"), 0.1, 3, history([1] * n)) for n in range(3)] == [0.1] * 3
 
 
 def test_piecewise_as_the_stanford_cars_project_had_it() -> None:
     """0.001 to epoch 7, 0.0005 to 8, 0.00005 to 16, then 0.00001."""
-    schedule = params.Piecewise(name="piecewise", epochs=[7, 8, 16], factors=[0.5, 0.05, 0.01])
+    schedule = Piecewise(name="piecewise", epochs=[7, 8, 16], factors=[0.5, 0.05, 0.01])
     rates = [rate(schedule, 1e-3, 20, history([1] * epoch)) for epoch in range(20)]
     assert rates == pytest.approx([1e-3] * 7 + [5e-4] + [5e-5] * 8 + [1e-5] * 4)
 
 
 def test_cosine_falls_from_lr_towards_its_end() -> None:
-    schedule = params.Cosine(name="cosine", end=0.1)
+    schedule = Cosine(name="cosine", end=0.1)
     rates = [rate(schedule, 1.0, 10, history([1] * epoch)) for epoch in range(10)]
     assert rates[0] == 1 and rates[5] == pytest.approx(0.55) and 0.1 < rates[-1] < 0.15
     assert rates == sorted(rates, reverse=True)
 
 
-def keras_rates(schedule: params.Plateau, lr: float, losses: list[float]) -> list[float]:
+def keras_rates(schedule: Plateau, lr: float, losses: list[float]) -> list[float]:
     """The rates of ReduceLROnPlateau after each epoch."""
     optimizer = keras.optimizers.SGD(lr)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -67,14 +67,14 @@ def keras_rates(schedule: params.Plateau, lr: float, losses: list[float]) -> lis
     ids=str,
 )
 def test_plateau_is_that_of_keras(settings: dict[str, Any]) -> None:
-    schedule = params.Plateau.model_validate({"name": "plateau", **settings})
+    schedule = Plateau.model_validate({"name": "plateau", **settings})
     for seed in range(10):
         losses = [round(float(loss), 2) for loss in np.random.default_rng(seed).uniform(0, 1, 30)]
         ours = [rate(schedule, 0.1, 99, history(losses[:epoch])) for epoch in range(1, 31)]
         assert ours == pytest.approx(keras_rates(schedule, 0.1, losses), rel=1e-5)
 
 
-def keras_stop(stopping: params.EarlyStopping, accuracies: list[float]) -> int | None:
+def keras_stop(stopping: EarlyStopping, accuracies: list[float]) -> int | None:
     """The epoch at whose end EarlyStopping stops."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.stop_training = False  # as `fit` does
@@ -91,15 +91,15 @@ def keras_stop(stopping: params.EarlyStopping, accuracies: list[float]) -> int |
 
 @pytest.mark.parametrize(("patience", "min_delta"), [(1, 0), (2, 0), (3, 0.1), (5, 0.02)])
 def test_early_stopping_is_that_of_keras(patience: int, min_delta: float) -> None:
-    stopping = params.EarlyStopping(patience=patience, min_delta=min_delta)
+    stopping = EarlyStopping(patience=patience, min_delta=min_delta)
     for seed in range(20):
         tops = [round(float(top), 2) for top in np.random.default_rng(seed).uniform(0, 1, 15)]
         ours = next((n - 1 for n in range(1, 16) if stopped(stopping, history([1] * n, tops[:n]))), None)
         assert ours == keras_stop(stopping, tops)
 
 
-def test_without_patience_a_heat_never_stops() -> None:
-    assert not stopped(params.EarlyStopping(patience=None), history([1.0] * 99))
+def test_without_patience_a_phase_never_stops() -> None:
+    assert not stopped(EarlyStopping(patience=None), history([1.0] * 99))
 
 
 @pytest.mark.parametrize(

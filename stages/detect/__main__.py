@@ -1,7 +1,7 @@
 """detect: data/raw and data/images.parquet -> data/boxes.parquet, all objects that the chosen detector found.
 
-Which of them is the main object is decided by who reads the table (temper/boxes.py). An image without a row is used
-as a whole; with `detect.detector: none` all are.
+Which of them is the main object is decided by who reads the table (temper/main_object.py). An image without a row is
+used as a whole; with `detect.detector: none` all are.
 """
 
 import importlib

@@ -1,5 +1,6 @@
 """What every detector that looks at photos is."""
 
+import ast
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -50,3 +51,22 @@ def undecodable(photo: Photo, reason: str) -> TemperError:
         f"detect: {photo.path} (image {photo.image_id}): expected the photo that decoded when it was fetched, "
         f"received {reason}; run dvc repro --force fetch. What was detected before it is kept."
     )
+
+
+def code_that_computes(text: str) -> str:
+    """Python code without what changes no box: comments, layout, docstrings, and the class `Settings`.
+
+    For a detector's key. The values of the settings are in the key by themselves; a better description of one must
+    not detect every photo again.
+    """
+    return ast.unparse(_WithoutWords().visit(ast.parse(text)))
+
+
+class _WithoutWords(ast.NodeTransformer):
+    """Takes texts that stand alone, such as docstrings, and the class `Settings` out of code."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt:
+        return ast.Pass() if isinstance(node.value, ast.Constant) else node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return ast.Pass() if node.name == "Settings" else self.generic_visit(node)

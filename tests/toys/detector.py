@@ -1,17 +1,23 @@
-"""Detectors in YOLOX's format of a few hundred bytes, written without the package `onnx`."""
+"""Detectors in YOLOX's format of a few hundred bytes, written without the package `onnx`; and how tests run any."""
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from stages.detect.detectors.yolox import grid
+from stages.detect import unseen
+from stages.detect.detector import Detector, Photo
+from stages.detect.detectors.yolox import Settings, YoloxDetector, grid
+from temper.boxes import Boxes
+from temper.settings.detect import EngineSettings
 
 SIDE = 32  # pixels of its input
 CLASSES = ["car", "bus"]
+CAR_IN_BUS = [("car", 0.9, (4.0, 4.0, 20.0, 12.0)), ("bus", 0.8, (0.0, 0.0, 32.0, 30.0))]  # the bus is larger
 
 # Of onnx.proto: the numbers of the fields that are written here.
 ONE_FLOAT, ONE_INT64 = 1, 7
@@ -86,8 +92,35 @@ def write_other_model(path: Path) -> Path:
     return path
 
 
-def onnx_settings(path: Path, **changes: Any) -> dict[str, Any]:
-    """The section `detect.onnx` for a model of this module."""
+def yolox_section(path: Path, **changes: Any) -> dict[str, Any]:
+    """The section `detect` of params.yaml for a model of this module."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    settings = {"weights": str(path), "sha256": sha256, "input_size": SIDE, "classes": CLASSES, "floor": 0.05}
-    return settings | changes
+    section = {"weights": str(path), "sha256": sha256, "input_size": SIDE, "classes": CLASSES, "floor": 0.05}
+    return {"detector": "yolox", **section, **changes}
+
+
+def toy_detector(folder: Path, **changes: Any) -> YoloxDetector:
+    """A detector that sees CAR_IN_BUS; its model is written into `folder`."""
+    path = write_toy_detector(folder / "toy.onnx", CAR_IN_BUS)
+    return YoloxDetector(Settings.model_validate(yolox_section(path, **changes)))
+
+
+def nano_settings(shared: Path, **changes: Any) -> Settings:
+    """The default detector, YOLOX-Nano, with its weights from the folder of real ones."""
+    section = {"detector": "yolox", "weights": str(shared / "weights/yolox_nano.onnx")}
+    return Settings.model_validate(section | changes)
+
+
+def as_photos(data: Sequence[bytes]) -> Iterator[Photo]:
+    """Encoded photos as a detector takes them, with their numbers as image_ids."""
+    return (Photo(str(number), f"{number}.jpg", image) for number, image in enumerate(data))
+
+
+def find_new(images: pa.Table, chosen: Detector) -> Iterator[tuple[str, Boxes]]:
+    """The boxes of each image; only new photos are shown to the detector."""
+    return unseen.find_boxes(images, "test", lambda: chosen, EngineSettings(detector="test"))
+
+
+def rows(found: Iterator[tuple[str, Boxes]]) -> list[Any]:
+    """Boxes as values that compare."""
+    return [(image_id, b.corners.tolist(), b.scores.tolist(), list(b.classes)) for image_id, b in found]

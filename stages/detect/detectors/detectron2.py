@@ -4,7 +4,6 @@ PyTorch stays out of TensorFlow's environment: a worker in an environment of its
 is one, and files are all that passes between them (detectron2_worker.py).
 """
 
-import ast
 import hashlib
 import json
 import shutil
@@ -84,7 +83,7 @@ class Detectron2Detector:
             None if settings.weights == "zoo" else obtain(settings.weights, str(settings.sha256), "detect.weights")
         )
         files = (detectron2_worker.__file__, photos.__file__)
-        code = [ast.unparse(ast.parse(Path(path).read_text(encoding="utf-8"))) for path in files]
+        code = [detector.code_that_computes(Path(path).read_text(encoding="utf-8")) for path in files]
         model = [settings.config, settings.sha256 or "zoo", settings.floor]
         self.key = hashlib.sha256(json.dumps([model, versions, code], sort_keys=True).encode()).hexdigest()[:16]
 

@@ -4,7 +4,6 @@ input: (1, 3, height, width), BGR, float32, 0-255; the photo shrunk into the top
 output: (1, n, 5 + classes): for each cell of the grids of strides 8, 16 and 32 its box, objectness and class scores
 """
 
-import ast
 import hashlib
 import inspect
 import json
@@ -150,7 +149,7 @@ class YoloxDetector:
         settings = self.settings.model_dump(include={"sha256", "input_size", "classes", "floor"})
         code = [Path(path).read_text(encoding="utf-8") for path in (__file__, photos.__file__)]
         code += [inspect.getsource(function) for function in (suppress, intersection_over_union, areas)]
-        code = [ast.unparse(ast.parse(text)) for text in code]  # comments and layout change no box
+        code = [detector.code_that_computes(text) for text in code]
         return hashlib.sha256(json.dumps([settings, cv2.__version__, code], sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,71 @@
+"""The backbones: all of keras.applications, raw pixels in (law 3), and what cannot be is refused."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import keras
+import numpy as np
+import pytest
+
+from stages.backbone.architectures import build, known
+from temper import keras_files
+from temper.base.errors import TemperError
+from temper.settings.backbone import BackboneName
+from tests.toys.classifier import CARD, PIXELS
+
+
+def test_every_model_of_keras_applications_is_known_to_the_schema() -> None:
+    assert sorted(get_args(BackboneName)) == sorted(known())
+    assert {"tiny", "EfficientNetB0", "MobileNetV3Small", "ResNet50", "ConvNeXtTiny", "Xception"} <= set(known())
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "ResNet50V2", "DenseNet121", "EfficientNetB0", "MobileNetV2", "VGG16"])
+def test_preprocessing_is_inside_the_backbone(name: str) -> None:
+    """Law 3: raw pixels in. Equal to the published model behind its published preprocessing (three kinds and none)."""
+    keras.utils.set_random_seed(0)
+    ours = build(name, {}, None, (32, 32), None)
+    theirs = getattr(keras.applications, name)(weights=None, include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    theirs.set_weights(ours.get_weights())
+    expected = theirs.predict(known()[name].preprocess_input(PIXELS.astype(np.float32)), verbose=0)  # type: ignore[union-attr]
+    assert ours.predict(PIXELS, verbose=0) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_a_small_image_is_resized_inside_the_backbone() -> None:
+    backbone = build("MobileNet", {"alpha": 0.25}, None, (32, 32), (96, 96))
+    assert backbone.input_shape == (None, 32, 32, 3)
+    assert backbone.get_layer("conv1").output.shape[1:3] == (48, 48)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("Xception", {}, None, (32, 32), None), r"must be at least 71x71.*backbone.input_size enlarges"),
+        (("MobileNet", {"alpha": 0.3, "beta": 1}, None, (32, 32), None), r"expected only alpha.*, received beta"),
+        (("MobileNet", {}, "/no/such.h5", (32, 32), None), r"\(weights /no/such.h5.*expected the path of this"),
+        (("tiny", {}, "imagenet", (32, 32), None), r"weights: none with tiny"),
+    ],
+)
+def test_a_backbone_that_cannot_be_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(TemperError, match=message):
+        build(*arguments)
+
+
+def test_real_weights_fit(shared: Path) -> None:
+    weights = str(shared / "weights/mobilenet_2_5_224_tf_no_top.h5")
+    backbone = build("MobileNet", {"alpha": 0.25}, weights, (96, 96), None)
+    with pytest.raises(TemperError, match="backbone MobileNet"):
+        build("MobileNet", {"alpha": 0.5}, weights, (96, 96), None)
+    assert backbone.output_shape == (None, 256)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in known() if not name.endswith(("Large", "XLarge", "B7", "B6"))])
+def test_every_backbone_is_built_saved_and_loaded(tmp_path: Path, name: str) -> None:
+    """The biggest ones of each family differ in nothing but their sizes."""
+    backbone = (
+        build(name, {}, None, (96, 96), None) if "NASNet" not in name else build(name, {}, None, (224, 224), None)
+    )
+    keras_files.save(backbone, tmp_path / "backbone.keras", CARD.backbone.as_entry())
+    again = keras_files.load(tmp_path / "backbone.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *backbone.input_shape[1:])).astype(np.float32)
+    assert np.array_equal(backbone(pixels), again(pixels))

@@ -1,0 +1,39 @@
+"""The stage `pack`: what a model is told of its input, and what is known of its main object."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.pack import describe, find_main_objects
+from temper import boxes
+from temper.base.errors import TemperError
+from temper.boxes import Boxes
+from temper.settings.pack import MainBox, Pack
+from tests.toys.tables import gray, write_raw
+
+
+def test_the_main_object_knows_its_share_of_the_photo(in_tmp_path: Path) -> None:
+    images = write_raw(in_tmp_path, [gray(1, 50, 100), gray(2, 50, 100)])
+    sizes = images.append_column("height", [[50, 50]]).append_column("width", [[100, 100]])
+    one = Boxes(np.array([[0, 0, 50, 50]], np.float32), np.array([0.5], np.float32), ["car"])
+    boxes.write("boxes.parquet", "yolox", None, iter([(images["image_id"][1].as_py(), one)]))
+    settings = MainBox(classes=["car"], score=0.3, overlap=0.5, pick="largest", min_box=0)
+    (found,) = find_main_objects("boxes.parquet", images, sizes, settings).items()
+    assert found[0] == images["image_id"][1].as_py()
+    assert found[1].share == 0.5 and found[1].class_name == "car" and found[1].box == (0, 0, 50, 50)
+    with pytest.raises(TemperError, match=r"expected some of what was detected \(car\), received bus"):
+        find_main_objects("boxes.parquet", images, sizes, settings.model_copy(update={"classes": ["bus"]}))
+
+
+def test_what_a_model_is_fed_with_is_described_and_nothing_more() -> None:
+    """Without a detector, the margin and the choice of a box make no difference, so they are not in the card."""
+    settings = Pack(fit="pad", margin=0.25, box=MainBox(classes=["car"]))
+    made = describe(settings, (32, 48), "yolox", "0" * 64)
+    assert (made.height, made.width, made.fit) == (32, 48, "pad")
+    assert made.crop is not None
+    assert (made.crop.detector, made.crop.sha256, made.crop.margin) == ("yolox", "0" * 64, 0.25)
+    assert made.crop.box == settings.box.model_dump(mode="json")
+    whole = describe(settings, (32, 48), "none", None)
+    assert whole.crop is None
+    assert whole == describe(Pack(fit="pad"), (32, 48), "none", None)
