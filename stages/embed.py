@@ -43,12 +43,14 @@ def batches(ends: list[int]) -> Iterator[Indices]:
 def seen(pack: Pack, rows: Indices, view: int, magnitude: Magnitudes, seed: int) -> npt.NDArray[np.uint8]:
     """Images of a pack as one view sees them: uint8 (INFERENCE_BATCH, height, width, 3), black behind the last one.
 
-    Batches of one size are compiled once, and what the backbone says of an image does not depend on their number.
+    Batches of one size are compiled once, and what the backbone says of an image does not depend on their number. How
+    an image is augmented follows from its image_id: a row would be another one where images are added before it.
     """
     images = np.zeros((INFERENCE_BATCH, *pack.image_shape), np.uint8)
     images[: len(rows)] = pack.images(rows)
     if view:
-        augment_images(images[: len(rows)], rows, magnitude, seed, view)
+        numbers = np.array([int(image_id, 16) >> 1 for image_id in pack.image_ids[rows].tolist()], np.int64)
+        augment_images(images[: len(rows)], numbers, magnitude, seed, view)
     return images
 
 
