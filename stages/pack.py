@@ -102,13 +102,13 @@ def write_packs(
     image_ids = np.asarray(table["image_id"].to_pylist(), "U16")
     with ExitStack() as stack:
         writers = {
-            split: stack.enter_context(PackWriter(folder / split, int((splits == split).sum()), *image_size))
+            split: stack.enter_context(PackWriter(folder / split, image_ids[splits == split], *image_size))
             for split in images.SPLITS
         }
         for split, image in zip(tqdm(splits, "pack", unit="image", disable=None), pixels, strict=True):
             writers[split].append(image)
         for split, writer in writers.items():
-            writer.finish(labels[splits == split], image_ids[splits == split])
+            writer.finish(labels[splits == split])
 
 
 def describe(settings: Pack, image_size: tuple[int, int], detector: str, sha256: str | None) -> card.Preparation:
