@@ -197,6 +197,7 @@ def changed_stages(folder: Path) -> set[str]:
         return {stage.split("@")[0] for stage in repo.status()}
 
 
+@pytest.mark.slow  # 130 modules, and the real DVC asked for each
 def test_an_edit_of_a_module_runs_the_stages_of_the_table(
     toy_pipeline: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
