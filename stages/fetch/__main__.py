@@ -41,7 +41,11 @@ PROBLEMS = 5  # kinds of problems that are named
 
 
 def describe(photo: Photo) -> dict[str, Any]:
-    """The row of the raw table for one photo."""
+    """The row of the raw table for one photo.
+
+    Raises:
+        TemperError: there is too little memory to decode it.
+    """
     row: dict[str, Any] = {
         "path": photo.path,
         "label": photo.label,
@@ -56,6 +60,8 @@ def describe(photo: Photo) -> dict[str, Any]:
         pixels, (height, width) = decode_with_dimensions(photo.data, HASHED)
     except BadPhoto as reason:
         return row | {"width": None, "height": None, "phash": None, "problem": photo.problem or str(reason)}
+    except MemoryError as error:  # no property of the photo: where there is more memory it may be good
+        raise TemperError(f"{photo.path}: {error}") from None
     return row | {"width": width, "height": height, "phash": perceptual_hash(pixels), "problem": None}
 
 
