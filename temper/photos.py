@@ -1,36 +1,32 @@
 """Encoded photos to pixels: upright RGB, or the reason why not."""
 
 import importlib
+import re
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from temper import headers
+from temper.headers import Dimensions
+
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright photo at its full size
-Dimensions = tuple[int, int]  # height, width
 
 HASHED = (32, 32)  # the height and width that `perceptual_hash` looks at
 
-_FORMATS = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF8": "GIF",
-    b"RIFF": "WebP",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-}
-# AVIF files have some of these brands too, and beside them one of their own, by which OpenCV reads them.
-_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
-_AVIF_BRANDS = {b"avif", b"avis"}
+# More pixels than this are refused before anything is decoded. A fixed number, because the memory that happens to be
+# free must not decide which photos a data set holds. The largest cameras make 200 megapixels (16320 x 12240), and one
+# such photo is 600 MB of pixels, 1.2 GB while its channels are put in order; a hundred times more than any model sees.
+MOST_PIXELS = 200_000_000
 
 _REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 _LARGEST_SHIFT = 1 / 8  # pixels of the picture that a reduced one is decoded for
 _XMP = (b"http://ns.adobe.com/", b"XMP\0://ns.adobe.com/")  # the other thing that an APP1 segment holds, beside EXIF
 _EXIF_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), 1))  # bytes of a value, by its kind
-_MOST_PIXELS = 2**30  # OpenCV refuses to decode more
+_OPENCV_ERROR = re.compile(r"error: \((-?\d+):[^)]*\) (.*?)(?: in function '[^']*')?\s*$", re.DOTALL)
+_MOST_BYTES_A_PIXEL = 16  # that a decoder needs for itself, beside the pixels
 _MOST_SEGMENTS = 1000  # before the pixels of a JPEG; real ones have some ten, or hundreds with large profiles
 
 
@@ -54,7 +50,8 @@ def decode(data: bytes, least: Dimensions | None = None) -> Pixels:
         uint8 (height, width, 3), RGB, 0-255.
 
     Raises:
-        BadPhoto: the bytes are empty, of no known format, truncated or corrupt, or claim more than 2**30 pixels.
+        BadPhoto: the bytes are empty, of no known format, truncated or corrupt, or have more pixels than `MOST_PIXELS`.
+        MemoryError: there is too little to decode them, which says nothing about the photo.
     """
     return _decode_whole(data) if least is None else decode_with_dimensions(data, least)[0]
 
@@ -68,11 +65,12 @@ def decode_with_dimensions(data: bytes, least: Dimensions) -> tuple[Pixels, Dime
 
     Raises:
         BadPhoto: as `decode`.
+        MemoryError: as `decode`.
     """
     full = dimensions(data)
     scale = next((scale for scale in _REDUCTIONS if full and _is_enough(full, scale, least)), None)
     if full and scale:
-        reduced = _decode_reduced(data, scale)
+        reduced = _decode_reduced(data, scale, full)
         # Where OpenCV does not agree with what was read from the header, and where it refuses, the full way decides.
         if reduced is not None and reduced.shape[:2] == (-(-full[0] // scale), -(-full[1] // scale)):
             return reduced, full
@@ -89,10 +87,11 @@ def _is_enough(full: Dimensions, scale: int, least: Dimensions) -> bool:
     return True
 
 
-def _decode_reduced(data: bytes, scale: int) -> Pixels | None:
+def _decode_reduced(data: bytes, scale: int, full: Dimensions) -> Pixels | None:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCTIONS[scale])
-    except cv2.error:
+    except cv2.error as error:
+        _refuse_lack_of_memory(error, "JPEG", full)
         return None
     if pixels is None:
         return None
@@ -103,20 +102,65 @@ def _decode_reduced(data: bytes, scale: int) -> Pixels | None:
 def _decode_whole(data: bytes) -> Pixels:
     if not data:
         raise BadPhoto("an empty file")
-    if _is_heic(data):
+    kind = headers.kind(data)
+    if kind is None:
+        raise BadPhoto(f"no image format that Temper reads (first bytes {data[:8].hex(' ')})")
+    claimed = headers.claimed(data, kind)
+    if claimed is not None:
+        _refuse_too_large(kind, claimed)
+    if kind == "HEIC":
         return _decode_heic(data)
-    kind = next((name for magic, name in _FORMATS.items() if data.startswith(magic)), None)
+    if claimed is None:
+        raise BadPhoto(f"a truncated or corrupt {kind}")
     try:
         # Not IMREAD_COLOR_RGB: OpenCV 5.0 gives BGR all the same for an AVIF with alpha.
         pixels = cv2.imdecode(np.frombuffer(_still_png(data), np.uint8), cv2.IMREAD_COLOR_BGR)
-    except cv2.error as error:  # such as a header that claims 2**31 pixels
-        raise BadPhoto(f"a {kind or 'file'} that OpenCV refuses: {error.err or error.code}") from None
-    if pixels is None and kind:
-        raise BadPhoto(f"a truncated or corrupt {kind}")
+        if pixels is not None:
+            upright: Pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    except cv2.error as error:
+        _refuse_lack_of_memory(error, kind, claimed)
+        raise BadPhoto(f"a {kind} that OpenCV refuses: {_what_opencv_said(error)[1]}") from None
     if pixels is None:
-        raise BadPhoto(f"no image format that OpenCV reads (first bytes {data[:8].hex(' ')})")
-    upright: Pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        _require_memory(kind, claimed)
+        raise BadPhoto(f"a truncated or corrupt {kind}")
+    _refuse_too_large(kind, (upright.shape[0], upright.shape[1]))  # whatever the header claimed
     return upright
+
+
+def _refuse_too_large(kind: str, claimed: Dimensions) -> None:
+    height, width = claimed
+    if height * width > MOST_PIXELS:
+        raise BadPhoto(
+            f"a {kind} of {width:,} x {height:,} pixels: expected at most {MOST_PIXELS // 10**6} megapixels; "
+            "make it smaller"
+        )
+
+
+def _what_opencv_said(error: cv2.error) -> tuple[int, str]:
+    """The code and the words of an error, from its text: its attributes are those of the last one of any thread."""
+    found = _OPENCV_ERROR.search(str(error))
+    return (int(found[1]), " ".join(found[2].split())) if found else (0, " ".join(str(error).split()))
+
+
+def _refuse_lack_of_memory(error: cv2.error, kind: str, claimed: Dimensions) -> None:
+    """Raises MemoryError if that is what OpenCV's error says."""
+    code, words = _what_opencv_said(error)
+    if code == cv2.Error.StsNoMem or "bad_alloc" in words:
+        raise _no_memory(kind, claimed) from None
+
+
+def _require_memory(kind: str, claimed: Dimensions) -> None:
+    """Raises MemoryError unless there is what decoding takes: a decoder that got too little just says it failed."""
+    try:
+        np.empty(claimed[0] * claimed[1] * _MOST_BYTES_A_PIXEL, np.uint8)  # reserved, never touched
+    except MemoryError:
+        raise _no_memory(kind, claimed) from None
+
+
+def _no_memory(kind: str, claimed: Dimensions) -> MemoryError:
+    return MemoryError(
+        f"expected the memory to decode a {kind} of {claimed[1]:,} x {claimed[0]:,} pixels, received too little"
+    )
 
 
 def dimensions(data: bytes) -> Dimensions | None:
@@ -165,7 +209,7 @@ def _frame_dimensions(marker: int, frame: bytes) -> Dimensions | None:
     if marker > 0xC2 or len(frame) < 6 or frame[0] != 8:
         return None
     height, width, channels = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"), frame[5]
-    usual = channels in (1, 3, 4) and len(frame) == 6 + 3 * channels and 0 < height * width <= _MOST_PIXELS
+    usual = channels in (1, 3, 4) and len(frame) == 6 + 3 * channels and 0 < height * width <= MOST_PIXELS
     return (height, width) if usual else None
 
 
@@ -193,16 +237,6 @@ def _exif_orientation(exif: bytes) -> int | None:
     return 1
 
 
-def _is_heic(data: bytes) -> bool:
-    """Whether the brands in the file's first box, `ftyp`, are those of HEIC or another HEIF that is no AVIF."""
-    if data[4:8] != b"ftyp":
-        return False
-    end = min(int.from_bytes(data[:4], "big"), 256)
-    # length, "ftyp", the brand, a version, then the brands of all readers that can read the file
-    brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
-    return bool(brands & _HEIC_BRANDS) and not brands & _AVIF_BRANDS
-
-
 def _decode_heic(data: bytes) -> Pixels:
     """A HEIC photo by way of pillow-heif, which also turns it upright."""
     try:
@@ -212,12 +246,13 @@ def _decode_heic(data: bytes) -> Pixels:
             "a HEIC photo, which OpenCV does not read: `pip install pillow-heif`, or convert it to JPEG"
         ) from None
     try:
-        photo = pillow_heif.open_heif(data)  # 10 and 12 bits become 8
-        if photo.size[0] * photo.size[1] <= _MOST_PIXELS:
-            return np.array(photo.to_pillow().convert("RGB"), np.uint8)
+        photo = pillow_heif.open_heif(data)  # its header alone; 10 and 12 bits become 8
+        _refuse_too_large("HEIC", (photo.size[1], photo.size[0]))
+        return np.array(photo.to_pillow().convert("RGB"), np.uint8)
+    except (BadPhoto, MemoryError):
+        raise
     except Exception as error:  # of damaged files it raises ValueError, IndexError and others
         raise BadPhoto(f"a truncated or corrupt HEIC photo: {' '.join(str(error).split())}") from None
-    raise BadPhoto(f"a HEIC photo that claims {photo.size[0]}x{photo.size[1]} pixels: expected at most 2**30 in all")
 
 
 def _still_png(data: bytes) -> bytes:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from temper import photos
-from temper.photos import Box, Dimensions, Pixels
+from temper.headers import Dimensions
+from temper.photos import Box, Pixels
 
 Fit = Literal["stretch", "crop", "pad"]
 

@@ -1,6 +1,8 @@
 """`source: folder`: where labels and splits come from, and archives that must not be trusted."""
 
 import io
+import os
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -9,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from stages.fetch.__main__ import describe
 from stages.fetch.reading.layouts import place_by_folders
 from stages.fetch.source import Source
-from stages.fetch.sources import folder
+from stages.fetch.sources import csv, folder
 from temper.base.errors import TemperError
 from tests.toys.photos import toy_photo
 
@@ -228,3 +231,70 @@ def test_the_published_flowers(shared: Path) -> None:
     assert {label: labels.count(label) for label in labels} == dict.fromkeys(
         ["daisy", "dandelion", "rose", "sunflower", "tulip"], 60
     )
+
+
+def make_odd_folder(top: Path) -> dict[str, str]:
+    """A folder of links, loops and what is no file; returns why each of those cannot be read."""
+    write_folder(top, {"ant/1.png": PHOTO, "bee/1.png": PHOTO})
+    write_folder(top.parent / "elsewhere", {"2.png": PHOTO, "deeper/3.png": PHOTO, "cat/4.png": PHOTO})
+    (top / "ant/linked.png").symlink_to(top.parent / "elsewhere/2.png")
+    (top / "ant/more").symlink_to(top.parent / "elsewhere")
+    (top.parent / "elsewhere/deeper/back").symlink_to(top.parent / "elsewhere")
+    (top / "cat").symlink_to(top.parent / "elsewhere/cat")
+    os.mkfifo(top / "bee/pipe.jpg")
+    (top / "bee/zero.jpg").symlink_to("/dev/zero")
+    (top / "bee/gone.jpg").symlink_to("nowhere.jpg")
+    (top / "bee/round.jpg").symlink_to("round.jpg")
+    (top / "bee/all.jpg").symlink_to(top)
+    (top / "bee/.hidden.jpg").symlink_to("nowhere.jpg")
+    return {
+        "ant/more/deeper/back": "a link to a folder that it is in",
+        "bee/all.jpg": "a link to a folder that it is in",
+        "bee/gone.jpg": "a link to nothing",
+        "bee/pipe.jpg": "a named pipe, no file",
+        "bee/round.jpg": "a link that leads back to itself",
+        "bee/zero.jpg": "a device, no file",
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes and links as Unix has them")
+@pytest.mark.parametrize("layout", [None, ["{label}/**/{name}"]])
+def test_links_are_followed_and_what_is_no_file_is_counted(tmp_path: Path, layout: list[str] | None) -> None:
+    problems = make_odd_folder(tmp_path / "d")
+    source = folder.open_source(folder.Settings(source="folder", path=str(tmp_path / "d"), layout=layout))
+    photos = list(source.photos)
+    good = {photo.path: photo.label for photo in photos if photo.data == PHOTO}
+    more = [f"ant/more/{name}" for name in ("2.png", "cat/4.png", "deeper/3.png")]
+    assert list(good) == ["ant/1.png", "ant/linked.png", *more, "bee/1.png", "cat/4.png"]
+    assert all(label == path.split("/")[0] for path, label in good.items())
+    if layout:  # patterns place images alone
+        del problems["ant/more/deeper/back"]
+    assert {photo.path: photo.problem for photo in photos if not photo.data} == problems
+    assert {photo.label for photo in photos if photo.path in problems} == {path.split("/")[0] for path in problems}
+    assert source.total == len(photos) == len(good) + len(problems)
+    rows = [describe(photo)["problem"] for photo in photos[len(good) :]]
+    assert rows == list(problems.values())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes as Unix has them")
+def test_a_path_to_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "photos.tar")
+    with pytest.raises(TemperError, match="expected a folder, zip or tar, received a named pipe, no file"):
+        open_source(tmp_path / "photos.tar")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes as Unix has them")
+def test_photos_of_a_table_and_archives_of_a_dataset_do_not_vanish(tmp_path: Path) -> None:
+    write_folder(tmp_path / "d", {"train/1.png": PHOTO, "train.csv": b"id,label\n1.png,ant\n2.png,bee\n"})
+    os.mkfifo(tmp_path / "d/train/2.png")
+    (tmp_path / "d/train/3.png").symlink_to("nowhere.png")
+    source = csv.open_source(csv.Settings(source="csv", path=str(tmp_path / "d")))
+    assert [(photo.path, photo.label, photo.problem) for photo in source.photos] == [
+        ("train/1.png", "ant", None),
+        ("train/2.png", "bee", "a named pipe, no file"),
+        ("train/3.png", None, "a link to nothing"),
+    ]
+    assert source.total == 3
+    (tmp_path / "d/more.zip").symlink_to("nowhere.zip")
+    with pytest.raises(TemperError, match="more.zip: expected a file, received a link to nothing"):
+        csv.open_source(csv.Settings(source="csv", path=str(tmp_path / "d")))

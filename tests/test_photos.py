@@ -78,7 +78,7 @@ def test_decodes_to_upright_8_bit_rgb(data: bytes, expected: np.ndarray) -> None
     ("data", "reason"),
     [
         (b"", "an empty file"),
-        (b"hello, world", "no image format that OpenCV reads"),
+        (b"hello, world", "no image format that Temper reads"),
         (encoded(PICTURE, "PNG")[:-40], "a truncated or corrupt PNG"),
         (encoded(PICTURE, "JPEG")[:-40], "a truncated or corrupt JPEG"),
         (encoded(PICTURE, "WEBP")[:-40], "a truncated or corrupt WebP"),

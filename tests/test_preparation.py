@@ -117,4 +117,4 @@ def test_it_needs_numpy_and_opencv_alone() -> None:
     assert not {"pyarrow", "pydantic", "yaml", "keras", "tensorflow", "PIL", "pillow_heif"} & set(loaded.split())
     ours = "import sys, temper.preparation; print(*sorted(name for name in sys.modules if name.startswith('temper.')))"
     loaded = subprocess.run([sys.executable, "-c", ours], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert loaded.split() == ["temper.photos", "temper.preparation"]
+    assert loaded.split() == ["temper.headers", "temper.photos", "temper.preparation"]

@@ -162,6 +162,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/packs.py": {"pack", "gallery", "embed", "fine_tune", "evaluate", "overview"},
     "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed", "fine_tune"},
     "temper/noise.py": set(),
+    "temper/headers.py": {"fetch", "audit", "detect", "pack", "gallery", "overview"},
     "temper/photos.py": {"fetch", "audit", "detect", "pack", "gallery", "overview"},
     "temper/predictions.py": {"evaluate", "overview"},
     "temper/predictor.py": set(),

@@ -37,12 +37,14 @@ def decode(photo: Photo) -> photos.Pixels:
     """The upright pixels of a photo.
 
     Raises:
-        TemperError: it does not decode, although it did when it was fetched.
+        TemperError: it does not decode, although it did when it was fetched, or there is too little memory.
     """
     try:
         return photos.decode(photo.data)
     except photos.BadPhoto as reason:
         raise undecodable(photo, str(reason)) from None
+    except MemoryError as error:
+        raise TemperError(f"detect: {photo.path} (image {photo.image_id}): {error}") from None
 
 
 def undecodable(photo: Photo, reason: str) -> TemperError:

@@ -45,9 +45,15 @@ def describe(photo: Photo, looks: Looks | None = None) -> dict[str, Any]:
 
     Args:
         looks: at photos that were seen before; `None` decodes.
+
+    Raises:
+        TemperError: there is too little memory to decode it.
     """
     sha256 = hashlib.sha256(photo.data).hexdigest()
-    found = looks.at(photo.data, sha256) if looks else look(photo.data)
+    try:
+        found = looks.at(photo.data, sha256) if looks else look(photo.data)
+    except MemoryError as error:  # no property of the photo: where there is more memory it may be good
+        raise TemperError(f"{photo.path}: {error}") from None
     return {
         "path": photo.path,
         "label": photo.label,

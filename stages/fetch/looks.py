@@ -20,7 +20,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from temper import photos
+from temper import headers, photos
 from temper.base.paths import scratch
 from temper.photos import HASHED, BadPhoto, decode_with_dimensions, perceptual_hash
 
@@ -51,7 +51,7 @@ def look(data: bytes) -> Look:
 def version() -> str:
     """16 hex digits of all that a look depends on: this code, and the libraries that decode and compute."""
     digest = hashlib.sha256()
-    for path in (Path(__file__), Path(photos.__file__)):
+    for path in (Path(__file__), Path(photos.__file__), Path(headers.__file__)):
         digest.update(path.read_bytes())
     try:
         heif = importlib.metadata.version("pillow-heif")  # without it, a HEIC photo is a problem

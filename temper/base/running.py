@@ -33,6 +33,9 @@ def run(main: Callable[[Settings], None], settings: type[Settings]) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {' '.join(str(error).split())}: nothing half-written was kept; mend it and run again")
+    except MemoryError as error:
+        detail = " ".join(str(error).split()) or "expected more memory"
+        sys.exit(f"error: {detail}: nothing half-written was kept; free some memory and run again")
     except KeyboardInterrupt:
         sys.exit(130)
 

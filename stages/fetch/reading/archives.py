@@ -1,13 +1,16 @@
 """The files of a folder, a zip or a tar, read one after the other without unpacking anything to the disk."""
 
+import errno
 import lzma
+import os
 import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -18,6 +21,11 @@ from temper.base.errors import TemperError
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 _JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 _MOST_BYTES = 2**30  # of one file: no photo is larger, and no cell of a Parquet table holds twice as much
+_LINKS_TO_NOTHING = {
+    errno.ENOENT: "a link to nothing",
+    errno.ENOTDIR: "a link to nothing",
+    errno.ELOOP: "a link that leads back to itself",
+}
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -37,6 +45,7 @@ class Listing:
 
     files: list[str]
     folders: list[str]
+    unreadable: dict[str, str] = field(default_factory=dict)  # why what is no file and no folder is not read, by name
 
 
 @contextmanager
@@ -67,6 +76,9 @@ def without_ending(name: str) -> str:
 def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
     """Lists a folder or archive, sorted; a tar in its own order, the only one in which it can be read.
 
+    Links in a folder are followed, wherever they lead. What they do not lead to, and what is no regular file, is
+    listed as unreadable: a named pipe would be waited for, and a device may have no end.
+
     Args:
         archives_inside: whether a dataset is expected, in which archives and tables may be larger than any photo.
 
@@ -76,8 +88,7 @@ def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
     """
     path = Path(path)
     if path.is_dir():
-        entries = sorted(path.rglob("*"))
-        inside = [_Entry(e.relative_to(path).as_posix(), e.is_dir(), e.stat().st_size) for e in entries]
+        inside = sorted(_walk(path), key=lambda entry: entry.name.split("/"))
     elif _is_zip(path):
         with _readable(path), zipfile.ZipFile(path) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.filename)
@@ -89,10 +100,45 @@ def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
     _refuse_large_files(path, [entry for entry in inside if is_image(entry.name) or not archives_inside])
     kept = [entry for entry in inside if not _is_junk(entry.name)]
     folders = {entry.name for entry in kept if entry.is_folder}
-    files = [entry.name for entry in kept if not entry.is_folder]
-    for name in files:  # archives need not list their folders
+    files = [entry.name for entry in kept if not entry.is_folder and not entry.problem]
+    unreadable = {entry.name: entry.problem for entry in kept if entry.problem}
+    for name in [*files, *unreadable]:  # archives need not list their folders
         folders.update(parent.as_posix() for parent in PurePosixPath(name).parents)
-    return Listing(files, sorted(folders - {"."}))
+    return Listing(files, sorted(folders - {"."}), unreadable)
+
+
+def _walk(top: Path) -> Iterator["_Entry"]:
+    """All that lies below a folder, links followed, but none to a folder that it is itself in."""
+    state = top.stat()
+    waiting = [(top, "", frozenset({(state.st_dev, state.st_ino)}))]
+    while waiting:
+        folder, prefix, above = waiting.pop()
+        for name in os.listdir(folder):  # noqa: PTH208 (names, which `iterdir` would make paths of)
+            try:
+                state = (folder / name).stat()
+            except OSError as error:
+                problem = _LINKS_TO_NOTHING.get(error.errno or 0)
+                if problem is None:
+                    raise
+                yield _Entry(prefix + name, False, 0, problem)
+                continue
+            here = (state.st_dev, state.st_ino)
+            if not stat.S_ISDIR(state.st_mode):
+                yield _Entry(prefix + name, False, state.st_size, _irregular(state.st_mode))
+            elif here in above:
+                yield _Entry(prefix + name, False, 0, "a link to a folder that it is in")
+            else:
+                yield _Entry(prefix + name, True, 0)
+                if not _is_junk(name):
+                    waiting.append((folder / name, f"{prefix}{name}/", above | {here}))
+
+
+def _irregular(mode: int) -> str | None:
+    """Why a file cannot be read as a photo, by its mode; `None` for a regular one."""
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return f"{kinds.get(stat.S_IFMT(mode), 'a device')}, no file"
 
 
 def unpack(path: Path, name: str, target: Path) -> None:
@@ -136,6 +182,8 @@ def read_files(path: str | Path, names: set[str]) -> Iterator[tuple[str, bytes]]
 def _open_tar(path: Path) -> tarfile.TarFile:
     if not path.exists():
         raise TemperError(f"{path}: expected a folder, zip or tar, found nothing there; set its path in params.yaml")
+    if problem := _irregular(path.stat().st_mode):
+        raise TemperError(f"{path}: expected a folder, zip or tar, received {problem}; set its path in params.yaml")
     try:
         return tarfile.open(path, "r:*")
     except tarfile.ReadError:
@@ -167,6 +215,7 @@ class _Entry:
     name: str
     is_folder: bool
     size: int
+    problem: str | None = None  # why it is not read
 
 
 def _name(info: zipfile.ZipInfo) -> str:

@@ -4,10 +4,11 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from stages.fetch.reading.archives import is_archive, list_contents, read_files, unpack, without_ending
+from stages.fetch.reading.layouts import is_image
 from temper.base.errors import TemperError
 from temper.base.paths import scratch
 
@@ -21,6 +22,11 @@ class Bundle:
     files: list[str]
     folders: list[str]
     places: list[tuple[str, Path, list[str]]]  # prefix of the names, folder or archive, names inside
+    unreadable: dict[str, str] = field(default_factory=dict)  # why what is no file and no folder is not read, by name
+
+    def images(self) -> list[str]:
+        """All that is named like an image, also what cannot be read."""
+        return [name for name in [*self.files, *self.unreadable] if is_image(name)]
 
     def read(self, names: set[str]) -> Iterator[tuple[str, bytes]]:
         """The (name, bytes) of those files that are in `names`, place by place, each in its own order."""
@@ -50,22 +56,34 @@ def open_bundle(path: Path) -> Bundle:
     """
     places: list[tuple[str, Path, list[str]]] = []
     folders: list[str] = []
-    _open(path, "", places, folders, 0)
+    unreadable: dict[str, str] = {}
+    _open(path, "", places, folders, unreadable, 0)
     files = [prefix + name for prefix, _, inside in places for name in inside]
     if len(set(files)) < len(files):
         twice = next(name for name, count in Counter(files).items() if count > 1)
         raise TemperError(f"{path}: expected every name once, received {twice} in an archive and outside; remove one")
-    return Bundle(files, sorted(folders), places)
+    return Bundle(files, sorted(folders), places, unreadable)
 
 
-def _open(path: Path, prefix: str, places: list[tuple[str, Path, list[str]]], folders: list[str], depth: int) -> None:
+def _open(
+    path: Path,
+    prefix: str,
+    places: list[tuple[str, Path, list[str]]],
+    folders: list[str],
+    unreadable: dict[str, str],
+    depth: int,
+) -> None:
     listing = list_contents(path, archives_inside=True)
+    for name, problem in listing.unreadable.items():
+        if not is_image(name):  # an archive or a table of the dataset: without it, photos would be missing unseen
+            raise TemperError(f"{path / name}: expected a file, received {problem}; remove or mend it")
+        unreadable[prefix + name] = problem
     archives = [name for name in listing.files if is_archive(name)] if depth < _DEEPEST else []
     places.append((prefix, path, [name for name in listing.files if name not in set(archives)]))
     folders.extend(prefix + folder for folder in listing.folders)
     for name in archives:
         inner = path / name if path.is_dir() else _unpacked(path, name)
-        _open(inner, f"{prefix}{without_ending(name)}/", places, folders, depth + 1)
+        _open(inner, f"{prefix}{without_ending(name)}/", places, folders, unreadable, depth + 1)
 
 
 def _unpacked(archive: Path, name: str) -> Path:

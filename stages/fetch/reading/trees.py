@@ -16,6 +16,7 @@ def open_tree(
     layout: Sequence[str] | None,
     read: Callable[[set[str]], Iterator[tuple[str, bytes]]],
     facts: Mapping[str, object],
+    unreadable: Mapping[str, str] | None = None,
 ) -> Source:
     """The source of the images among `files`, placed by `layout` or by the names of their folders.
 
@@ -24,18 +25,24 @@ def open_tree(
         folders: those that hold the files, and empty ones.
         read: the (name, bytes) of some of the files.
         facts: for source.json.
+        unreadable: why others, which lie among the files, have no bytes; where a photo would be, each is a row.
 
     Raises:
         TemperError: no image fits, or the folders can be read in two ways.
     """
+    unreadable = unreadable or {}
+    listed = [*files, *unreadable]
     try:
-        places = place_by_folders(files, folders) if layout is None else place_by_patterns(files, layout)
+        places = place_by_folders(listed, folders) if layout is None else place_by_patterns(listed, layout)
     except TemperError as error:
         raise TemperError(f"{name}: {error}") from None
 
     def photos() -> Iterator[Photo]:
-        for file, data in read(set(places)):
+        for file, data in read(set(places) - set(unreadable)):
             split, label = places[file]
             yield Photo(file, label, split, data)
+        for file in sorted(set(places) & set(unreadable)):
+            split, label = places[file]
+            yield Photo(file, label, split, b"", problem=unreadable[file])
 
     return Source({**facts, "read_as": read_as(places) if layout is None else list(layout)}, len(places), photos())

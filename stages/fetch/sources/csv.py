@@ -54,6 +54,9 @@ def open_source(settings: Settings) -> Source:
         for name, data in bundle.read(set(places) | unlabelled):
             for split, label in places.get(name, [(None, None)]):
                 yield Photo(name, label, split, data)
+        for name in sorted(set(bundle.unreadable) & (set(places) | unlabelled)):
+            for split, label in places.get(name, [(None, None)]):
+                yield Photo(name, label, split, b"", problem=bundle.unreadable[name])
         for name in missing:
             for split, label in dict.fromkeys(rows[name]):
                 yield Photo(name, label, split, b"", problem=f"named in {settings.table}, but not there")
@@ -103,7 +106,7 @@ def match_rows(
     rows: dict[str, list[Place]], bundle: Bundle, settings: Settings
 ) -> tuple[dict[str, list[Place]], list[str]]:
     """The places of each file that the table names, with or without its ending; and the names without a file."""
-    inside = {_inside(name, settings.images): name for name in sorted(bundle.files, reverse=True) if is_image(name)}
+    inside = {_inside(name, settings.images): name for name in sorted(bundle.images(), reverse=True)}
     inside.pop("", None)
     # The whole name first; then without its ending, which the table may lack or write in another case.
     spellings = [inside, {_stem(name): path for name, path in inside.items()}]
@@ -127,7 +130,7 @@ def _stem(name: str) -> str:
 def unlabelled_images(bundle: Bundle, settings: Settings) -> set[str]:
     """The images in the folder of the unlabelled, and those in the table's folder that it does not name."""
     folders = [settings.images, *filter(None, [settings.unlabelled])]
-    found = {name for name in bundle.files for folder in folders if is_image(name) and _inside(name, folder)}
+    found = {name for name in bundle.images() for folder in folders if _inside(name, folder)}
     if settings.unlabelled and not any(_inside(name, settings.unlabelled) for name in found):
         raise TemperError(f"unlabelled: expected images in {settings.unlabelled}, found none; or set null")
     return found

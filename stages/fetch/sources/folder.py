@@ -39,4 +39,5 @@ def open_source(settings: Settings) -> Source:
         settings.layout,
         lambda names: read_files(local, names),
         facts,
+        listing.unreadable,
     )

@@ -31,4 +31,6 @@ def open_source(settings: Settings) -> Source:
     downloaded = obtain_dataset(settings.dataset, settings.files)
     bundle = open_bundle(downloaded.folder)
     facts = {"source": "kaggle", **downloaded.facts}
-    return open_tree(settings.dataset, bundle.files, bundle.folders, settings.layout, bundle.read, facts)
+    return open_tree(
+        settings.dataset, bundle.files, bundle.folders, settings.layout, bundle.read, facts, bundle.unreadable
+    )

@@ -19,7 +19,6 @@ from scipy.io.matlab import MatReadError
 
 from stages.fetch.reading.bundles import Bundle, open_bundle
 from stages.fetch.reading.kaggle_downloads import obtain_dataset
-from stages.fetch.reading.layouts import is_image
 from stages.fetch.reading.notations import Slug
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
@@ -60,7 +59,7 @@ def open_source(settings: Settings) -> Source:
     bundle = open_bundle(downloaded.folder if downloaded else existing(settings.path))
     where = settings.kaggle or settings.path
     annotations = read_annotations(bundle, where)
-    splits = {name: split for name in bundle.files if is_image(name) and (split := _split_of(name))}
+    splits = {name: split for name in bundle.images() if (split := _split_of(name))}
     if not splits:
         raise TemperError(f"{where}: expected photos in cars_train or cars_test, found {bundle.files[:3]}, ...")
 
@@ -68,6 +67,9 @@ def open_source(settings: Settings) -> Source:
         for name, data in bundle.read(set(splits)):
             said = annotations.get((splits[name], PurePosixPath(name).name), Annotation(None, None))
             yield Photo(name, said.label, splits[name], data, box=said.box)
+        for name in sorted(set(splits) & set(bundle.unreadable)):
+            said = annotations.get((splits[name], PurePosixPath(name).name), Annotation(None, None))
+            yield Photo(name, said.label, splits[name], b"", box=said.box, problem=bundle.unreadable[name])
 
     found = {(split, PurePosixPath(name).name) for name, split in splits.items()}
     facts = {
