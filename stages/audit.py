@@ -3,6 +3,11 @@
 `normalize` found them by hashes alone; a person should judge them: leaks, conflicts, duplicates, near-duplicates.
 """
 
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin()  # before anything heavy is imported
+
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path

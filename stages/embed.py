@@ -1,15 +1,16 @@
 """embed: packed train and validation images, the backbone -> data/embeddings/<split>/, what the head trains on.
 
-The frozen backbone sees every image once, however many epochs the warm-up has. `embeddings.npy` is float32
-(views, N, features): view 0 is the plain image, further views of the training images are augmented.
+The frozen backbone sees every image once, however many epochs the warm-up has. `embeddings-00000.npy`, ... are float32
+(n, views, features): view 0 is the plain image, further views of the training images are augmented.
 """
 
-from temper.base import quiet
+from temper.base import starting
 
 if __name__ == "__main__":
-    quiet.keep_out_noise()  # before TensorFlow is imported
+    starting.begin(with_keras=True)  # before anything heavy is imported
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import keras
@@ -23,39 +24,51 @@ from temper.base.atomic import atomic_folder
 from temper.packs import Pack
 from temper.parallel import ordered_map
 from temper.settings.embed import Settings
+from temper.shards import ShardWriter
 from temper.training.augmentation import Magnitudes, augment_images, magnitudes
-from temper.training.batches import INFERENCE_BATCH
+from temper.training.batches import INFERENCE_BATCH, Indices
 
 
-def view_batches(pack: Pack, view: int, magnitude: Magnitudes, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """The images of a pack as one view sees them, in order, in batches: uint8 (n, height, width, 3)."""
+def batches(ends: list[int]) -> Iterator[Indices]:
+    """The rows of each batch, in order; a batch ends with its shard, so that no other shard's images are in it.
 
-    def read(start: int) -> npt.NDArray[np.uint8]:
-        rows = np.arange(start, min(start + INFERENCE_BATCH, len(pack)))
-        images = pack.images(rows)
-        if view:
-            augment_images(images, rows, magnitude, seed, view)
-        return images
+    Args:
+        ends: the number of the row after each shard's last one.
+    """
+    for start, end in pairwise([0, *ends]):
+        for first in range(start, end, INFERENCE_BATCH):
+            yield np.arange(first, min(first + INFERENCE_BATCH, end))
 
-    return ordered_map(read, range(0, len(pack), INFERENCE_BATCH))
+
+def seen(pack: Pack, rows: Indices, view: int, magnitude: Magnitudes, seed: int) -> npt.NDArray[np.uint8]:
+    """Images of a pack as one view sees them: uint8 (INFERENCE_BATCH, height, width, 3), black behind the last one.
+
+    Batches of one size are compiled once, and what the backbone says of an image does not depend on their number. How
+    an image is augmented follows from its image_id: a row would be another one where images are added before it.
+    """
+    images = np.zeros((INFERENCE_BATCH, *pack.image_shape), np.uint8)
+    images[: len(rows)] = pack.images(rows)
+    if view:
+        numbers = np.array([int(image_id, 16) >> 1 for image_id in pack.image_ids[rows].tolist()], np.int64)
+        augment_images(images[: len(rows)], numbers, magnitude, seed, view)
+    return images
 
 
 def embed(
     folder: Path, backbone: keras.Model, pack: Pack, views: int, magnitude: Magnitudes, seed: int, name: str
 ) -> None:
-    """Writes embeddings.npy and labels.npy of a pack, batch after batch."""
-    folder.mkdir()
-    header = {"descr": "<f4", "fortran_order": False, "shape": (views, len(pack), backbone.output_shape[-1])}
+    """Writes the embeddings and labels.npy of a pack, batch after batch."""
     bar = tqdm(total=views * len(pack), desc=f"embed {name}", unit="image", disable=None)
-    with (
-        bar,
-        (folder / "embeddings.npy").open("wb") as file,
-    ):  # no memory map: on a full disk it would end in a bus error
-        np.lib.format.write_array_header_1_0(file, header)
-        for view in range(views):
-            for images in view_batches(pack, view, magnitude, seed):
-                file.write(np.ascontiguousarray(backbone.predict_on_batch(images), "<f4").data)
-                bar.update(len(images))
+    shape = (views, backbone.output_shape[-1])
+    with bar, ShardWriter(folder, "embeddings", pack.image_ids.tolist(), shape, "<f4") as writer:
+        work = ((rows, view) for rows in batches(writer.ends) for view in range(views))
+        images = ordered_map(lambda one: seen(pack, *one, magnitude, seed), work)
+        for rows in batches(writer.ends):
+            of_views = [backbone.predict_on_batch(next(images))[: len(rows)] for _ in range(views)]
+            for row in np.stack(of_views, axis=1):
+                writer.append(row)
+            bar.update(views * len(rows))
+        writer.finish()
     np.save(folder / "labels.npy", pack.labels)
 
 

@@ -4,10 +4,10 @@ Both phases are measured on validation and on test, so that `dvc metrics diff` s
 fine-tuned model, which is the one to use, also gives the tables of each class and the predictions.
 """
 
-from temper.base import quiet
+from temper.base import starting
 
 if __name__ == "__main__":
-    quiet.keep_out_noise()  # before TensorFlow is imported
+    starting.begin(with_keras=True)  # before anything heavy is imported
 
 import sys
 from pathlib import Path

@@ -5,10 +5,10 @@ The second phase: the backbone is opened from `fine_tune.unfreeze_from` on, and 
 better on validation, the warm-up's weights are what it writes (law 13).
 """
 
-from temper.base import quiet
+from temper.base import starting
 
 if __name__ == "__main__":
-    quiet.keep_out_noise()  # before TensorFlow is imported
+    starting.begin(with_keras=True)  # before anything heavy is imported
 
 import keras
 import numpy as np

@@ -5,6 +5,11 @@ augmentation.png: training images as packed, then as the fine-tune will see them
 boxes.png: photos with their main object beside what was packed of them; only with a detector.
 """
 
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin()  # before anything heavy is imported
+
 from collections.abc import Sequence
 from pathlib import Path
 

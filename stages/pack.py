@@ -4,6 +4,11 @@ Decodes every image once, on all cores: cropped to the box of its main object wh
 `preparation.json` says how, for the card of the model; `crops.parquet` holds the main objects, for `gallery`.
 """
 
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin()  # before anything heavy is imported
+
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -97,13 +102,13 @@ def write_packs(
     image_ids = np.asarray(table["image_id"].to_pylist(), "U16")
     with ExitStack() as stack:
         writers = {
-            split: stack.enter_context(PackWriter(folder / split, int((splits == split).sum()), *image_size))
+            split: stack.enter_context(PackWriter(folder / split, image_ids[splits == split], *image_size))
             for split in images.SPLITS
         }
         for split, image in zip(tqdm(splits, "pack", unit="image", disable=None), pixels, strict=True):
             writers[split].append(image)
         for split, writer in writers.items():
-            writer.finish(labels[splits == split], image_ids[splits == split])
+            writer.finish(labels[splits == split])
 
 
 def describe(settings: Pack, image_size: tuple[int, int], detector: str, sha256: str | None) -> card.Preparation:

@@ -4,10 +4,10 @@ The first phase: a new head is trained on the frozen backbone's embeddings, wher
 saves the whole classifier.
 """
 
-from temper.base import quiet
+from temper.base import starting
 
 if __name__ == "__main__":
-    quiet.keep_out_noise()  # before TensorFlow is imported
+    starting.begin(with_keras=True)  # before anything heavy is imported
 
 from pathlib import Path
 
@@ -19,11 +19,10 @@ from temper import card, classes, keras_files
 from temper.base import running
 from temper.classifier import HEAD, freeze_backbone, trainable_parameters
 from temper.settings.warm_up import Head, Settings
+from temper.shards import Shards
 from temper.training.batches import Batches, Indices, shuffled
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
-
-Embeddings = npt.NDArray[np.float32]  # (views, N, features)
 
 
 def build_head(features: int, classes: int, settings: Head) -> keras.Model:
@@ -48,29 +47,45 @@ def assemble(backbone: keras.Model, head: keras.Model) -> keras.Model:
     return keras.Model(inputs, head(backbone(inputs)), name="classifier")
 
 
-def read_embeddings(split: str) -> tuple[Embeddings, npt.NDArray[np.int32]]:
-    """The embeddings of a split, mapped, and the labels, (N,)."""
-    folder = Path("data/embeddings") / split
-    return np.load(folder / "embeddings.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+class Embeddings:
+    """The embeddings of a split, memory-mapped, and the labels.
+
+    Attributes:
+        labels: int32 (N,).
+        views: how many there are of each image.
+    """
+
+    def __init__(self, split: str) -> None:
+        folder = Path("data/embeddings") / split
+        self._shards = Shards(folder, "embeddings")  # rows of (views, features)
+        self.labels: npt.NDArray[np.int32] = np.load(folder / "labels.npy")
+        self.views, self._features = self._shards.shape
+
+    def take(self, rows: Indices, views: Indices) -> npt.NDArray[np.float32]:
+        """One view of each of some images, (n, features)."""
+        out = np.empty((len(rows), self._features), np.float32)
+        for place, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
+            out[place] = self._shards.row(row)[view]
+        return out
 
 
-def epoch_batches(embeddings: Embeddings, labels: npt.NDArray[np.int32], settings: Settings, epoch: int) -> Batches:
+def epoch_batches(embeddings: Embeddings, settings: Settings, epoch: int) -> Batches:
     """An epoch's training batches: every image once, in one of its views."""
-    views, rows, _ = embeddings.shape
-    random = np.random.default_rng([settings.seed, epoch, 1])
-    view = random.integers(views, size=(rows,))
+    count = len(embeddings.labels)
+    views = np.random.default_rng([settings.seed, epoch, 1]).integers(embeddings.views, size=(count,))
+    order = shuffled(count, settings.seed, epoch)
+    return Batches(lambda rows: embeddings.take(rows, views[rows]), embeddings.labels, order, settings.batch_size)
 
-    def read(chosen: Indices) -> npt.NDArray[np.float32]:
-        return embeddings[view[chosen], chosen]
 
-    return Batches(read, labels, shuffled(rows, settings.seed, epoch), settings.batch_size)
+def plain_batches(embeddings: Embeddings) -> Batches:
+    """The plain images of a split, in order."""
+    rows = np.arange(len(embeddings.labels))
+    return Batches(lambda rows: embeddings.take(rows, np.zeros_like(rows)), embeddings.labels, rows, 1024)
 
 
 def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains the head and saves the classifier, with its progress in metrics/warm_up."""
-    train, labels = read_embeddings("train")
-    held_out, held_out_labels = read_embeddings("validation")
-    validation = Batches(lambda rows: held_out[0, rows], held_out_labels, np.arange(len(held_out_labels)), 1024)
+    train, validation = Embeddings("train"), plain_batches(Embeddings("validation"))
     chosen = settings.warm_up
     phase = Phase(
         epochs=chosen.epochs,
@@ -81,7 +96,7 @@ def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settin
         select=chosen.select,
     )
     with unfinished("warm_up", settings) as state, logged("warm_up") as live:
-        result = fit(head, phase, lambda epoch: epoch_batches(train, labels, settings, epoch), validation, state, live)
+        result = fit(head, phase, lambda epoch: epoch_batches(train, settings, epoch), validation, state, live)
         classifier = assemble(backbone, head)
         freeze_backbone(classifier)
         # Before the state that could make it again is removed:

@@ -1,7 +1,7 @@
 """The raw tables: one for each named source, data/raw/NAME/part-00000.parquet, ..., every published image a row.
 
-Parts have about 256 MB, in row groups of about 16 MB, so that a table is written and read as a stream; the metadata
-columns are read without the image bytes. Where a part ends is decided by its images alone: an image that is added
+Parts have about 16 MB and are written and read as a stream, at most as much at once; the metadata columns are read
+without the image bytes. Where a part ends is decided by its images alone (temper/cuts.py): an image that is added
 changes the part that it falls into, and the others keep their bytes.
 """
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from temper.base.errors import TemperError
+from temper.cuts import FILE_BYTES, ends_file
 
 FOLDER = "data/raw"  # below it, a folder for each named source
 
@@ -41,14 +42,13 @@ RAW = pa.schema(
 )
 METADATA = [name for name in RAW.names if name != "image"]
 
-PART_BYTES = 256 * 2**20
 ROW_GROUP_BYTES = 16 * 2**20
 
 
 class RawWriter:
     """Writes the raw table into a folder, part after part, holding one row group in memory."""
 
-    def __init__(self, folder: Path, part_bytes: int = PART_BYTES, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
+    def __init__(self, folder: Path, part_bytes: int = FILE_BYTES, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
         self._folder, self._part_bytes, self._row_group_bytes = folder, part_bytes, row_group_bytes
         self._rows: list[dict[str, Any]] = []
         self._pending = self._written = self._parts = 0
@@ -58,24 +58,12 @@ class RawWriter:
         """Adds one row, a value for each column of RAW."""
         self._rows.append(row)
         self._pending += len(row["image"])
-        if self._ends_part(row):
+        length = self._written + self._pending
+        if ends_file(row["sha256"], len(row["image"]), length, self._part_bytes):
             self._flush()
             self._close_part()
         elif self._pending >= self._row_group_bytes:
             self._flush()
-
-    def _ends_part(self, row: dict[str, Any]) -> bool:
-        """Whether a part ends with this row: on average after `part_bytes`, at an image that its own checksum chooses.
-
-        Content-defined chunking (as in LBFS: Muthitacharoen et al., SOSP 2001): an image that is added, or one that is
-        gone, moves no boundary but those beside it. Parts have a quarter of `part_bytes` at least and four times as
-        much at most.
-        """
-        length = self._written + self._pending
-        if length < self._part_bytes // 4:
-            return False
-        number = int(row["sha256"][:8], 16) / 2**32  # uniform in [0, 1)
-        return length >= 4 * self._part_bytes or number < len(row["image"]) / self._part_bytes
 
     def _flush(self) -> None:
         if self._part is None:

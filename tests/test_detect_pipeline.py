@@ -196,7 +196,7 @@ def test_the_sheet_of_boxes_is_a_plot(workspace: Workspace) -> None:
     assert ran(workspace.run("dvc repro gallery")) == ["gallery"]
     workspace.run("dvc plots show metrics/gallery")
     sheet = cv2.imread(str(workspace.folder / "metrics/gallery/boxes.png"))
-    assert sheet is not None and sheet.shape[1] == 4 * (2 * 164 + 8)
+    assert sheet is not None and sheet.shape[1] == 4 * (2 * 164 + 4)
     orange = (sheet == (0, 120, 255)).all(axis=2).sum()
     assert orange > 24 * 4 * 60, "three kinds of eight photos, each with a box"
     workspace.set(detect={"detector": "none"})

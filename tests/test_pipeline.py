@@ -2,7 +2,6 @@
 
 import csv
 import json
-import signal
 import time
 import zipfile
 from collections.abc import Callable
@@ -267,16 +266,58 @@ def test_a_phase_whose_model_cannot_be_saved_is_not_lost(pipeline: Workspace) ->
     assert "going on after 3 epochs" in pipeline.run("python -m stages.fine_tune")
 
 
-def test_a_second_trainer_of_the_same_phase_is_refused(pipeline: Workspace) -> None:
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.5, 1.5])
+def test_a_dvc_that_is_killed_while_a_stage_starts_leaves_no_trainer(pipeline: Workspace, delay: float) -> None:
+    """Law 12: also before and during the imports, which take seconds."""
     pipeline.set(lr=2e-3, fine_tune__epochs=2000)
+    process = pipeline.start("dvc repro --single-item fine_tune")
+    deadline = time.monotonic() + 60
+    while not trainers(pipeline.folder):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 2
+    while trainers(pipeline.folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert trainers(pipeline.folder) == []
+
+
+def test_a_second_process_waits_and_uses_what_the_first_made(pipeline: Workspace) -> None:
+    """Whoever started them: both would write into the same outputs."""
+    pipeline.set(lr=2e-3, fine_tune__epochs=30)
     first = pipeline.start("python -m stages.fine_tune")
     while not list(pipeline.folder.glob(".temper/unfinished/fine_tune-*/state.npz")):
         assert first.poll() is None
         time.sleep(0.05)
-    output = pipeline.run("python -m stages.fine_tune", code=1)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    assert "error: fine_tune: another process runs it with these params" in output
+    output = pipeline.run("python -m stages.fine_tune")
+    assert f"fine_tune: waiting for the process that runs it here (process {first.pid})" in output
+    assert first.wait() == 0
+
+
+@pytest.mark.slow
+def test_parallel_experiments_train_a_shared_phase_once(pipeline: Workspace) -> None:
+    """Two experiments in copies of the repository need the same new warm-up: one trains it, the other takes it over."""
+    pipeline.set(warm_up__lr=0.02, warm_up__epochs=40)
+    command = "dvc --wait-for-lock exp run --temp -S fine_tune.epochs={0} -S lr=0.000{0}"
+    experiments = [pipeline.start(command.format(number)) for number in (1, 2)]
+    outputs = [process.communicate()[0] for process in experiments]
+    assert [process.returncode for process in experiments] == [0, 0], outputs
+    trained = sum("warm-up: validation accuracy" in output for output in outputs)
+    waited = sum("warm_up: waiting for the process that trains with these very params" in output for output in outputs)
+    resumed = sum("going on after 40 epochs" in output for output in outputs)
+    assert trained - waited <= 1 and resumed == waited, outputs
+
+
+def test_a_damaged_state_is_put_aside_and_the_phase_starts_afresh(pipeline: Workspace) -> None:
+    pipeline.set(lr=2e-3, fine_tune__epochs=30)
+    kill_inside_fine_tune(pipeline, 2)
+    (state,) = pipeline.folder.glob(".temper/unfinished/fine_tune-*/state.npz")
+    state.write_bytes(state.read_bytes()[:1000])
+    output = pipeline.run("python -m stages.fine_tune")
+    assert "damaged.npz: expected the state of an unfinished phase, received" in output and "Traceback" not in output
+    assert "going on after" not in output and "fine-tune: validation accuracy" in output
 
 
 def test_the_pipeline_leaves_its_own_files_alone(pipeline: Workspace) -> None:

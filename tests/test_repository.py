@@ -153,6 +153,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/classes.py": {"normalize", "pack", "gallery", "warm_up"},
     "temper/classifier.py": TRAINING,
     "temper/crops.py": {"pack", "gallery"},
+    "temper/cuts.py": EVERY - {"backbone"},
     "temper/downloads.py": {"fetch", "detect"},
     "temper/images.py": {"normalize", "detect", "pack", "gallery", "evaluate"},
     "temper/keras_files.py": {"backbone", "embed", "warm_up", "fine_tune", "evaluate"},
@@ -171,6 +172,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/settings/training.py": TRAINING,
     **{f"temper/settings/{stage}.py": {stage} for stage in stage_settings()},
     **{file: set() for file in ONLY_REFUSES},
+    "temper/shards.py": {"pack", "gallery", "embed", "warm_up", "fine_tune", "evaluate", "overview"},
     "temper/sheets.py": {"audit", "gallery", "overview"},
     "temper/split_names.py": {"fetch", "normalize"},
     "temper/tables.py": {"normalize", "detect", "pack", "gallery", "evaluate", "overview"},
@@ -195,6 +197,7 @@ def changed_stages(folder: Path) -> set[str]:
         return {stage.split("@")[0] for stage in repo.status()}
 
 
+@pytest.mark.slow  # 130 modules, and the real DVC asked for each
 def test_an_edit_of_a_module_runs_the_stages_of_the_table(
     toy_pipeline: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,7 +280,7 @@ def test_only_fetch_lists_folders() -> None:
         file = path.relative_to(ROOT).as_posix()
         if not file.startswith("stages/fetch/") and file not in own:
             patterns = re.findall(r"(?:rglob|glob|iterdir|listdir|scandir|walk)\(.*", path.read_text(encoding="utf-8"))
-            assert all(re.match(r'glob\("(part|images|\*/part)-', pattern) for pattern in patterns), file
+            assert all(re.match(r'glob\(f?"(part|{name}|\*/part)-', pattern) for pattern in patterns), file
 
 
 def test_imports_point_down() -> None:
@@ -298,7 +301,8 @@ def test_imports_point_down() -> None:
 def test_a_stage_with_keras_keeps_its_noise_out_before_anything_else(stage: str) -> None:
     body = ast.parse(entry(stage).read_text(encoding="utf-8")).body
     first = [ast.unparse(node) for node in body[1:3]]
-    quiet = ["from temper.base import quiet", "if __name__ == '__main__':\n    quiet.keep_out_noise()"]
+    call = "starting.begin(with_keras=True)"
+    quiet = ["from temper.base import starting", f"if __name__ == '__main__':\n    {call}"]
     code = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in needed(entry(stage)))
     assert (first == quiet) == bool(re.search(r"^import keras", code, re.M))
 

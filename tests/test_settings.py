@@ -74,8 +74,21 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
     [
         ({"lr": "fast"}, "lr: Input should be a valid number, received 'fast'"),
         ({"lr": "yes"}, "lr: Input should be a valid number, received True"),
-        ({"lr": "-1"}, "lr: Input should be greater than 0, received -1"),
-        ({"lr": ".nan"}, "lr: Input should be a finite number, received nan"),
+        ({"lr": "-1"}, "lr: Input should be greater than or equal to 0.000000000001, received -1"),
+        ({"lr": ".nan"}, "lr: Input should be less than or equal to 1000, received nan"),
+        ({"lr": "1e-60"}, "lr: Input should be greater than or equal to 0.000000000001, received 1e-60"),
+        ({"lr": "1e30"}, "lr: Input should be less than or equal to 1000, received"),
+        ({"batch_size": str(10**30)}, "batch_size: Input should be less than or equal to 65536"),
+        (
+            {"warm_up__head": "{units: [1000000000]}"},
+            "warm_up.head.units.0: Input should be less than or equal to 65536",
+        ),
+        ({"normalize__min_per_class": "9", "normalize__max_per_class": "8"}, "min_per_class must not be above"),
+        ({"normalize__classes": "[a, b, a]"}, "normalize: classes: expected each class once"),
+        (
+            {"fine_tune__schedule": "{name: piecewise, epochs: [30], factors: [0.1]}"},
+            "fine_tune: schedule.epochs: expected epochs below 20",
+        ),
         ({"batch_size": "32.5"}, "batch_size: Input should be a valid integer, received 32.5"),
         ({"batch_size": "'32'"}, "batch_size: Input should be a valid integer, received '32'"),
         ({"image_size": "4"}, "image_size.0: Input should be greater than or equal to 8, received 4"),
@@ -153,6 +166,7 @@ def test_a_wrong_key_is_named_in_one_line(tmp_path: Path, changes: dict[str, Any
     [
         ("lr: [", "not valid YAML"),
         ("seed: 2024-13-45", "not valid YAML: month must be in 1..12"),
+        ("seed: 1\nseed: 2", 'not valid YAML: .* found duplicate key "seed"'),
         ("- 1", "expected a mapping of keys, received list"),
         ("", "received NoneType"),
     ],
@@ -247,3 +261,18 @@ def test_every_key_has_a_meaning() -> None:
 
 def test_backbones_are_those_of_keras_and_tiny() -> None:
     assert set(get_args(backbone.BackboneName)) == set(architectures.known())
+
+
+@pytest.mark.parametrize(("text", "seed"), [("010", 10), ("7", 7)])
+def test_a_number_is_what_it_looks_like(tmp_path: Path, text: str, seed: int) -> None:
+    """As DVC reads it: YAML 1.1 would take `010` for eight, and `1:30` for ninety."""
+    written = (ROOT / "recipes/digits.yaml").read_text(encoding="utf-8").replace("seed: 0", f"seed: {text}")
+    (tmp_path / "params.yaml").write_text(written, encoding="utf-8")
+    assert load(fine_tune.Settings, tmp_path / "params.yaml").seed == seed
+
+
+def test_a_time_is_no_number(tmp_path: Path) -> None:
+    written = (ROOT / "recipes/digits.yaml").read_text(encoding="utf-8").replace("seed: 0", "seed: 1:30")
+    (tmp_path / "params.yaml").write_text(written, encoding="utf-8")
+    with pytest.raises(TemperError, match="seed: Input should be a valid integer, received '1:30'"):
+        load(fine_tune.Settings, tmp_path / "params.yaml")

@@ -3,10 +3,10 @@
 After this stage has run once, or was pulled, nothing needs the network.
 """
 
-from temper.base import quiet
+from temper.base import starting
 
 if __name__ == "__main__":
-    quiet.keep_out_noise()  # before TensorFlow is imported
+    starting.begin(with_keras=True)  # before anything heavy is imported
 
 import hashlib
 from pathlib import Path

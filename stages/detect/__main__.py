@@ -4,6 +4,11 @@ Which of them is the main object is decided by who reads the table (temper/main_
 used as a whole; with `detect.detector: none` all are.
 """
 
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin()  # before anything heavy is imported
+
 import importlib
 
 from temper import boxes, images

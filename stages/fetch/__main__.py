@@ -3,8 +3,13 @@
     python -m stages.fetch NAME
 
 Every published image becomes one row, in the source's order, its bytes untouched. Each is decoded once, to learn its
-size, its perceptual hash, or why it cannot be used; a large JPEG at a reduced size, which is enough for that.
+size, its perceptual hash, or why it cannot be used (looks.py); in later fetches only those that are new.
 """
+
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin()  # before anything heavy is imported
 
 import hashlib
 import importlib
@@ -18,6 +23,7 @@ import cv2
 from tqdm import tqdm
 
 from stages.fetch import understood
+from stages.fetch.looks import Looks, look
 from stages.fetch.reading.bundles import forget_unpacked
 from stages.fetch.source import Photo, Source
 from stages.fetch.understood import Place
@@ -28,30 +34,34 @@ from temper.base.errors import TemperError
 from temper.base.loading import PARAMS, validate
 from temper.base.texts import write_json
 from temper.parallel import ordered_map
-from temper.photos import HASHED, BadPhoto, decode_with_dimensions, perceptual_hash
 from temper.raw import RawWriter
 from temper.settings.fetch import Settings
 
 PROBLEMS = 5  # kinds of problems that are named
 
 
-def describe(photo: Photo) -> dict[str, Any]:
-    """The row of the raw table for one photo."""
-    row: dict[str, Any] = {
+def describe(photo: Photo, looks: Looks | None = None) -> dict[str, Any]:
+    """The row of the raw table for one photo.
+
+    Args:
+        looks: at photos that were seen before; `None` decodes.
+    """
+    sha256 = hashlib.sha256(photo.data).hexdigest()
+    found = looks.at(photo.data, sha256) if looks else look(photo.data)
+    return {
         "path": photo.path,
         "label": photo.label,
         "split": photo.split,
         "image": photo.data,
-        "sha256": hashlib.sha256(photo.data).hexdigest(),
+        "sha256": sha256,
         "coarse": photo.coarse,
         "licence": photo.licence,
         **dict(zip(("x1", "y1", "x2", "y2"), photo.box or (None,) * 4, strict=True)),
+        "width": found.width,
+        "height": found.height,
+        "phash": found.phash,
+        "problem": (photo.problem or found.problem) if found.problem else None,
     }
-    try:
-        pixels, (height, width) = decode_with_dimensions(photo.data, HASHED)
-    except BadPhoto as reason:
-        return row | {"width": None, "height": None, "phash": None, "problem": photo.problem or str(reason)}
-    return row | {"width": width, "height": height, "phash": perceptual_hash(pixels), "problem": None}
 
 
 @dataclass(frozen=True)
@@ -62,20 +72,26 @@ class Fetched:
         images: how many there are.
         found: how many can be used of each (split, label), as published.
         problems: how many cannot be used, by the reason.
+        decoded: how many no fetch had seen before.
     """
 
     images: int
     found: Counter[Place]
     problems: Counter[str]
+    decoded: int
 
 
-def write_raw(folder: Path, source: Source) -> Fetched:
-    """Writes the raw table and source.json."""
+def write_raw(folder: Path, source: Source, looks: Looks | None = None) -> Fetched:
+    """Writes the raw table and source.json.
+
+    Args:
+        looks: at photos that were seen before; `None` decodes all.
+    """
     images = 0
     found: Counter[Place] = Counter()
     problems: Counter[str] = Counter()
     with RawWriter(folder) as writer:
-        rows = ordered_map(describe, source.photos)
+        rows = ordered_map(lambda photo: describe(photo, looks), source.photos)
         for row in tqdm(rows, "fetch", source.total, unit="image", disable=None):
             writer.append(row)
             images += 1
@@ -85,7 +101,7 @@ def write_raw(folder: Path, source: Source) -> Fetched:
     if images != source.total:
         raise TemperError(f"expected {source.total} images of {source.facts['source']}, received {images}; report this")
     write_json(folder / "source.json", {**source.facts, "images": images, **understood.facts(found)})
-    return Fetched(images, found, problems)
+    return Fetched(images, found, problems, looks.decoded if looks else images)
 
 
 def open_named(settings: Settings, name: str) -> Source:
@@ -103,8 +119,8 @@ def open_named(settings: Settings, name: str) -> Source:
 def fetch(settings: Settings, name: str) -> Fetched:
     """Writes the raw table of a named source."""
     source = open_named(settings, name)
-    with atomic_folder(Path(raw.FOLDER) / name) as folder:
-        fetched = write_raw(folder, source)
+    with Looks() as looks, atomic_folder(Path(raw.FOLDER) / name) as folder:
+        fetched = write_raw(folder, source, looks)
         if not fetched.images:
             raise TemperError(f"expected images, found none: {dict(source.facts)}")
     return fetched
@@ -112,7 +128,10 @@ def fetch(settings: Settings, name: str) -> Fetched:
 
 def say(name: str, fetched: Fetched) -> None:
     """Prints what was fetched, and what it was understood to be (law 14)."""
-    print(f"fetch.{name}: {fetched.images:,} images")
+    seen_before = fetched.images - fetched.decoded
+    print(
+        f"fetch.{name}: {fetched.images:,} images" + (f", {seen_before:,} of them seen before" if seen_before else "")
+    )
     for line in understood.describe(fetched.found):
         print(f"  {line}")
     for problem, count in fetched.problems.most_common(PROBLEMS):

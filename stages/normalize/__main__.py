@@ -4,6 +4,11 @@ Puts the names right, decides every image's split, and says of every image that 
 read: raw rows = images + rejected. What a person should look at is in data/audit/.
 """
 
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin()  # before anything heavy is imported
+
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -4,6 +4,11 @@ Draws one picture for the top of the page, summary.svg, and the surest mistakes,
 into a table for each chart. It computes nothing expensive, so the look of the page can be changed in a second.
 """
 
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin()  # before anything heavy is imported
+
 from pathlib import Path
 
 from stages.overview import charts, mistakes

@@ -4,9 +4,10 @@ import difflib
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from temper.base.errors import TemperError
 
@@ -22,10 +23,11 @@ def read(path: str | Path = PARAMS) -> dict[str, Any]:
         TemperError: the file is missing, is no YAML or no mapping of keys.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        # YAML 1.2, as DVC reads it: `010` is ten, `1:30` is text, and a key that stands twice is an error.
+        content = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TemperError(f"{path}: no such file; copy one of recipes/ to it") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date of month 13
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date of month 13
         raise TemperError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise TemperError(f"{path}: expected a mapping of keys, received {type(content).__name__}")

@@ -1,15 +1,15 @@
-"""How a stage runs: settings in, one-line errors out, and never longer than the `dvc` that started it."""
+"""How a stage runs: settings in, one-line errors out, and alone in its outputs."""
 
-import ctypes
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from temper.base import loading
 from temper.base.errors import TemperError
+from temper.base.locks import held
 from temper.settings.base import StageSettings
 
 Settings = TypeVar("Settings", bound=StageSettings)
@@ -20,13 +20,15 @@ def run(main: Callable[[Settings], None], settings: type[Settings]) -> None:
 
     What the user can mend ends in one line on stderr and exit code 1; a defect keeps its traceback.
     """
-    _die_with_dvc()
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")  # read by TensorFlow's first operation, not by its import
     try:
         # The whole file is checked before any work. Imported by name: the check only refuses, so it makes no output
         # stale and is no dep of any stage (law 7); and it knows all sources and detectors, which no stage does.
         importlib.import_module("temper.settings.check").refuse_wrong_params(loading.PARAMS)
-        main(loading.load(settings))
+        # One process at a time writes the outputs of a stage, whatever its params are and whoever started it.
+        name = stage_name()
+        with held(Path(".temper") / "locks" / f"{name}.lock", f"{name}: waiting for the process that runs it here"):
+            main(loading.load(settings))
     except TemperError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
@@ -35,16 +37,8 @@ def run(main: Callable[[Settings], None], settings: type[Settings]) -> None:
         sys.exit(130)
 
 
-def _die_with_dvc() -> None:
-    """Ends this process when the `dvc` that started it is gone.
-
-    A killed `dvc` would otherwise leave a trainer behind that goes on for hours and writes into the
-    outputs of the next run. Linux only; elsewhere the lock on the unfinished state still guards the outputs.
-    """
-    if "DVC_STAGE" not in os.environ or not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call
-        os.kill(os.getpid(), signal.SIGKILL)
+def stage_name() -> str:
+    """The name of the running stage: "embed" of `python -m stages.embed`, "fetch-cub" of `... stages.fetch cub`."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.stem == "__main__" else program.stem
+    return "-".join([name, *sys.argv[1:2]])

@@ -34,14 +34,16 @@ def _nothing(value: Any) -> Any:
 OrNone = BeforeValidator(_nothing, json_schema_input_type=int | Literal["none"] | None)
 FromText = BeforeValidator(_number)
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), FromText]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]
+# Beyond these no network trains; they are what a slip of the pen looks like.
+Rate = Annotated[float, Field(ge=1e-12, le=1e3), FromText]
 Share = Annotated[float, Field(gt=0, lt=1), FromText]
 Fraction = Annotated[float, Field(ge=0, lt=1), FromText]
 Magnitude = Annotated[float, Field(ge=0, le=1), FromText]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Whole = Annotated[int, Field(ge=0, le=10**9)]
+Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer, or of a batch
 Pixels = Annotated[int, Field(ge=8, le=4096)]
 HeightWidth = tuple[Pixels, Pixels]
 ImageSize = Annotated[HeightWidth, BeforeValidator(_height_width, json_schema_input_type=Pixels | HeightWidth)]

@@ -2,11 +2,19 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from temper.settings.augmentation import Augmentation
-from temper.settings.base import Count, Magnitude, Rate, Section, Seed, StageSettings, Text
-from temper.settings.training import Adam, Cosine, EarlyStopping, Optimizer, Schedule, Select
+from temper.settings.base import Count, Magnitude, Rate, Section, Seed, StageSettings, Text, Width
+from temper.settings.training import (
+    Adam,
+    Cosine,
+    EarlyStopping,
+    Optimizer,
+    Schedule,
+    Select,
+    refuse_steps_beyond_the_end,
+)
 
 
 def _share(value: Any) -> Any:
@@ -34,12 +42,17 @@ class FineTune(Section):
     )
     augmentation: Augmentation = Field(Augmentation(), description="each transformation alone")
 
+    @model_validator(mode="after")
+    def _schedule_ends_in_time(self) -> "FineTune":
+        refuse_steps_beyond_the_end(self.schedule, self.epochs)
+        return self
+
 
 class Settings(StageSettings):
     """What `fine_tune` reads."""
 
     seed: Seed
-    batch_size: Count
+    batch_size: Width
     lr: Rate = Field(description="the learning rate that the fine-tune starts with")
     aug: Magnitude = Field(
         description="how strongly the fine-tune augments: one magnitude for all transformations, 0 to 1"

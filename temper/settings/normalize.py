@@ -54,9 +54,15 @@ class Normalize(Section):
     conflicts: Literal["report", "remove"] = Field("report", description="images that repeat one of another class")
 
     @model_validator(mode="after")
-    def _some_are_left_to_train(self) -> "Normalize":
+    def _its_keys_fit_each_other(self) -> "Normalize":
         if self.validation + self.test >= 1:
             raise ValueError(f"validation + test must be below 1, received {self.validation} + {self.test}")
+        if self.max_per_class is not None and self.min_per_class > self.max_per_class:
+            raise ValueError(
+                f"min_per_class must not be above max_per_class, received {self.min_per_class} and {self.max_per_class}"
+            )
+        if self.classes is not None and len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes: expected each class once, received {self.classes}")
         return self
 
 

@@ -76,6 +76,14 @@ class Plateau(Section):
     min_lr: NotNegative = Field(0.0, description="the rate does not fall below this")
 
 
+def refuse_steps_beyond_the_end(schedule: "Constant | Piecewise | Cosine | Plateau", epochs: int) -> None:
+    """Raises a ValueError where a schedule changes the rate in an epoch that the phase does not have."""
+    if isinstance(schedule, Piecewise) and schedule.epochs and schedule.epochs[-1] >= epochs:
+        raise ValueError(
+            f"schedule.epochs: expected epochs below {epochs}, the phase's own, received {schedule.epochs}"
+        )
+
+
 Schedule = Annotated[Constant | Piecewise | Cosine | Plateau, Field(discriminator="name")]
 
 

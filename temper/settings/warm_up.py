@@ -2,16 +2,24 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from temper.settings.base import Count, Fraction, Rate, Section, Seed, StageSettings
-from temper.settings.training import Adam, Constant, EarlyStopping, Optimizer, Schedule, Select
+from temper.settings.base import Count, Fraction, Rate, Section, Seed, StageSettings, Width
+from temper.settings.training import (
+    Adam,
+    Constant,
+    EarlyStopping,
+    Optimizer,
+    Schedule,
+    Select,
+    refuse_steps_beyond_the_end,
+)
 
 
 class Head(Section):
     """What is put on the backbone: dense layers, then one output a class."""
 
-    units: list[Count] = Field([], description="the widths of the dense layers before the output")
+    units: list[Width] = Field([], description="the widths of the dense layers before the output")
     activation: Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid"] = Field(
         "relu", description="of these layers"
     )
@@ -32,10 +40,15 @@ class WarmUp(Section):
         "val_accuracy", description="which epoch is kept: the best by this; if equal, the other decides"
     )
 
+    @model_validator(mode="after")
+    def _schedule_ends_in_time(self) -> "WarmUp":
+        refuse_steps_beyond_the_end(self.schedule, self.epochs)
+        return self
+
 
 class Settings(StageSettings):
     """What `warm_up` reads."""
 
     seed: Seed
-    batch_size: Count = Field(description="images in a training step, of both phases")
+    batch_size: Width = Field(description="images in a training step, of both phases")
     warm_up: WarmUp = Field(description="the first phase: a new head on the frozen backbone")

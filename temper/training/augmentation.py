@@ -63,11 +63,11 @@ def augment(pixels: Pixels, magnitude: Magnitudes, random: np.random.Generator) 
 def augment_images(
     images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], magnitude: Magnitudes, seed: int, epoch: int
 ) -> None:
-    """Changes images in place, each by random numbers that follow from the seed, the epoch (or view) and its row.
+    """Changes images in place, each by random numbers that follow from the seed, the epoch (or view) and its number.
 
     Args:
         images: uint8 (n, height, width, 3) RGB.
-        rows: int64 (n,), where the images are in their pack.
+        rows: int64 (n,), a number for each image: its row in the pack, or one that follows from its image_id.
     """
     if magnitude.any:
         for row, image in zip(rows, images, strict=True):

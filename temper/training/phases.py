@@ -68,6 +68,9 @@ def fit(
     model.compile(optimizers.build(phase.optimizer, phase.lr), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     state = unfinished.load()
+    if state is not None and not _fits(model, state):
+        unfinished.put_aside("that of another model")
+        state = None
     if state is None:
         state = _start(model, phase, validation)
     else:
@@ -88,6 +91,13 @@ def fit(
     best = state.history[best_epoch - 1] if best_epoch else state.start
     assert best is not None  # epoch 0 is the best only where it was measured
     return Result(state.history, best_epoch, best)
+
+
+def _fits(model: keras.Model, state: State) -> bool:
+    """Whether a saved state has an array of the right shape for every variable of the model and of its optimizer."""
+    expected = [[variable.shape for variable in of] for of in (model.variables, model.optimizer.variables)]
+    received = [[array.shape for array in of] for of in (state.weights, state.optimizer)]
+    return expected == received and bool(state.history) and len(state.best) == len(state.weights)
 
 
 def _start(model: keras.Model, phase: Phase, validation: keras.utils.PyDataset) -> State:

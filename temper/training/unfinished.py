@@ -4,13 +4,15 @@ It lies outside DVC's outputs, which DVC removes before a stage runs, in `.tempe
 folder named after a hash of everything that the stage depends on: a changed param, file or version starts afresh.
 """
 
-import fcntl
 import hashlib
 import json
+import os
 import shutil
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +24,7 @@ import numpy.typing as npt
 import yaml
 
 from temper.base.atomic import atomic_file
-from temper.base.errors import TemperError
+from temper.base.locks import held
 from temper.base.paths import scratch
 from temper.settings.base import StageSettings
 
@@ -47,12 +49,22 @@ class Unfinished:
         self._path = folder / "state.npz"
 
     def load(self) -> State | None:
-        """The state after the last epoch that was saved, or `None`."""
+        """The state after the last epoch that was saved, or `None`. A damaged one is put aside, and said."""
         if not self._path.exists():
             return None
-        with np.load(self._path) as saved:
-            groups = {name: [saved[key] for key in saved.files if key.startswith(f"{name}_")] for name in _GROUPS}
-            return State(json.loads(str(saved["history"])), **groups, start=json.loads(str(saved["start"])))
+        try:
+            with np.load(self._path) as saved:
+                groups = {name: [saved[key] for key in saved.files if key.startswith(f"{name}_")] for name in _GROUPS}
+                return State(json.loads(str(saved["history"])), **groups, start=json.loads(str(saved["start"])))
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            self.put_aside(f"{type(error).__name__}: {error}")
+            return None
+
+    def put_aside(self, reason: str) -> None:
+        """Keeps a state that is of no use under another name, so that the phase starts afresh."""
+        damaged = self._path.with_name("damaged.npz")
+        self._path.replace(damaged)
+        print(f"{damaged}: expected the state of an unfinished phase, received {reason}; it was put aside")
 
     def save(self, state: State) -> None:
         """Replaces the saved state, at once or not at all."""
@@ -72,27 +84,46 @@ _ABANDONED = 30 * 24 * 3600  # seconds
 def unfinished(stage: str, settings: StageSettings) -> Iterator[Unfinished]:
     """The unfinished state of a stage as it is set now; removed when the block ends without an error.
 
-    Raises:
-        TemperError: another process is running this very phase.
+    Where another process runs this very phase, it is waited for, and what it made is taken over.
     """
     root = scratch("unfinished")
     folder = root / f"{stage}-{fingerprint(stage, settings)}"
-    folder.mkdir(parents=True, exist_ok=True)
     _forget_abandoned(root)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TemperError(f"{stage}: another process runs it with these params; wait for it or stop it") from None
-        yield Unfinished(folder)
-        shutil.rmtree(folder)
+    waiting = root / f"{folder.name}.waiting-{os.getpid()}"
+    waiting.touch()  # who ends the phase leaves its state for who waits
+    try:
+        with held(root / f"{folder.name}.lock", f"{stage}: waiting for the process that trains with these very params"):
+            waiting.unlink()
+            folder.mkdir(exist_ok=True)
+            yield Unfinished(folder)
+            if not _waiting(root, folder.name):
+                shutil.rmtree(folder)
+    finally:
+        waiting.unlink(missing_ok=True)
+
+
+def _waiting(root: Path, name: str) -> bool:
+    """Whether a living process waits for a phase."""
+    pids = [int(path.name.rsplit("-", 1)[1]) for path in root.glob(f"{name}.waiting-*")]
+    return any(_is_alive(pid) for pid in pids)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _forget_abandoned(root: Path) -> None:
-    """Removes states that no run has touched for a month: those of params that were edited after a kill."""
-    for state in root.glob("*/state.npz"):
-        if time.time() - state.stat().st_mtime > _ABANDONED:
-            shutil.rmtree(state.parent)
+    """Removes what no run has touched for a month: states of params that were edited after a kill, and their locks."""
+    for path in [*root.glob("*/state.npz"), *root.glob("*.lock"), *root.glob("*.waiting-*")]:
+        with suppress(OSError):  # another process was faster
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(path.parent) if path.name == "state.npz" else path.unlink()
 
 
 def fingerprint(stage: str, settings: StageSettings) -> str:

@@ -1,0 +1,184 @@
+"""What a photo's bytes are found to be: its size, its perceptual hash, or why it cannot be used; decoded once ever.
+
+Looking is nearly all of a fetch's processor time, 15 times what the checksum takes. So what was found is kept outside
+DVC's outputs, in one SQLite file for each version of the code that looks, `.temper/looks/<key>.sqlite`, some 70 bytes a
+photo: a fetch with 30 new photos decodes 30. It may be removed at any time. It never stops a run either: a damaged file
+is put aside, and where the cache cannot be used photos are decoded as if there were none.
+"""
+
+import hashlib
+import importlib.metadata
+import platform
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from temper import photos
+from temper.base.paths import scratch
+from temper.photos import HASHED, BadPhoto, decode_with_dimensions, perceptual_hash
+
+_WRITE_EVERY = 2.0  # seconds: what a kill may cost
+_WAIT = 10.0  # seconds for another run, which writes within milliseconds
+_SIGNED = 2**63  # SQLite's integers have a sign, perceptual hashes do not
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found: the upright size and the hash, or the problem."""
+
+    width: int | None = None
+    height: int | None = None
+    phash: int | None = None  # 64 bits
+    problem: str | None = None
+
+
+def look(data: bytes) -> Look:
+    """Decodes a photo; a large JPEG at a reduced size, which is enough for its hash."""
+    try:
+        pixels, (height, width) = decode_with_dimensions(data, HASHED)
+    except BadPhoto as reason:
+        return Look(problem=str(reason))
+    return Look(width, height, perceptual_hash(pixels))
+
+
+def version() -> str:
+    """16 hex digits of all that a look depends on: this code, and the libraries that decode and compute."""
+    digest = hashlib.sha256()
+    for path in (Path(__file__), Path(photos.__file__)):
+        digest.update(path.read_bytes())
+    try:
+        heif = importlib.metadata.version("pillow-heif")  # without it, a HEIC photo is a problem
+    except importlib.metadata.PackageNotFoundError:
+        heif = "none"
+    digest.update(f"\n{cv2.__version__} {np.__version__} {heif} {platform.machine()}".encode())
+    return digest.hexdigest()[:16]
+
+
+class Looks:
+    """The looks at all photos that any fetch of the repository has seen; for threads, and for several runs at once.
+
+    Attributes:
+        decoded: how many photos were not known.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._database: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        self._new: list[tuple[bytes, int | None, int | None, int | None, str | None]] = []
+        self._written = time.monotonic()
+        self.decoded = 0
+
+    def __enter__(self) -> "Looks":
+        try:
+            self._path = scratch("looks") / f"{version()}.sqlite"
+            try:
+                self._database = _open(self._path)
+            except sqlite3.DatabaseError as error:
+                if self._do_without(error):
+                    self._database = _open(self._path)
+        except (sqlite3.Error, OSError) as error:
+            self._do_without(error)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._lock:
+            self._write()
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def at(self, data: bytes, sha256: str) -> Look:
+        """The look at a photo, decoded only if none is known of these bytes.
+
+        Args:
+            sha256: of `data`, hex digits.
+        """
+        key = bytes.fromhex(sha256)
+        known = self._find(key)
+        if known is not None:
+            return known
+        found = look(data)  # outside the lock: decoding is what the threads are for
+        with self._lock:
+            self.decoded += 1
+            phash = None if found.phash is None else found.phash - _SIGNED
+            self._new.append((key, found.width, found.height, phash, found.problem))
+            if time.monotonic() - self._written > _WRITE_EVERY:
+                self._write()
+        return found
+
+    def _find(self, key: bytes) -> Look | None:
+        with self._lock:
+            if self._database is None:
+                return None
+            try:
+                row = self._database.execute(_SELECT, (key,)).fetchone()
+            except sqlite3.Error as error:
+                self._do_without(error)
+                return None
+        if row is None:
+            return None
+        width, height, phash, problem = row
+        return Look(width, height, None if phash is None else phash + _SIGNED, problem)
+
+    def _write(self) -> None:
+        """Keeps what is new, in one short transaction."""
+        if self._database is not None and self._new:
+            try:
+                with self._database:
+                    self._database.executemany("INSERT OR REPLACE INTO looks VALUES (?, ?, ?, ?, ?)", self._new)
+            except sqlite3.Error as error:
+                self._do_without(error)
+        self._new, self._written = [], time.monotonic()
+
+    def _do_without(self, error: Exception) -> bool:
+        """Says why the cache is not used from here on; returns whether it was damaged, and is out of the way now."""
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+        self._database = None
+        if self._path is not None and isinstance(error, sqlite3.DatabaseError) and not _is_of_the_moment(error):
+            aside = self._path.with_suffix(".damaged")
+            with suppress(OSError):
+                self._path.replace(aside)
+                print(f"{self._path}: damaged ({error}), put aside as {aside.name}: its photos are decoded again")
+                return True
+        print(f"{self._path or '.temper/looks'}: cannot be used now ({error}): photos are decoded without it")
+        return False
+
+
+def _is_of_the_moment(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file may be as it should: it is locked, the disk is full, it may not be written."""
+    return isinstance(error, sqlite3.OperationalError)
+
+
+_SELECT = "SELECT width, height, phash, problem FROM looks WHERE sha256 = ?"
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """The database in a file, made if it is missing.
+
+    Raises:
+        sqlite3.Error: it is damaged, or cannot be read and written.
+    """
+    database = sqlite3.connect(path, timeout=_WAIT, check_same_thread=False)
+    try:
+        problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(problem)
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS looks"
+            " (sha256 BLOB PRIMARY KEY, width INTEGER, height INTEGER, phash INTEGER, problem TEXT) WITHOUT ROWID"
+        )
+        database.execute(_SELECT, (b"",))  # a table of other columns is none of ours
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
