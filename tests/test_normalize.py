@@ -18,6 +18,7 @@ import yaml
 from stages.fetch.__main__ import describe
 from stages.fetch.source import Photo
 from stages.fetch.sources import cifar100
+from stages.normalize import names
 from stages.normalize.__main__ import main
 from temper import raw
 from temper.base.errors import TemperError
@@ -362,8 +363,8 @@ def test_a_further_source_moves_none_and_the_order_of_sources_decides_nothing(no
     settings: Row = {"near_duplicates": 4, "duplicates": "remove"}
     alone = normalize_sources({"photos": ANTS_AND_BEES}, **settings)
     found = []
-    for names in (("photos", "a"), ("a", "photos")):
-        result = normalize_sources({n: {"photos": ANTS_AND_BEES, "a": more}[n] for n in names}, **settings)
+    for order in (("photos", "a"), ("a", "photos")):
+        result = normalize_sources({n: {"photos": ANTS_AND_BEES, "a": more}[n] for n in order}, **settings)
         assert result.images.items() >= alone.images.items()
         assert result.classes == ["ant", "bee", "cat"] and result.metrics["conflicts"] == 60
         found.append(written())
@@ -525,3 +526,9 @@ def test_planted_jpeg_copies_are_found(normalize: Normalize, cifar: list[Photo])
     result = normalize(rows + planted, near_duplicates=4, leaks="remove")
     found = sum(path.startswith("planted/") for path in result.rejected)
     assert found >= 0.95 * 200, found
+
+
+@pytest.mark.parametrize("label", ["ro\x00se", "rose\x1b[31m", "\x7f"])
+def test_a_control_character_in_a_name_is_refused(label: str) -> None:
+    with pytest.raises(TemperError, match="expected names of text, received .* with a control character"):
+        names.rename([label, "tulip"], {}, "normalize.rename")

@@ -232,8 +232,8 @@ def cap_classes(rows: Rows, settings: Normalize, seed: int) -> None:
     train = [row for row in rows.labelled() if rows.splits[row] == "train"]
     names = [str(rows.names[row]) for row in train]
     sha256 = [rows.sha256[row] for row in train]
-    auxiliary = rows.extra[train].tolist()
-    for position in beyond_the_cap(names, sha256, auxiliary, seed, settings.max_per_class, settings.balance):
+    extra = rows.extra[train].tolist()
+    for position in beyond_the_cap(names, sha256, extra, seed, settings.max_per_class, settings.balance):
         rows.reject(train[position], "capped", "beyond normalize.max_per_class or normalize.balance")
 
 

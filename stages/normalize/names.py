@@ -18,9 +18,15 @@ def rename(labels: Iterable[str], renamed: Mapping[str, str | None], key: str) -
     """The class name of each published label; None where `renamed` leaves it out.
 
     Raises:
-        TemperError: a name in `renamed` (the value of the param `key`) is that of no label.
+        TemperError: a label has a control character; or a name in `renamed` (the value of the param `key`) is that of
+            no label.
     """
     names = {label: class_name(label) for label in set(labels)}
+    for label, name in sorted(names.items()):
+        if any(unicodedata.category(character) == "Cc" for character in name):
+            raise TemperError(
+                f"normalize: expected names of text, received {label!r} with a control character; rename it"
+            )
     wanted = {class_name(old): None if new is None else class_name(new) for old, new in renamed.items()}
     known = set(names.values())
     for old in wanted:

@@ -33,11 +33,11 @@ def rare_classes(names: Sequence[str], every: Collection[str], least: int) -> di
 
 
 def beyond_the_cap(
-    names: Sequence[str], sha256: Sequence[str], auxiliary: Sequence[bool], seed: int, most: int | None, balance: str
+    names: Sequence[str], sha256: Sequence[str], extra: Sequence[bool], seed: int, most: int | None, balance: str
 ) -> list[int]:
     """The positions of the training images beyond what each class may have.
 
-    Images of sources that only train (`auxiliary`) are dropped first, so they never replace others. Among equals, those
+    Images of sources that only train (`extra`) are dropped first, so they never replace others. Among equals, those
     with the lowest hashes stay, so a larger cap only adds images.
 
     Args:
@@ -46,7 +46,7 @@ def beyond_the_cap(
         balance: "smallest": no more images than the source itself has of its rarest class.
     """
     counts = Counter(names)
-    own = Counter(name for name, extra in zip(names, auxiliary, strict=True) if not extra)
+    own = Counter(name for name, is_extra in zip(names, extra, strict=True) if not is_extra)
     if balance == "smallest" and own:
         most = min(most or max(own.values()), *own.values())
     if most is None:
@@ -55,7 +55,7 @@ def beyond_the_cap(
     positions = [position for position, name in enumerate(names) if name in crowded]
 
     def rank(position: int) -> tuple[bool, float, int]:
-        return auxiliary[position], uniform(f"cap:{seed}:{sha256[position]}"), position
+        return extra[position], uniform(f"cap:{seed}:{sha256[position]}"), position
 
     taken: Counter[str] = Counter()
     beyond = []

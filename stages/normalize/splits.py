@@ -111,45 +111,43 @@ def hashed_splits(pictures: Pictures, drawable: Mask, shares: Shares, seed: int)
 
 
 def place(
-    pictures: Pictures, splits: npt.NDArray[np.str_], fixed: Mask, auxiliary: Mask, remove_leaks: bool = False
+    pictures: Pictures, splits: npt.NDArray[np.str_], fixed: Mask, extra: Mask, remove_leaks: bool = False
 ) -> Placement:
     """Finds the rows that repeat one of another split.
 
     Args:
         splits: of each row, published or drawn, (N,).
         fixed: rows of a published validation or test split.
-        auxiliary: rows of sources that only train, unless another split repeats them.
+        extra: rows of sources that only train, unless another split repeats them.
         remove_leaks: whether rows that leak are out, and so repeat no other row.
     """
-    leaks = _leaks(splits, fixed, auxiliary, pictures)
+    leaks = _leaks(splits, fixed, extra, pictures)
     gone = np.zeros(len(splits), bool)
     if remove_leaks:
         gone[[row for row in leaks if not fixed[row]]] = True
-    return Placement(splits.tolist(), _repeats(splits, fixed, auxiliary, gone, pictures), leaks)
+    return Placement(splits.tolist(), _repeats(splits, fixed, extra, gone, pictures), leaks)
 
 
-def _leaks(splits: npt.NDArray[np.str_], fixed: Mask, auxiliary: Mask, pictures: Pictures) -> dict[int, int]:
+def _leaks(splits: npt.NDArray[np.str_], fixed: Mask, extra: Mask, pictures: Pictures) -> dict[int, int]:
     """Drawn rows near one of another, published split, and published validation rows near a published test row."""
     leaks: dict[int, int] = {}
     for split in ("validation", "test"):
         there = fixed & (splits == split)
-        here = ~auxiliary & (splits != split) & (~fixed | (split == "test"))
+        here = ~extra & (splits != split) & (~fixed | (split == "test"))
         leaks |= _near(here, there, pictures)  # near both: test counts
     return leaks
 
 
-def _repeats(
-    splits: npt.NDArray[np.str_], fixed: Mask, auxiliary: Mask, gone: Mask, pictures: Pictures
-) -> dict[int, int]:
-    """Drawn rows near a drawn row of a later split that stays, and auxiliary rows near any that does not train."""
+def _repeats(splits: npt.NDArray[np.str_], fixed: Mask, extra: Mask, gone: Mask, pictures: Pictures) -> dict[int, int]:
+    """Drawn rows near a drawn row of a later split that stays, and extra rows near any that does not train."""
     repeats: dict[int, int] = {}
-    drawn = ~fixed & ~auxiliary
+    drawn = ~fixed & ~extra
     for split, later in (("validation", ["test"]), ("train", ["validation", "test"])):
         found = _near(drawn & ~gone & (splits == split), drawn & ~gone & np.isin(splits, later), pictures)
         gone = gone.copy()
         gone[list(found)] = True
         repeats |= found
-    return repeats | _near(auxiliary, ~auxiliary & ~gone & (splits != "train"), pictures)
+    return repeats | _near(extra, ~extra & ~gone & (splits != "train"), pictures)
 
 
 def _near(here: Mask, there: Mask, pictures: Pictures) -> dict[int, int]:

@@ -47,8 +47,8 @@ def keep_one_to_train(
         classes: the number of each row's class, (N,).
         splits: what was drawn for each row, (N,).
         drawn: rows that were drawn and may be used: none of a published validation or test split, and none that is
-            removed for another reason than being a repeat. Rows of an auxiliary source do not belong here: they would
-            move images of the source.
+            removed for another reason than being a repeat. Rows of a source that only trains do not belong here: they
+            would move images of the others.
         repeats: of those, the rows that may not be used because one of another split is nearly the same, (N,).
         shares, seed: those of the draw.
 

@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with
+
 
 def write_json(path: Path, values: object) -> None:
     """Writes indented JSON with a newline at its end."""
@@ -16,4 +18,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows([_harmless(cell) for cell in row] for row in rows)
+
+
+def _harmless(cell: object) -> object:
+    """A text that a spreadsheet would take for a formula, with an apostrophe before it, as spreadsheets write it.
+
+    Class names and paths come from whoever published the photos: `=cmd|...` must not run where a table is opened.
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
