@@ -1,7 +1,7 @@
 """What a photo's bytes are found to be: its size, its perceptual hash, or why it cannot be used; decoded once ever.
 
 Looking is nearly all of a fetch's processor time, 15 times what the checksum takes. So what was found is kept outside
-DVC's outputs, in one SQLite file for each version of the code that looks, `.temper/looks/<key>.sqlite`, some 70 bytes a
+DVC's outputs, in one SQLite file for each version of the code that looks, `.temper/looks/<key>.sqlite`, some 60 bytes a
 photo: a fetch with 30 new photos decodes 30. It may be removed at any time. It never stops a run either: a damaged file
 is put aside, and where the cache cannot be used photos are decoded as if there were none.
 """
