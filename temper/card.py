@@ -99,6 +99,13 @@ def _read(kind: type[Model], path: str | Path) -> Model:
             return kind.model_validate(json.loads(file.read(NAME)))
     except FileNotFoundError:
         raise TemperError(f"{path}: no such file; run dvc repro, or dvc pull") from None
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        expected = "classifier" if kind is Card else "backbone"
+        raise TemperError(
+            f"{path}: expected the card of a {expected} inside, received another one: "
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        ) from None
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise TemperError(
             f"{path}: expected a model of this pipeline with its card inside, received "

@@ -10,6 +10,13 @@ from temper.base.errors import TemperError
 Layers = Sequence[tuple[str, bool]]  # the name of each layer, in order, and whether it has weights
 
 
+def _few(names: Sequence[str], most: int = 20) -> str:
+    """The first and the last of many names, which may be hundreds."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most // 2])}, ..., {', '.join(names[-most // 2 :])}"
+
+
 def first_open(layers: Layers, start: str | float) -> int:
     """The number of the first layer that is open to training; `len(layers)` where none is.
 
@@ -36,5 +43,5 @@ def first_open(layers: Layers, start: str | float) -> int:
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise TemperError(
         f"fine_tune.unfreeze_from: expected all, none, a share of the layers such as 0.3, or a layer or block of the "
-        f"backbone, received {start!r}{hint}; its blocks: {', '.join(blocks)}; its layers: {', '.join(trained)}"
+        f"backbone, received {start!r}{hint}; its blocks: {', '.join(blocks) or 'none'}; its layers: {_few(trained)}"
     )

@@ -110,7 +110,7 @@ def with_a_card_that_is_no_json(path: Path, saved: Path) -> None:
         (cut_off, "expected a model of this pipeline with its card inside, received BadZipFile"),
         (folder, "expected a model of this pipeline with its card inside, received IsADirectoryError"),
         (without_card, "expected a model of this pipeline with its card inside, received KeyError.*card.json"),
-        (with_another_card, "expected a model of this pipeline with its card inside, received ValidationError"),
+        (with_another_card, "expected the card of a classifier inside, received another one: classes: Field required"),
         (with_a_card_that_is_no_json, "expected a model of this pipeline with its card inside, received Unicode"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

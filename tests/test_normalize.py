@@ -157,8 +157,8 @@ def test_an_explicit_map_brings_the_names_of_splits_together(normalize: Normaliz
         ({}, r"validation has 'architecture', train has 'architecure': add to normalize.rename architecture: archite"),
         (
             {"architecure": "architecture", "food and d rinks": "food and drinks"},
-            r"validation has 'food', train has 'food and drinks': add to normalize.rename food: food and drinks; or "
-            r"leave it out by adding food: null",
+            r"validation has 'food', train has 'food and drinks': add to normalize.rename food: food and drinks, or "
+            r"food: null to leave it out",
         ),
         ({**KAGGLE_NAMES, "fod": "x"}, r"normalize.rename: expected published labels .*, received 'fod'; .* 'food'\?"),
     ],
@@ -215,15 +215,13 @@ def test_a_name_can_be_left_out(normalize: Normalize) -> None:
     result = normalize(kaggle_rows("zebra"), rename={"architecure": "architecture", "zebra": None})
     assert set(result.rejected) == {f"validation/zebra/{number}" for number in range(10)}
     assert result.metrics["rejected_left_out"] == 10
-    assert "1 classes have no validation images: food and d rinks" in result.printed
+    assert "1 class has no validation image: food and d rinks" in result.printed
     assert result.metrics["classes_without_validation"] == 1
 
 
 def test_a_class_without_training_images_is_refused(normalize: Normalize) -> None:
     rows = [*ANTS_AND_BEES, *rows_of("moose", 1, "test")]
-    with pytest.raises(
-        TemperError, match="test has 'moose', train has no such name; or leave it out by adding moose: "
-    ):
+    with pytest.raises(TemperError, match="test has 'moose', which train has not: add to normalize.rename moose: null"):
         normalize(rows)
 
 

@@ -102,6 +102,12 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
         ({"fetch__digits": "{source: digits}"}, "missing key fetch.digits.path: add it"),
         ({"detect__detector": "onnx"}, "detect.detector: expected one of detectron2, none, published, yolox, received"),
         ({"detect": "{detector: none, score: 0.5}"}, "unknown key detect.score: expected one of detector"),
+        (
+            {"detect": "{detector: none, floor: 0.5}"},
+            "floor is a setting of detectron2 and yolox, not of none: remove",
+        ),
+        ({"Lr": "3"}, "unknown key Lr: expected one of aug"),
+        ({"backbone": "{name: MobilenetV2}"}, "received 'MobilenetV2'; did you mean MobileNetV2?"),
         ({"detect": "{detector: yolox, actors: 2}"}, "detect: engine: local does not use actors"),
         ({"fine_tune__optimizer": "{name: adam, momentum: 0.9}"}, "unknown key fine_tune.optimizer.momentum: expected"),
         ({"backbone__arguments": "{alpha: 1}"}, "backbone: tiny has neither arguments nor published weights"),

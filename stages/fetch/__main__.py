@@ -32,6 +32,7 @@ from temper.base import running
 from temper.base.atomic import atomic_folder
 from temper.base.errors import TemperError
 from temper.base.loading import PARAMS, validate
+from temper.base.paths import repository
 from temper.base.texts import write_json
 from temper.parallel import ordered_map
 from temper.raw import RawWriter
@@ -132,12 +133,20 @@ def fetch(settings: Settings, name: str) -> Fetched:
     return fetched
 
 
+def in_a_copy() -> str:
+    """What may be the matter where an experiment works in a copy of the repository, or nothing."""
+    if repository().resolve() == Path.cwd():
+        return ""
+    return (
+        "; this experiment works in a copy of the repository, which has only what git and DVC track: track the photos "
+        "(dvc add photos.zip, see docs/sources.md), or run it without --temp and --queue"
+    )
+
+
 def say(name: str, fetched: Fetched) -> None:
     """Prints what was fetched, and what it was understood to be (law 14)."""
     seen_before = fetched.images - fetched.decoded
-    print(
-        f"fetch.{name}: {fetched.images:,} images" + (f", {seen_before:,} of them seen before" if seen_before else "")
-    )
+    print(f"fetch.{name}: {fetched.images:,} files" + (f", {seen_before:,} of them seen before" if seen_before else ""))
     for line in understood.describe(fetched.found):
         print(f"  {line}")
     for problem, count in fetched.problems.most_common(PROBLEMS):
@@ -156,7 +165,7 @@ def main(settings: Settings) -> None:
     try:
         fetched = fetch(settings, name)
     except TemperError as error:
-        raise TemperError(f"fetch.{name}: {error}") from None
+        raise TemperError(f"fetch.{name}: {error}{in_a_copy()}") from None
     forget_unpacked()
     say(name, fetched)
 

@@ -396,7 +396,8 @@ def say(
         print(f"{len(rare)} classes have too few usable images and are left out: {few(sorted(rare))}")
     for split, names in missing.items():
         if names:
-            print(f"{len(names)} classes have no {split} images: {few(names)}")
+            have = "1 class has" if len(names) == 1 else f"{len(names)} classes have"
+            print(f"{have} no {split} image: {few(names)}")
     for note in notes:
         print(note)
     print(", ".join(f"{value} {name}" for name, value in summary.items() if value))

@@ -62,10 +62,12 @@ def refuse_strange_names(names_of: Mapping[str, set[str]]) -> None:
             continue
         name = strange[0]
         close = closest(name, train - names) or closest(name, train)
-        says = f"train has {close!r}: add to normalize.rename {name}: {close}" if close else "train has no such name"
+        says = "which train has not: add to normalize.rename"
+        if close:
+            says = f"train has {close!r}: add to normalize.rename {name}: {close}, or"
         others = ", ".join(strange[1:6]) + (", ..." if len(strange) > 6 else "")
         more = f"; train lacks as well: {others}" if others else ""
-        raise TemperError(f"normalize: {split} has {name!r}, {says}; or leave it out by adding {name}: null{more}")
+        raise TemperError(f"normalize: {split} has {name!r}, {says} {name}: null to leave it out{more}")
 
 
 def split_meanings(

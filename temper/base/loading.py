@@ -1,6 +1,7 @@
 """params.yaml, read in one place, and what is wrong with it in one line."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,10 +63,16 @@ def validate(settings: type[Model], content: dict[str, Any], path: str, prefix: 
         raise TemperError(f"{path}: {_explain(problems[0], content, settings, prefix)}{more}") from None
 
 
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The end of a message that proposes the known word closest to `word`, whatever its case; empty if none is."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, 1)
+    return f"; did you mean {by_lower[close[0]]}?" if close else ""
+
+
 def unknown_key(key: str, known: list[str]) -> str:
     """The message for a key that is not among the known ones."""
-    close = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(key.rsplit(".", 1)[-1], known)
     return f"unknown key {key}: expected one of {', '.join(known)}{hint}"
 
 
@@ -80,7 +87,9 @@ def _explain(problem: ErrorDetails, content: dict[str, Any], settings: type[Base
         message = problem["msg"].replace("Value error, ", "")
         named = key.rstrip(".")
         return message if message.startswith(f"{named}.") or not named else f"{named}: {message}"
-    return f"{key}: {problem['msg']}, received {problem['input']!r}"
+    options = re.findall(r"'([^']+)'", problem["msg"]) if problem["type"] == "literal_error" else []
+    hint = did_you_mean(str(problem["input"]), options)
+    return f"{key}: {problem['msg']}, received {problem['input']!r}{hint}"
 
 
 def _keys_in_file(problem: ErrorDetails, content: Any) -> list[int | str]:

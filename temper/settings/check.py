@@ -42,8 +42,26 @@ def refuse_wrong_params(path: str | Path) -> None:
     for name, entry in content["fetch"].items():
         loading.validate(chosen_source(entry, f"{path}: fetch.{name}"), entry, str(path), f"fetch.{name}.")
     detector = chosen_detector(content["detect"], f"{path}: detect")
+    refuse_settings_of_another_detector(content["detect"], detector, str(path))
     loading.validate(detector, content["detect"], str(path), "detect.")
     refuse_wrong_unfreezing(path)
+
+
+def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[Section], path: str) -> None:
+    """Says whose a setting is that the chosen detector does not have, and how to take it away.
+
+    Raises:
+        TemperError: there is such a setting.
+    """
+    strange = [key for key in entry if key not in chosen.model_fields]
+    every = settings_in("stages.detect.detectors", STAGES / "detect" / "detectors") if strange else {}
+    for key in strange:
+        owners = [name for name, settings in every.items() if key in settings.model_fields]
+        if owners:
+            raise TemperError(
+                f"{path}: detect.{key} is a setting of {' and '.join(owners)}, not of {entry['detector']}: remove it, "
+                f"for an experiment with -S '~detect.{key}'"
+            )
 
 
 def refuse_wrong_unfreezing(path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from stages.fetch.reading.archives import is_archive
 from stages.fetch.reading.layouts import place_by_folders, place_by_patterns, read_as
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
@@ -35,7 +36,9 @@ def open_tree(
     try:
         places = place_by_folders(listed, folders) if layout is None else place_by_patterns(listed, layout)
     except TemperError as error:
-        raise TemperError(f"{name}: {error}") from None
+        archives = [file for file in files if is_archive(file)]
+        inside = f"; in it lies the archive {archives[0]}: unpack it, or set `path` to it" if archives else ""
+        raise TemperError(f"{name}: {error}{inside}") from None
 
     def photos() -> Iterator[Photo]:
         for file, data in read(set(places) - set(unreadable)):

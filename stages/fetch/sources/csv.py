@@ -88,7 +88,12 @@ def _rows_of(text: str, settings: Settings) -> dict[str, list[Place]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="", strict=True)
     for column in filter(None, (settings.image_column, settings.label_column, settings.split_column)):
         if (reader.fieldnames or []).count(column) != 1:
-            raise TemperError(f"{settings.table}: expected one column {column}, received {reader.fieldnames}")
+            names = reader.fieldnames or []
+            hint = "; its separator is no comma: save it with commas" if len(names) == 1 and ";" in names[0] else ""
+            raise TemperError(
+                f"{settings.table}: expected one column {column}, received {reader.fieldnames}{hint}; "
+                "see image_column, label_column and split_column"
+            )
     rows: dict[str, list[Place]] = defaultdict(list)
     for row in reader:
         rows[row[settings.image_column].strip()].append(_place(row, settings))
