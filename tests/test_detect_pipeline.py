@@ -97,7 +97,7 @@ def test_a_detector_is_toggled_by_an_experiment(workspace: Workspace, shared: Pa
 def test_a_detector_with_keys_of_its_own_is_toggled_by_taking_them_away(workspace: Workspace) -> None:
     """A key that the chosen detector does not use is refused, by its name, before any work."""
     output = workspace.run("dvc exp run pack -S detect.detector=none", code=None)
-    assert "error: params.yaml: unknown key detect.weights: expected one of detector" in output
+    assert "error: params.yaml: detect.weights is a setting of detectron2 and yolox, not of none: remove it" in output
     keys = [key for key in yolox_section(workspace.folder / "toy.onnx") if key != "detector"]
     removed = " ".join(f"-S '~detect.{key}'" for key in keys)
     workspace.run("git checkout params.yaml")
