@@ -27,6 +27,7 @@ NOT_RUN = {
     ("README.md", "make test"),  # the tests themselves
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),
     ("docs/detection.md", "python3 -m venv .venv-detectron2"),  # downloads PyTorch and compiles
+    ("docs/scale.md", "python -m benchmarks.scale --yolox yolox_nano.onnx    # 500, 2,000 and 8,000 photos"),
 }
 SECTIONS = ("fetch", "normalize", "detect", "pack", "backbone", "embed", "warm_up", "fine_tune")
 # Outputs that the toy pipeline does not have.

@@ -100,6 +100,7 @@ def test_stanford_cars(make_workspace: Make, tmp_path: Path) -> None:
     workspace = start(make_workspace, "stanford_cars")
     photos = published.stanford_cars(tmp_path / "photos")
     cut = {"image_size": 40, "warm_up__head__units": "[16, 8]"}
+    cut |= {"fine_tune__epochs": 4, "fine_tune__schedule__epochs": "[1, 2, 3]"}  # its steps are inside the phase
     metrics = train(workspace, **cut, fetch__cars__path=photos, detect__detector="published")
     assert classes(workspace) == sorted(published.CARS) and metrics["test"] == 24
     boxes = pq.read_table(workspace.folder / "data/boxes.parquet")

@@ -40,7 +40,7 @@ def test_digits_reach_what_the_readme_says(make_workspace: Make) -> None:
 
 def test_flowers_reach_0_88_on_three_seeds(make_workspace: Make, shared: Path, tmp_path: Path) -> None:
     params = recipe("folder")
-    params["sources"]["local"] = str(shared / "data/flowers/flowers.zip")
+    params["fetch"]["photos"]["path"] = str(shared / "data/flowers/flowers.zip")
     workspace = with_imagenet(make_workspace(params), shared, tmp_path)
     results = []
     for seed in range(3):
@@ -52,7 +52,7 @@ def test_flowers_reach_0_88_on_three_seeds(make_workspace: Make, shared: Path, t
 def test_imagenet_weights_gain_15_points_on_cifar100(make_workspace: Make, shared: Path, tmp_path: Path) -> None:
     archive = shared / "data/cifar100/cifar-100-python.tar.gz"
     params = recipe("cifar100")
-    params["sources"]["cifar100"] |= {
+    params["fetch"]["cifar100"] |= {
         "archive": str(archive),
         "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
     }
