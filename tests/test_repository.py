@@ -245,8 +245,8 @@ def section_keys(model: type[BaseModel]) -> Iterator[str]:
 def test_no_param_has_a_name_that_the_run_cache_ignores() -> None:
     """Law 11 (dvc#10296)."""
     sections: list[type[BaseModel]] = [*stage_settings().values()]
-    sections += settings_in("stages.fetch.sources", SOURCES).values()
-    sections += settings_in("stages.detect.detectors", DETECTORS).values()
+    sections += settings_in("stages.fetch.sources").values()
+    sections += settings_in("stages.detect.detectors").values()
     keys = {key for section in sections for key in section_keys(section)}
     assert {"units", "factors", "patience", "sha256", "archive", "floor"} <= keys
     assert not keys & {"size", "nfiles"}

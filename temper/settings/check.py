@@ -13,16 +13,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from temper.base import loading
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.paths import scratch
 from temper.settings import backbone, fine_tune
-from temper.settings.base import Section, StageSettings
 from temper.unfreezing import first_open
 
-HERE = Path(__file__).parent
-STAGES = HERE.parent.parent / "stages"
+ROOT = Path(__file__).parent.parent.parent
+SOURCES, DETECTORS = "stages.fetch.sources", "stages.detect.detectors"
 
 
 def refuse_wrong_params(path: str | Path) -> None:
@@ -47,14 +48,14 @@ def refuse_wrong_params(path: str | Path) -> None:
     refuse_wrong_unfreezing(path)
 
 
-def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[Section], path: str) -> None:
+def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[BaseModel], path: str) -> None:
     """Says whose a setting is that the chosen detector does not have, and how to take it away.
 
     Raises:
         TemperError: there is such a setting.
     """
     strange = [key for key in entry if key not in chosen.model_fields]
-    every = settings_in("stages.detect.detectors", STAGES / "detect" / "detectors") if strange else {}
+    every = settings_in(DETECTORS) if strange else {}
     for key in strange:
         owners = [name for name, settings in every.items() if key in settings.model_fields]
         if owners:
@@ -94,44 +95,41 @@ def _build_backbone() -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def stage_settings() -> dict[str, type[StageSettings]]:
+def stage_settings() -> dict[str, type[BaseModel]]:
     """The settings of each stage that has any, by the stage's name."""
-    found = {}
-    for name in names_in(HERE):
-        settings = getattr(importlib.import_module(f"temper.settings.{name}"), "Settings", None)
-        if settings is not None:
-            found[name] = settings
-    return found
+    return settings_in("temper.settings")
 
 
-def chosen_source(entry: dict[str, Any], key: str) -> type[Section]:
+def chosen_source(entry: dict[str, Any], key: str) -> type[BaseModel]:
     """The settings of the source that an entry of `fetch` chooses."""
-    return _chosen(entry.get("source"), f"{key}.source", "stages.fetch.sources", STAGES / "fetch" / "sources")
+    return _chosen(entry.get("source"), f"{key}.source", SOURCES)
 
 
-def chosen_detector(entry: dict[str, Any], key: str) -> type[Section]:
+def chosen_detector(entry: dict[str, Any], key: str) -> type[BaseModel]:
     """The settings of the detector that `detect` chooses."""
-    return _chosen(entry.get("detector"), f"{key}.detector", "stages.detect.detectors", STAGES / "detect" / "detectors")
+    return _chosen(entry.get("detector"), f"{key}.detector", DETECTORS)
 
 
-def names_in(folder: Path) -> list[str]:
-    """The names of the modules in a folder."""
+def names_in(package: str) -> list[str]:
+    """The names of the modules in a package."""
+    folder = ROOT / package.replace(".", "/")
     return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
 
 
-def settings_in(package: str, folder: Path) -> dict[str, type[Section]]:
-    """The settings of each source, or of each detector, by its name."""
-    found = {}
-    for name in names_in(folder):
-        settings = getattr(importlib.import_module(f"{package}.{name}"), "Settings", None)
-        if settings is not None:
-            found[name] = settings
-    return found
+def settings_in(package: str) -> dict[str, type[BaseModel]]:
+    """The settings in each module of a package that has any, by the module's name: of stages, sources or detectors."""
+    every = {name: _settings_of(package, name) for name in names_in(package)}
+    return {name: settings for name, settings in every.items() if settings is not None}
 
 
-def _chosen(name: object, key: str, package: str, folder: Path) -> type[Section]:
-    if name in names_in(folder):
-        settings: type[Section] | None = getattr(importlib.import_module(f"{package}.{name}"), "Settings", None)
-        if settings is not None:
-            return settings
-    raise TemperError(f"{key}: expected one of {', '.join(settings_in(package, folder))}, received {name!r}")
+def _chosen(name: object, key: str, package: str) -> type[BaseModel]:
+    """The settings of one module, by its name; only that module is imported unless the name is wrong."""
+    settings = _settings_of(package, str(name)) if name in names_in(package) else None
+    if settings is None:
+        raise TemperError(f"{key}: expected one of {', '.join(settings_in(package))}, received {name!r}")
+    return settings
+
+
+def _settings_of(package: str, name: str) -> type[BaseModel] | None:
+    settings: type[BaseModel] | None = getattr(importlib.import_module(f"{package}.{name}"), "Settings", None)
+    return settings

@@ -16,9 +16,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from temper.base.loading import sections_in
-from temper.settings.check import STAGES, settings_in, stage_settings
+from temper.settings.check import DETECTORS, ROOT, SOURCES, settings_in, stage_settings
 
-ROOT = STAGES.parent
 SCHEMA, PAGE = ROOT / "params.schema.json", ROOT / "docs" / "params.md"
 # In the order of the recipes; what is not here comes after them.
 TOP = ("fetch", "image_size", "batch_size", "lr", "aug", "seed")
@@ -55,9 +54,7 @@ def top_level() -> dict[str, FieldInfo]:
 
 def families() -> dict[str, tuple[str, dict[str, type[BaseModel]]]]:
     """The keys whose settings belong to what is chosen: the key that chooses, and the settings of each choice."""
-    sources = settings_in("stages.fetch.sources", STAGES / "fetch" / "sources")
-    detectors = settings_in("stages.detect.detectors", STAGES / "detect" / "detectors")
-    return {"fetch": ("source", dict(sources)), "detect": ("detector", dict(detectors))}
+    return {"fetch": ("source", settings_in(SOURCES)), "detect": ("detector", settings_in(DETECTORS))}
 
 
 def schema() -> dict[str, Any]:
