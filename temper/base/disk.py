@@ -1,0 +1,42 @@
+"""Whether what a stage is about to write fits on the disk, asked before the work instead of after hours of it."""
+
+import os
+from pathlib import Path
+
+from temper.base.errors import TemperError
+
+SPARE = 64 * 2**20  # bytes that are left to whoever else writes, and to what the estimate leaves out
+
+
+def require_room(folder: str | Path, expected_bytes: int, what: str, remedy: str) -> None:
+    """Refuses work whose result would not fit on the disk.
+
+    Args:
+        folder: where the result goes; it need not exist yet.
+        expected_bytes: how much will be written, as well as it is known before.
+        what: the result, such as "the packed images (60,000 of 224x224)".
+        remedy: what the user can do about it besides freeing space, such as "lower image_size".
+
+    Raises:
+        TemperError: the disk has less free space than that and a small reserve.
+    """
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    stat = os.statvfs(place)
+    free = stat.f_bavail * stat.f_frsize
+    if expected_bytes + SPARE > free:
+        raise TemperError(
+            f"{what}: expected {in_words(expected_bytes + SPARE)} of free disk space at {folder}, found "
+            f"{in_words(free)}; nothing was written: free some space, or {remedy}"
+        )
+
+
+def in_words(size: int) -> str:
+    """A number of bytes as people say it: "512 KB", "4.2 GB"."""
+    if size < 1000:
+        return f"{size} bytes"
+    units = ("KB", "MB", "GB", "TB", "PB", "EB")
+    power = min((len(str(size)) - 1) // 3, len(units))
+    amount = size / 1000**power
+    return f"{amount:.1f} {units[power - 1]}" if amount < 9.95 else f"{amount:.0f} {units[power - 1]}"
