@@ -22,23 +22,39 @@ from temper.classifier import trainable_parameters, unfreeze
 from temper.packs import Pack
 from temper.parallel import cores
 from temper.settings.fine_tune import Settings
+from temper.training import mixing
 from temper.training.augmentation import augment_images, magnitudes
-from temper.training.batches import INFERENCE_BATCH, Batches, Indices, one_hot, shuffled
+from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot, shuffled
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 
 
 def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
-    """An epoch's training batches: every image once, augmented anew."""
-    magnitude = magnitudes(settings.aug, settings.fine_tune.augmentation)
+    """An epoch's training batches: every image once, augmented anew, then mixed within each batch.
 
-    def read(rows: Indices) -> npt.NDArray[np.uint8]:
-        images = pack.images(rows)
-        augment_images(images, rows, magnitude, settings.seed, epoch)
+    The batches read places in the epoch's order, not rows of the pack: the places say which batch it is.
+    """
+    chosen, seed = settings.fine_tune, settings.seed
+    magnitude = magnitudes(settings.aug, chosen.augmentation)
+    rows = shuffled(len(pack), seed, epoch)
+    of_rows = one_hot(pack.labels, classes)
+
+    def planned(places: Indices) -> mixing.Plan | None:
+        batch = int(places[0]) // settings.batch_size
+        return mixing.plan(len(places), *pack.image_shape[:2], chosen.augmentation, seed, epoch, batch)
+
+    def read(places: Indices) -> npt.NDArray[np.uint8]:
+        images = pack.images(rows[places])
+        augment_images(images, rows[places], magnitude, seed, epoch)
+        if (plan := planned(places)) is not None:
+            mixing.mix_images(images, plan)
         return images
 
-    order = shuffled(len(pack), settings.seed, epoch)
-    return Batches(read, one_hot(pack.labels, classes), order, settings.batch_size, cores())
+    def targets(places: Indices) -> Targets:
+        plain = of_rows(rows[places])
+        return plain if (plan := planned(places)) is None else mixing.mixed_targets(plain, plan)
+
+    return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores())
 
 
 def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> Result:

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from temper.settings.augmentation import Augmentation
 from temper.settings.base import Count, Magnitude, Rate, Section, Seed, StageSettings, Text, Width
+from temper.settings.mixing import MixedAugmentation
 from temper.settings.training import (
     Adam,
     Cosine,
@@ -40,7 +40,9 @@ class FineTune(Section):
     select: Select = Field(
         "val_accuracy", description="which epoch is kept: the best by this; if equal, the other decides"
     )
-    augmentation: Augmentation = Field(Augmentation(), description="each transformation alone")
+    augmentation: MixedAugmentation = Field(
+        MixedAugmentation(), description="each transformation alone, and the mixing of images"
+    )
 
     @model_validator(mode="after")
     def _schedule_ends_in_time(self) -> "FineTune":
