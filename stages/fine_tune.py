@@ -22,21 +22,22 @@ from temper.classifier import trainable_parameters, unfreeze
 from temper.packs import Pack
 from temper.parallel import cores
 from temper.settings.fine_tune import Settings
-from temper.training import mixing
+from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
-from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot, shuffled
+from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 
 
 def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
-    """An epoch's training batches: every image once, augmented anew, then mixed within each batch.
+    """An epoch's training batches: the images that `sampling` draws, augmented anew, then mixed within each batch.
 
     The batches read places in the epoch's order, not rows of the pack: the places say which batch it is.
     """
     chosen, seed = settings.fine_tune, settings.seed
     magnitude = magnitudes(settings.aug, chosen.augmentation)
-    rows = shuffled(len(pack), seed, epoch)
+    rows = sampling.order(pack.labels, chosen.sampling, seed, epoch)
+    repeats = sampling.repeats(rows)
     of_rows = one_hot(pack.labels, classes)
 
     def planned(places: Indices) -> mixing.Plan | None:
@@ -45,7 +46,7 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
 
     def read(places: Indices) -> npt.NDArray[np.uint8]:
         images = pack.images(rows[places])
-        augment_images(images, rows[places], magnitude, seed, epoch)
+        augment_images(images, rows[places], magnitude, seed, epoch, repeats[places])
         if (plan := planned(places)) is not None:
             mixing.mix_images(images, plan)
         return images

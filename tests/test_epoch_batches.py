@@ -1,4 +1,4 @@
-"""The batches of the fine-tune: the same bits whoever reads them and whenever, for every way to change and mix them.
+"""The batches of the fine-tune: the same bits whoever reads them and whenever, for every way to draw, change and mix.
 
 Weights follow from the batches and the state that is saved after each epoch; so this, and that test of the state, is
 law 5 for augmentation.
@@ -22,6 +22,8 @@ LABELS = np.array([0] * 24 + [1] * 6 + [2] * 3, np.int32)
 PLAIN: dict[str, Any] = {}
 WAYS: list[dict[str, Any]] = [
     PLAIN,
+    {"sampling": "balanced"},
+    {"sampling": "sqrt"},
     *({"augmentation": augmentation} for augmentation in (
         {"mixup": 0.2},
         {"cutmix": 1.0},
@@ -30,7 +32,7 @@ WAYS: list[dict[str, Any]] = [
         {"randaugment": {"ops": 3, "magnitude": 0.5}},
         {"vertical_flip": 0.5, "grayscale": 0.5, "blur": 0.5, "jpeg": 0.5},
     )),
-    {"augmentation": {"mixup": 0.2, "cutmix": 1.0, "erasing": 0.4, "randaugment": {}}},
+    {"sampling": "balanced", "augmentation": {"mixup": 0.2, "cutmix": 1.0, "erasing": 0.4, "randaugment": {}}},
 ]  # fmt: skip
 
 
@@ -112,3 +114,18 @@ def test_mixed_targets_say_what_the_images_are_made_of(pack: Pack) -> None:
             assert np.abs(target - expected).max() < 0.02
             shares.append(float(target.max()))
     assert sum(share < 0.95 for share in shares) > 4
+
+
+@pytest.mark.parametrize("sampling", ["balanced", "sqrt"])
+def test_an_image_that_is_drawn_twice_is_augmented_in_two_ways(pack: Pack, sampling: str) -> None:
+    batches = epoch_batches(pack, 3, settings(sampling=sampling), 0)
+    images = np.concatenate([batches[number][0] for number in range(len(batches))])
+    plain = epoch_batches(pack, 3, settings(aug=0, sampling=sampling), 0)
+    before = np.concatenate([plain[number][0] for number in range(len(plain))])
+    assert len({image.tobytes() for image in before}) < len(before), "some are drawn repeatedly"
+    assert len({image.tobytes() for image in images}) == len(images)
+
+
+def test_the_classes_of_a_balanced_epoch_are_equally_frequent(pack: Pack) -> None:
+    batches = epoch_batches(pack, 3, settings(sampling="balanced"), 0)
+    assert sum(batches[number][1].sum(axis=0) for number in range(len(batches))).tolist() == [11, 11, 11]

@@ -184,6 +184,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/geometry.py": {"gallery", "embed", "fine_tune"},
     "temper/training/randaugment.py": {"gallery", "embed", "fine_tune"},
     "temper/training/mixing.py": {"fine_tune"},
+    "temper/training/sampling.py": {"fine_tune"},
     "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
     "temper/unfreezing.py": TRAINING,
     "temper/wrapping.py": {"audit", "gallery", "overview"},

@@ -1,6 +1,6 @@
 """The settings of `fine_tune`: the second phase, the head and the opened part of the backbone."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -27,6 +27,10 @@ def _share(value: Any) -> Any:
     return value
 
 
+# How often an epoch shows the images of each class.
+Sampling = Literal["natural", "balanced", "sqrt"]
+
+
 class FineTune(Section):
     """The second phase, at the top-level lr and with the top-level aug."""
 
@@ -42,6 +46,11 @@ class FineTune(Section):
     )
     augmentation: MixedAugmentation = Field(
         MixedAugmentation(), description="each transformation alone, and the mixing of images"
+    )
+    sampling: Sampling = Field(
+        "natural",
+        description="what an epoch shows: every image once; or as many images, each class equally often (balanced) or "
+        "by the square root of its count (sqrt), of rare classes repeatedly",
     )
 
     @model_validator(mode="after")
