@@ -70,4 +70,5 @@ def averaged(predict: Callable[[Images], Probabilities], images: Images, chosen:
         chosen: at least one view. With the whole image alone, the result is what `predict` says, to the bit.
     """
     found = [predict(seen(images, view)) for view in chosen]
-    return np.mean(found, axis=0, dtype=np.float64).astype(np.float32)
+    mean: Probabilities = np.asarray(np.mean(found, axis=0, dtype=np.float64), np.float32)
+    return mean

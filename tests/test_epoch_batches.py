@@ -108,8 +108,8 @@ def test_mixed_targets_say_what_the_images_are_made_of(pack: Pack) -> None:
         (before, classes), (images, targets) = plain[number], mixed[number]
         for place, (image, target) in enumerate(zip(images, targets, strict=True)):
             found = [share_of(image, before[place], other) for other in before]
-            partner = min(range(len(before)), key=lambda other: found[other][1])
-            share = found[partner][0] if partner != place else 1.0
+            partner = min((other for other in range(len(before)) if other != place), key=lambda other: found[other][1])
+            share = found[partner][0]
             expected = share * classes[place] + (1 - share) * classes[partner]
             assert np.abs(target - expected).max() < 0.02
             shares.append(float(target.max()))

@@ -183,7 +183,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/erasing.py": {"gallery", "embed", "fine_tune"},
     "temper/training/geometry.py": {"gallery", "embed", "fine_tune"},
     "temper/training/randaugment.py": {"gallery", "embed", "fine_tune"},
-    "temper/training/mixing.py": {"fine_tune"},
+    "temper/training/mixing.py": {"gallery", "fine_tune"},
     "temper/training/sampling.py": {"fine_tune"},
     "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
     "temper/unfreezing.py": TRAINING,

@@ -35,7 +35,7 @@ class Augmentation(Section):
     )
     grayscale: Magnitude = Field(0.0, description="this share of the images loses its colour")
     blur: Magnitude = Field(
-        0.0, description="Gaussian, with a standard deviation of up to a tenth of this part of the shorter side"
+        0.0, description="Gaussian, with a standard deviation of up to a twentieth of this part of the shorter side"
     )
     jpeg: Magnitude = Field(0.0, description="the artefacts of JPEGs of a quality between 100 * (1 - this) and 100")
     erasing: Magnitude = Field(

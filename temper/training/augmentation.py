@@ -53,7 +53,7 @@ class Magnitudes:
         vertical_flip: above 0, every second image is mirrored top to bottom.
         crop: up to this share of the area is cut away; what is left, from anywhere, is enlarged to the whole.
         grayscale: this share of the images loses its colour.
-        blur: a Gaussian blur with a standard deviation of up to a tenth of this fraction of the shorter side.
+        blur: a Gaussian blur with a standard deviation of up to a twentieth of this fraction of the shorter side.
         jpeg: saved as a JPEG of a quality down to 100 * (1 - jpeg), with its artefacts.
         erasing: in every second image a rectangle of up to this share of the area is filled with noise.
         randaugment: the magnitude of `randaugment_ops` operations of RandAugment.
@@ -181,7 +181,7 @@ def _recolour(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> P
 
 def _degrade(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> Pixels:
     """Blur, then what a JPEG of low quality leaves."""
-    deviation = magnitude.blur * (draw["blur"][0] + 1) / 2 * min(pixels.shape[:2]) / 10
+    deviation = magnitude.blur * (draw["blur"][0] + 1) / 2 * min(pixels.shape[:2]) / 20
     if deviation > 0:
         pixels = cv2.GaussianBlur(pixels, (0, 0), deviation, borderType=cv2.BORDER_REFLECT)
     quality = round(100 * (1 - magnitude.jpeg * (draw["jpeg"][0] + 1) / 2))

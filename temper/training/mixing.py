@@ -23,7 +23,7 @@ class Plan:
     """How the images of a batch are mixed.
 
     Attributes:
-        partners: int64 (n,), for each image the place of another one in the batch, sometimes its own.
+        partners: int64 (n,), for each image the place of another one in the batch; each is the partner of one.
         shares: float64 (n,), from 0 to 1: how much of each image and of its target is left; the rest is its partner's.
         rectangles: int64 (n, 4), for CutMix: top, bottom, left and right of what the partner gives; `None`: MixUp.
     """
@@ -47,7 +47,9 @@ def plan(
     random = np.random.default_rng([seed, epoch, batch, STREAM])
     by_mixup = bool(chosen.mixup) and (not chosen.cutmix or random.random() < 0.5)
     alpha = chosen.mixup if by_mixup else chosen.cutmix
-    partners, shares = random.permutation(count), random.beta(alpha, alpha, count)
+    circle, partners = random.permutation(count), np.empty(count, np.int64)
+    partners[circle] = np.roll(circle, 1)  # a permutation itself would leave one image of a batch with itself
+    shares = random.beta(alpha, alpha, count)
     if by_mixup:
         return Plan(partners, shares, None)
     rectangles = cut(shares, random.random((count, 2)), height, width)
