@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from temper.base import loading
+from temper.base.errors import TemperError
 from temper.settings.augmentation import Augmentation
 from temper.settings.embed import Embed
+from temper.settings.fine_tune import Settings
 from temper.settings.mixing import MixedAugmentation
 from temper.training.mixing import Plan, cut, mix_images, mixed_targets, plan
 
@@ -149,3 +152,14 @@ def test_only_training_in_batches_takes_mixing() -> None:
     assert "mixup" not in Augmentation.model_fields
     with pytest.raises(ValidationError, match="mixup"):
         Embed.model_validate({"augmentation": {"mixup": 0.2}})
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_batches_of_one_image_are_refused_where_they_should_be_mixed(name: str) -> None:
+    params = {"seed": 0, "batch_size": 1, "lr": 0.1, "aug": 0, "fine_tune": {"augmentation": {name: 0.2}}}
+    with pytest.raises(
+        TemperError, match=f"^params.yaml: fine_tune.augmentation.{name} mixes .* at least 2, received 1$"
+    ):
+        loading.validate(Settings, params, "params.yaml")
+    assert loading.validate(Settings, params | {"batch_size": 2}, "params.yaml")
+    assert loading.validate(Settings, params | {"fine_tune": {}}, "params.yaml")

@@ -69,3 +69,13 @@ class Settings(StageSettings):
         description="how strongly the fine-tune augments: one magnitude for all transformations, 0 to 1"
     )
     fine_tune: FineTune = Field(description="the second phase: head and backbone, at the top-level lr and aug")
+
+    @model_validator(mode="after")
+    def _mixing_has_partners(self) -> "Settings":
+        for name in ("mixup", "cutmix"):
+            if self.batch_size == 1 and getattr(self.fine_tune.augmentation, name):
+                raise ValueError(
+                    f"fine_tune.augmentation.{name} mixes the images of a batch: expected a batch_size of at least 2, "
+                    "received 1"
+                )
+        return self
