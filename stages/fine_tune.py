@@ -10,6 +10,8 @@ from temper.base import starting
 if __name__ == "__main__":
     starting.begin(with_keras=True)  # before anything heavy is imported
 
+from functools import partial
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -20,34 +22,55 @@ from temper.classifier import trainable_parameters, unfreeze
 from temper.packs import Pack
 from temper.parallel import cores
 from temper.settings.fine_tune import Settings
+from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
-from temper.training.batches import INFERENCE_BATCH, Batches, Indices, shuffled
+from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 
 
-def epoch_batches(pack: Pack, settings: Settings, epoch: int) -> Batches:
-    """An epoch's training batches: every image once, augmented anew."""
-    magnitude = magnitudes(settings.aug, settings.fine_tune.augmentation)
+def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
+    """An epoch's training batches: the images that `sampling` draws, augmented anew, then mixed within each batch.
 
-    def read(rows: Indices) -> npt.NDArray[np.uint8]:
-        images = pack.images(rows)
-        augment_images(images, rows, magnitude, settings.seed, epoch)
+    The batches read places in the epoch's order, not rows of the pack: the places say which batch it is.
+    """
+    chosen, seed = settings.fine_tune, settings.seed
+    magnitude = magnitudes(settings.aug, chosen.augmentation)
+    rows = sampling.order(pack.labels, chosen.sampling, seed, epoch)
+    repeats = sampling.repeats(rows)
+    of_rows = one_hot(pack.labels, classes)
+
+    def planned(places: Indices) -> mixing.Plan | None:
+        batch = int(places[0]) // settings.batch_size
+        return mixing.plan(len(places), *pack.image_shape[:2], chosen.augmentation, seed, epoch, batch)
+
+    def read(places: Indices) -> npt.NDArray[np.uint8]:
+        images = pack.images(rows[places])
+        augment_images(images, rows[places], magnitude, seed, epoch, repeats[places])
+        if (plan := planned(places)) is not None:
+            mixing.mix_images(images, plan)
         return images
 
-    return Batches(read, pack.labels, shuffled(len(pack), settings.seed, epoch), settings.batch_size, cores())
+    def targets(places: Indices) -> Targets:
+        plain = of_rows(rows[places])
+        return plain if (plan := planned(places)) is None else mixing.mixed_targets(plain, plan)
+
+    return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores())
 
 
 def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune."""
     train, held_out = Pack("data/packed/train"), Pack("data/packed/validation")
-    validation = Batches(held_out.images, held_out.labels, np.arange(len(held_out)), INFERENCE_BATCH)
+    count = len(made.classes)
+    targets = one_hot(held_out.labels, count)
+    validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
     chosen = settings.fine_tune
     phase = Phase(
         chosen.epochs, settings.lr, chosen.optimizer, chosen.schedule, chosen.early_stopping, chosen.select, True
     )
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
-        result = fit(classifier, phase, lambda epoch: epoch_batches(train, settings, epoch), validation, state, live)
+        training = partial(epoch_batches, train, count, settings)
+        result = fit(classifier, phase, training, validation, state, live)
         # Before the state that could make it again is removed:
         keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
     return result

@@ -9,6 +9,7 @@ from temper.base import starting
 if __name__ == "__main__":
     starting.begin(with_keras=True)  # before anything heavy is imported
 
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -20,7 +21,7 @@ from temper.base import running
 from temper.classifier import HEAD, freeze_backbone, trainable_parameters
 from temper.settings.warm_up import Head, Settings
 from temper.shards import Shards
-from temper.training.batches import Batches, Indices, shuffled
+from temper.training.batches import Batches, Indices, one_hot, shuffled
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 
@@ -69,23 +70,26 @@ class Embeddings:
         return out
 
 
-def epoch_batches(embeddings: Embeddings, settings: Settings, epoch: int) -> Batches:
+def epoch_batches(embeddings: Embeddings, classes: int, settings: Settings, epoch: int) -> Batches:
     """An epoch's training batches: every image once, in one of its views."""
     count = len(embeddings.labels)
     views = np.random.default_rng([settings.seed, epoch, 1]).integers(embeddings.views, size=(count,))
     order = shuffled(count, settings.seed, epoch)
-    return Batches(lambda rows: embeddings.take(rows, views[rows]), embeddings.labels, order, settings.batch_size)
+    targets = one_hot(embeddings.labels, classes)
+    return Batches(lambda rows: embeddings.take(rows, views[rows]), targets, order, settings.batch_size)
 
 
-def plain_batches(embeddings: Embeddings) -> Batches:
+def plain_batches(embeddings: Embeddings, classes: int) -> Batches:
     """The plain images of a split, in order."""
     rows = np.arange(len(embeddings.labels))
-    return Batches(lambda rows: embeddings.take(rows, np.zeros_like(rows)), embeddings.labels, rows, 1024)
+    targets = one_hot(embeddings.labels, classes)
+    return Batches(lambda rows: embeddings.take(rows, np.zeros_like(rows)), targets, rows, 1024)
 
 
 def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains the head and saves the classifier, with its progress in metrics/warm_up."""
-    train, validation = Embeddings("train"), plain_batches(Embeddings("validation"))
+    count = len(made.classes)
+    train, validation = Embeddings("train"), plain_batches(Embeddings("validation"), count)
     chosen = settings.warm_up
     phase = Phase(
         epochs=chosen.epochs,
@@ -96,7 +100,8 @@ def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settin
         select=chosen.select,
     )
     with unfinished("warm_up", settings) as state, logged("warm_up") as live:
-        result = fit(head, phase, lambda epoch: epoch_batches(train, settings, epoch), validation, state, live)
+        training = partial(epoch_batches, train, count, settings)
+        result = fit(head, phase, training, validation, state, live)
         classifier = assemble(backbone, head)
         freeze_backbone(classifier)
         # Before the state that could make it again is removed:

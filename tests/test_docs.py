@@ -33,6 +33,7 @@ SECTIONS = ("fetch", "normalize", "detect", "pack", "backbone", "embed", "warm_u
 # Outputs that the toy pipeline does not have.
 NOT_IN_THE_TOY = {
     "metrics/gallery/boxes.png",
+    "metrics/gallery/mixing.png",
     "metrics/overview/mistakes/",
     ".temper/boxes/",
     ".temper/downloads/",

@@ -170,6 +170,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/raw.py": {"fetch", "normalize", "audit", "detect", "pack", "gallery"},
     "temper/settings/base.py": EVERY,
     "temper/settings/augmentation.py": {"gallery", "embed", "fine_tune"},
+    "temper/settings/mixing.py": {"gallery", "fine_tune"},
     "temper/settings/training.py": TRAINING,
     **{f"temper/settings/{stage}.py": {stage} for stage in stage_settings()},
     **{file: set() for file in ONLY_REFUSES},
@@ -179,8 +180,14 @@ TOUCHES: dict[str, set[str]] = {
     "temper/tables.py": {"normalize", "detect", "pack", "gallery", "evaluate", "overview"},
     "temper/training/*": TRAINING,
     "temper/training/augmentation.py": {"gallery", "embed", "fine_tune"},
+    "temper/training/erasing.py": {"gallery", "embed", "fine_tune"},
+    "temper/training/geometry.py": {"gallery", "embed", "fine_tune"},
+    "temper/training/randaugment.py": {"gallery", "embed", "fine_tune"},
+    "temper/training/mixing.py": {"gallery", "fine_tune"},
+    "temper/training/sampling.py": {"fine_tune"},
     "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
     "temper/unfreezing.py": TRAINING,
+    "temper/views.py": set(),
     "temper/wrapping.py": {"audit", "gallery", "overview"},
 }
 

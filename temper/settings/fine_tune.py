@@ -1,11 +1,11 @@
 """The settings of `fine_tune`: the second phase, the head and the opened part of the backbone."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from temper.settings.augmentation import Augmentation
 from temper.settings.base import Count, Magnitude, Rate, Section, Seed, StageSettings, Text, Width
+from temper.settings.mixing import MixedAugmentation
 from temper.settings.training import (
     Adam,
     Cosine,
@@ -27,6 +27,10 @@ def _share(value: Any) -> Any:
     return value
 
 
+# How often an epoch shows the images of each class.
+Sampling = Literal["natural", "balanced", "sqrt"]
+
+
 class FineTune(Section):
     """The second phase, at the top-level lr and with the top-level aug."""
 
@@ -40,7 +44,14 @@ class FineTune(Section):
     select: Select = Field(
         "val_accuracy", description="which epoch is kept: the best by this; if equal, the other decides"
     )
-    augmentation: Augmentation = Field(Augmentation(), description="each transformation alone")
+    augmentation: MixedAugmentation = Field(
+        MixedAugmentation(), description="each transformation alone, and the mixing of images"
+    )
+    sampling: Sampling = Field(
+        "natural",
+        description="what an epoch shows: every image once; or as many images, each class equally often (balanced) or "
+        "by the square root of its count (sqrt), of rare classes repeatedly",
+    )
 
     @model_validator(mode="after")
     def _schedule_ends_in_time(self) -> "FineTune":
@@ -58,3 +69,13 @@ class Settings(StageSettings):
         description="how strongly the fine-tune augments: one magnitude for all transformations, 0 to 1"
     )
     fine_tune: FineTune = Field(description="the second phase: head and backbone, at the top-level lr and aug")
+
+    @model_validator(mode="after")
+    def _mixing_has_partners(self) -> "Settings":
+        for name in ("mixup", "cutmix"):
+            if self.batch_size == 1 and getattr(self.fine_tune.augmentation, name):
+                raise ValueError(
+                    f"fine_tune.augmentation.{name} mixes the images of a batch: expected a batch_size of at least 2, "
+                    "received 1"
+                )
+        return self
