@@ -77,6 +77,11 @@ class Listing:
         return sum(size for name, size in zip(self.files, self.sizes, strict=True) if name in names)
 
 
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether an error says nothing about the archive: a place before its start (EINVAL) is damage."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turns what the archive libraries raise for damaged files into one line."""
@@ -91,8 +96,8 @@ def _readable(path: Path) -> Iterator[None]:
             f"{path}: expected names in UTF-8, received {error.object!r}; rename that file and pack it anew"
         ) from None
     except DAMAGE as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # the disk's, not the archive's
+        if is_of_the_disk(error):
+            raise
         detail = f"{type(error).__name__}: {error}"
         raise TemperError(
             f"{path}: expected a whole zip or tar archive, received a damaged or unreadable one ({detail[:500]}); "
@@ -132,7 +137,7 @@ def list_contents(path: str | Path, limits: Limits, archives_inside: bool = Fals
     elif _is_zip(path):
         with _readable(path), zipfile.ZipFile(path) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.filename)
-            inside = [_Entry(_name(info), info.is_dir(), info.file_size) for info in infos]
+            inside = [_Entry(_name(info), info.filename.endswith("/"), info.file_size) for info in infos]
         kept = [entry for entry in inside if seen.keeps(entry)]
     else:
         _refuse_what_is_no_file(path)
@@ -349,8 +354,8 @@ class _Seen:
         if self._left < 0:
             most = in_words(self._limits.unpacked_bytes)
             raise TemperError(
-                f"{self._path}: expected files of at most {most} in an archive, received more; raise most_unpacked_gb of "
-                "its source if that is right"
+                f"{self._path}: expected files of at most {most} in an archive, received more; raise most_unpacked_gb "
+                "of its source if that is right"
             )
 
 

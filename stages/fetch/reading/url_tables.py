@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
 from stages.fetch.reading import zips
-from stages.fetch.reading.archives import DAMAGE
+from stages.fetch.reading.archives import DAMAGE, is_of_the_disk
 from temper.base.disk import in_words
 from temper.base.errors import TemperError
 
@@ -70,8 +70,8 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise TemperError(f"{path}: expected a table, found nothing there; correct it") from None
     except (pa.ArrowException, csv.Error, LookupError, *DAMAGE) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's, not the table's
+        if is_of_the_disk(error):
+            raise
         raise TemperError(f"{path}: expected a readable table, received {str(error)[:300]}") from None
 
 

@@ -100,7 +100,7 @@ def _refuse_endless_memo(data: bytes) -> None:
             raise ValueError(f"place {argument} of its memo after {count} operations")
 
 
-def _names(meta: dict[bytes, Any], key: bytes) -> list[str]:
+def names_of(meta: dict[bytes, Any], key: bytes) -> list[str]:
     names = meta.get(key)
     if not isinstance(names, list) or not names or not all(isinstance(name, bytes) for name in names):
         raise ValueError(f"{key.decode()} that is no list of names")
@@ -117,7 +117,7 @@ class _Batch:
     coarse: list[str]
 
 
-def _batch(content: dict[bytes, Any], fine: list[str], coarse: list[str]) -> _Batch:
+def batch_of(content: dict[bytes, Any], fine: list[str], coarse: list[str]) -> _Batch:
     """What a batch says of each of its photos.
 
     Raises:
@@ -159,9 +159,9 @@ def open_source(settings: Settings) -> Source:
         try:
             content = unpickle(files.pop(f"{_FOLDER}/{name}"))
             if name == "meta":
-                fine, coarse = (_names(content, key) for key in (b"fine_label_names", b"coarse_label_names"))
+                fine, coarse = (names_of(content, key) for key in (b"fine_label_names", b"coarse_label_names"))
             else:
-                batches[name] = _batch(content, fine, coarse)
+                batches[name] = batch_of(content, fine, coarse)
         except ValueError as error:
             raise TemperError(
                 f"{settings.archive}: expected CIFAR-100's {_FOLDER}/{name}, received {error}; fetch it again"
