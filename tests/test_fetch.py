@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from stages.fetch.__main__ import fetch, main, memory_of, write_raw
+from stages.fetch.__main__ import fetch, main, write_raw
 from stages.fetch.reading.bundles import forget_unpacked, open_bundle
 from stages.fetch.source import Photo, Source
 from temper import raw
 from temper.base.errors import TemperError
+from temper.headers import memory_to_decode
 from temper.settings.fetch import Limits, Settings
 from tests.toys import published
 from tests.toys.photos import write_toy_photos
@@ -149,14 +150,15 @@ def test_a_stage_says_what_is_wrong_in_one_line() -> None:
 def test_one_photo_of_many_pixels_is_weighed_by_them() -> None:
     """Every core decodes one: 16 of 600 MB would be 10 GB, and they are 40 KB each as files."""
     large = Photo("a.png", None, None, cv2.imencode(".png", np.zeros((3000, 4000, 3), np.uint8))[1].tobytes())
-    assert len(large.data) < 10**5 and memory_of(large) == len(large.data) + 3 * 3000 * 4000
-    assert memory_of(Photo("a.png", None, None, b"no photo")) == len(b"no photo")
+    assert len(large.data) < 10**5 and memory_to_decode(large.data) == len(large.data) + 3 * 3000 * 4000
+    assert memory_to_decode(b"no photo") == len(b"no photo")
 
 
 FETCH = """
 import sys, time
 from pathlib import Path
 from stages.fetch.reading import bundles
+from temper.headers import memory_to_decode
 from temper.settings.fetch import Limits
 bundle = bundles.open_bundle(Path(sys.argv[1]), Limits(10**6, 10**7))
 print("open", flush=True)

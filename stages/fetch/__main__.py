@@ -28,7 +28,7 @@ from stages.fetch.looks import Looks, look
 from stages.fetch.reading.bundles import forget_unpacked
 from stages.fetch.source import Photo, Source
 from stages.fetch.understood import Place
-from temper import headers, raw
+from temper import raw
 from temper.base import running
 from temper.base.atomic import atomic_folder
 from temper.base.disk import require_room
@@ -36,8 +36,8 @@ from temper.base.errors import TemperError
 from temper.base.loading import PARAMS, validate
 from temper.base.paths import repository
 from temper.base.texts import write_json
+from temper.headers import memory_to_decode
 from temper.parallel import ordered_map
-from temper.photos import MOST_PIXELS
 from temper.raw import RawWriter
 from temper.settings.fetch import Settings
 
@@ -73,16 +73,6 @@ def describe(photo: Photo, looks: Looks | None = None) -> dict[str, Any]:
         "phash": found.phash,
         "problem": (photo.problem or found.problem) if found.problem else None,
     }
-
-
-def memory_of(photo: Photo) -> int:
-    """The bytes that a photo takes while it is looked at: encoded, and as pixels by what its header claims.
-
-    875 KB of PNG may be 600 MB of pixels, and every core decodes one.
-    """
-    kind = headers.kind(photo.data)
-    height, width = (headers.claimed(photo.data, kind) if kind else None) or (0, 0)
-    return len(photo.data) + min(3 * height * width, 3 * MOST_PIXELS)
 
 
 def refuse_unusable_names(photo: Photo) -> None:
@@ -124,7 +114,9 @@ def write_raw(folder: Path, source: Source, looks: Looks | None = None) -> Fetch
     found: Counter[Place] = Counter()
     problems: Counter[str] = Counter()
     with RawWriter(folder) as writer:
-        rows = ordered_map(lambda photo: describe(photo, looks), source.photos, weigh=memory_of)
+        rows = ordered_map(
+            lambda photo: describe(photo, looks), source.photos, weigh=lambda photo: memory_to_decode(photo.data)
+        )
         for row in tqdm(rows, "fetch", source.total, unit="image", disable=None):
             writer.append(row)
             images += 1
