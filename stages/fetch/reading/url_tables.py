@@ -31,6 +31,7 @@ COLUMNS = ("url", "label", "split", "licence")
 MOST_BYTES = 4 * 10**9
 _BLOCK = 4 * 2**20  # bytes; no row may be longer
 _LONGEST_LINE = 2**20  # characters of the header
+_LONGEST_FILE_NAME = 255
 _META_BYTES = 2**20  # of meta.xml; published ones have 30 KB
 _LICENCES = 20  # that source.json counts by name
 
@@ -156,7 +157,7 @@ def _column(
     close = difflib.get_close_matches(wanted[0], names, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     where = f" ({key})" if key else ""
-    raise TemperError(f"{path}: expected a column {wanted[0]}{where}, found {', '.join(names) or 'none'}{hint}")
+    raise TemperError(f"{path}: expected a column {wanted[0]}{where}, found {', '.join(names)[:500] or 'none'}{hint}")
 
 
 def _read_columns(
@@ -288,12 +289,14 @@ def _described(element: ElementTree.Element, identity: str) -> _DwcFile:
     """
     names = [location.text or "" for location in element.findall("{*}files/{*}location")]
     joins = element.find(f"{{*}}{identity}")
-    if len(names) != 1 or Path(names[0]).name != names[0] or joins is None:
-        raise ValueError(f"locations {names} instead of one plain file name, or no <{identity} index=...>")
+    if len(names) != 1 or Path(names[0]).name != names[0] or len(names[0]) > _LONGEST_FILE_NAME or joins is None:
+        raise ValueError(f"locations {str(names)[:300]} instead of one plain file name, or no <{identity} index=...>")
     delimiter = element.get("fieldsTerminatedBy", ",").replace("\\t", "\t")
     quote = element.get("fieldsEnclosedBy", '"')
     if len(delimiter) != 1 or len(quote) > 1 or not (delimiter + quote).isascii():
-        raise ValueError(f"fields ended by {delimiter!r}, enclosed by {quote!r} instead of by one ASCII character")
+        raise ValueError(
+            f"fields ended by {delimiter[:30]!r}, enclosed by {quote[:30]!r} instead of by one ASCII character"
+        )
     header_lines = _number(element.get("ignoreHeaderLines", "0"), "ignoreHeaderLines")
     layout = _Layout(delimiter, quote or None, header_lines, _encoding(element.get("encoding", "UTF-8")))
     fields: dict[str, int] = {}

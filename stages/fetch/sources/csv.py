@@ -92,7 +92,7 @@ def _rows_of(text: str, settings: Settings) -> dict[str, list[Place]]:
             names = reader.fieldnames or []
             hint = "; its separator is no comma: save it with commas" if len(names) == 1 and ";" in names[0] else ""
             raise TemperError(
-                f"{settings.table}: expected one column {column}, received {reader.fieldnames}{hint}; "
+                f"{settings.table}: expected one column {column}, received {str(reader.fieldnames)[:500]}{hint}; "
                 "see image_column, label_column and split_column"
             )
     rows: dict[str, list[Place]] = defaultdict(list)
