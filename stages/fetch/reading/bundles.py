@@ -128,7 +128,7 @@ _own: dict[Path, tuple[Path, IO[str]]] = {}  # this process's folder of copies, 
 
 
 def _common() -> Path:
-    return repository() / ".temper" / "unpacked"
+    return repository().resolve() / ".temper" / "unpacked"
 
 
 def _alone() -> AbstractContextManager[None]:
