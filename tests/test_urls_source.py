@@ -328,12 +328,15 @@ BOMB = '<!DOCTYPE a [<!ENTITY x "haha">]>' + META.replace("occurrence.txt", "&x;
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
-        (BOMB, "without DOCTYPE"),
+        (BOMB, "received one with a DOCTYPE"),
         (META.replace("occurrence.txt", "../secret.txt"), r"locations \['../secret.txt'\] instead of one plain file"),
         (META.replace("occurrence.txt", "other.txt"), "found no other.txt"),
         (META.replace("Multimedia", "Sounds"), "instead of a core and .../Multimedia"),
-        (META.replace('"UTF-8"', '"EBCDIC-9"'), "unknown encoding: EBCDIC-9"),
-        (META.replace('ignoreHeaderLines="1"', 'ignoreHeaderLines="one"'), "invalid literal"),
+        (META.replace('"UTF-8"', '"EBCDIC-9"'), "encoding='EBCDIC-9' instead of one such as UTF-8"),
+        (
+            META.replace('ignoreHeaderLines="1"', 'ignoreHeaderLines="one"'),
+            "='one' instead of a number",
+        ),
         (
             META.replace("terms/identifier", "terms/picture"),
             "multimedia.txt: expected a column identifier, found gbifID",

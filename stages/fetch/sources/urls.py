@@ -26,6 +26,7 @@ class Settings(SourceSettings):
     per_host: Count = Field(4, description="downloads at a time from one host")
     attempts: Count = Field(5, description="of each download, with growing pauses between them")
     failures: Fraction = Field(0.05, description="the share of the downloads that may fail for good")
+    most_table_mb: Count = Field(4000, description="MB of memory for the columns that are read; 25 million rows or so")
 
 
 _ROWS = 10_000  # made into Python objects at a time
@@ -42,7 +43,7 @@ def open_source(settings: Settings) -> Source:
         TemperError: the table cannot be read; later, more downloads failed than `settings.failures` allows.
     """
     local = existing(settings.path)
-    table = read_url_table(local, settings.label)
+    table = read_url_table(local, settings.label, settings.most_table_mb * 10**6)
     folder = scratch("downloads/urls")
 
     def photos() -> Iterator[Photo]:
