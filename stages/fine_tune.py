@@ -40,7 +40,7 @@ def epoch_batches(pack: Pack, settings: Settings, epoch: int) -> Batches:
 
 def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune."""
-    train, held_out = Pack("data/packed/train"), Pack("data/packed/validation")
+    train, held_out = (Pack(f"data/packed/{split}", len(made.classes)) for split in ("train", "validation"))
     validation = Batches(held_out.images, held_out.labels, np.arange(len(held_out)), INFERENCE_BATCH)
     chosen = settings.fine_tune
     phase = Phase(
