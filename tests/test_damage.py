@@ -100,7 +100,7 @@ FILES = {
     "crops": "data/packed/crops.parquet",
     "model": "model.keras",
 }
-EXAMPLES = {"model": 40}  # others: 300
+EXAMPLES = {"model": 40}  # others: 150
 
 
 def write_everything() -> None:
@@ -173,7 +173,7 @@ def test_damage_is_one_line_or_makes_no_difference(
     monkeypatch.chdir(written.folder)
 
     @settings(
-        max_examples=EXAMPLES.get(kind, 300),
+        max_examples=EXAMPLES.get(kind, 150),
         deadline=None,
         derandomize=True,
         database=None,
