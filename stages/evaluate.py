@@ -35,7 +35,7 @@ def open_pack(split: str, made: card.Card) -> Pack:
     Raises:
         TemperError: they were not packed as the model was fed.
     """
-    pack = Pack(f"data/packed/{split}")
+    pack = Pack(f"data/packed/{split}", len(made.classes))
     height, width, _ = pack.image_shape
     if (height, width) != (made.preparation.height, made.preparation.width):
         raise TemperError(

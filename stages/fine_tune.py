@@ -60,8 +60,8 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
 
 def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune."""
-    train, held_out = Pack("data/packed/train"), Pack("data/packed/validation")
     count = len(made.classes)
+    train, held_out = (Pack(f"data/packed/{split}", count) for split in ("train", "validation"))
     targets = one_hot(held_out.labels, count)
     validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
     chosen = settings.fine_tune

@@ -49,17 +49,24 @@ def assemble(backbone: keras.Model, head: keras.Model) -> keras.Model:
 
 
 class Embeddings:
-    """The embeddings of a split, memory-mapped, and the labels.
+    """The embeddings of a split, memory-mapped, and the labels; each file is compared with its checksum once.
 
     Attributes:
-        labels: int32 (N,).
+        labels: int32 (N,), the index of a class each.
         views: how many there are of each image.
     """
 
-    def __init__(self, split: str) -> None:
-        folder = Path("data/embeddings") / split
-        self._shards = Shards(folder, "embeddings")  # rows of (views, features)
-        self.labels: npt.NDArray[np.int32] = np.load(folder / "labels.npy")
+    def __init__(self, split: str, classes: int | None = None) -> None:
+        """Opens them.
+
+        Args:
+            classes: how many there are: labels must be below. `None` if the reader has no list of them.
+
+        Raises:
+            TemperError: a file is missing or not as it was written, or a label is no index of a class.
+        """
+        self._shards = Shards(Path("data/embeddings") / split, "embeddings")  # rows of (views, features)
+        self.labels: npt.NDArray[np.int32] = self._shards.labels(classes)
         self.views, self._features = self._shards.shape
 
     def take(self, rows: Indices, views: Indices) -> npt.NDArray[np.float32]:
@@ -89,7 +96,7 @@ def plain_batches(embeddings: Embeddings, classes: int) -> Batches:
 def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains the head and saves the classifier, with its progress in metrics/warm_up."""
     count = len(made.classes)
-    train, validation = Embeddings("train"), plain_batches(Embeddings("validation"), count)
+    train, validation = Embeddings("train", count), plain_batches(Embeddings("validation", count), count)
     chosen = settings.warm_up
     phase = Phase(
         epochs=chosen.epochs,

@@ -249,7 +249,7 @@ def test_the_tree_of_the_readme_is_that_of_the_repository() -> None:
     named = tree()
     for name in named - {"data/", "models/", ".temper/"}:
         assert (ROOT / name).exists(), name
-    for folder in ("stages", "temper", "recipes"):
+    for folder in ("stages", "apps", "temper", "recipes"):
         for path in (ROOT / folder).iterdir():
             inside = f"{folder}/{path.name}" + ("/" if path.is_dir() else "")
             assert path.name.startswith("__") or inside in named, f"{inside} is not in the tree of the README"

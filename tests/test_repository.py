@@ -150,6 +150,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/base/*": EVERY,
     "temper/boxes.py": {"detect", "pack"},
     "temper/card.py": {"pack", "gallery", "backbone", "warm_up", "fine_tune", "evaluate", "overview"},
+    "temper/checksums.py": EVERY,
     "temper/classes.py": {"normalize", "pack", "gallery", "warm_up"},
     "temper/classifier.py": TRAINING,
     "temper/crops.py": {"pack", "gallery"},
@@ -177,6 +178,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/shards.py": {"pack", "gallery", "embed", "warm_up", "fine_tune", "evaluate", "overview"},
     "temper/sheets.py": {"audit", "gallery", "overview"},
     "temper/split_names.py": {"fetch", "normalize"},
+    "temper/table_checksums.py": EVERY - TRAINING - {"backbone", "embed"},
     "temper/tables.py": {"normalize", "detect", "pack", "gallery", "evaluate", "overview"},
     "temper/training/*": TRAINING,
     "temper/training/augmentation.py": {"gallery", "embed", "fine_tune"},
@@ -292,11 +294,14 @@ def test_only_fetch_lists_folders() -> None:
 
 
 def test_imports_point_down() -> None:
-    """temper/settings <- temper <- stages <- benchmarks, tests; a stage imports no stage and a test no test."""
+    """temper/settings <- temper <- stages | apps <- benchmarks, tests; a stage imports no stage, a test no test."""
     for stage in STAGES:
         others = [file for file in set().union(*choices(stage).values()) if file.startswith("stages/")]
         assert {file.removeprefix("stages/").split("/")[0].removesuffix(".py") for file in others} == {stage}
+        assert not any(file.startswith("apps/") for files in choices(stage).values() for file in files), stage
     for path in modules_in(ROOT / "temper"):
+        assert not any(file.startswith(("stages/", "apps/")) for file in needed(path)), path
+    for path in modules_in(ROOT / "apps"):
         assert not any(file.startswith("stages/") for file in needed(path)), path
     for path in modules_in(ROOT / "temper/settings"):
         if path.relative_to(ROOT).as_posix() not in ONLY_REFUSES:
@@ -338,7 +343,7 @@ def test_importing_brings_nothing_heavy(module: str, heavy: str) -> None:
 def test_no_module_works_at_import() -> None:
     """Only definitions, constants and the call of `main` behind its guard stand at the top of a module."""
     allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.If, ast.Expr)
-    for path in [*(ROOT / "temper").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]:
+    for path in [path for folder in ("temper", "stages", "apps") for path in (ROOT / folder).rglob("*.py")]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             assert isinstance(node, allowed), path
             if isinstance(node, ast.If):
