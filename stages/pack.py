@@ -24,6 +24,7 @@ from temper.base.disk import require_room
 from temper.base.errors import TemperError
 from temper.base.texts import write_json
 from temper.crops import MainObject
+from temper.headers import memory_to_decode
 from temper.main_object import choose, shorter_side
 from temper.packs import PackWriter
 from temper.parallel import ordered_map
@@ -112,7 +113,8 @@ def prepared(
         except MemoryError as error:
             raise MemoryError(f"{path} of source {source}: {error}") from None
 
-    return ordered_map(one, zip(raw.stream_images(table), names, strict=True), threads)
+    work = zip(raw.stream_images(table), names, strict=True)
+    return ordered_map(one, work, threads, weigh=lambda photo: memory_to_decode(photo[0]))
 
 
 def write_packs(
