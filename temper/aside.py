@@ -1,0 +1,30 @@
+"""What is found damaged, or was put there by somebody else, is moved out of the way and named; the work starts afresh.
+
+For files below `.temper/`: all of them can be made again.
+"""
+
+import shutil
+from pathlib import Path
+
+
+def put_aside(path: Path, expected: str, received: str) -> Path:
+    """Renames a file or folder to `<name>.damaged`, in place of what was put aside before, and says so.
+
+    Args:
+        expected: what should have been there, such as "a download".
+        received: what was wrong with it.
+    """
+    aside = path.with_name(f"{path.name}.damaged")
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    path.replace(aside)
+    print(f"{path}: expected {expected}, received {received}: put aside as {aside.name}, starting afresh", flush=True)
+    return aside
+
+
+def is_file(path: Path, expected: str) -> bool:
+    """Whether there is a regular file; anything else, such as a folder, a link or a pipe, is put aside."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a special file"
+        put_aside(path, expected, kind)
+    return path.is_file()
