@@ -7,14 +7,15 @@ import shutil
 from pathlib import Path
 
 
-def put_aside(path: Path, expected: str, received: str) -> Path:
+def put_aside(path: Path, expected: str, received: str, folder: Path | None = None) -> Path:
     """Renames a file or folder to `<name>.damaged`, in place of what was put aside before, and says so.
 
     Args:
         expected: what should have been there, such as "a download".
         received: what was wrong with it.
+        folder: where to put it, on the same disk; by default beside its place.
     """
-    aside = path.with_name(f"{path.name}.damaged")
+    aside = (folder or path.parent) / f"{path.name}.damaged"
     if aside.is_dir() and not aside.is_symlink():
         shutil.rmtree(aside)
     path.replace(aside)
@@ -22,9 +23,9 @@ def put_aside(path: Path, expected: str, received: str) -> Path:
     return aside
 
 
-def is_file(path: Path, expected: str) -> bool:
+def is_file(path: Path, expected: str, folder: Path | None = None) -> bool:
     """Whether there is a regular file; anything else, such as a folder, a link or a pipe, is put aside."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a special file"
-        put_aside(path, expected, kind)
+        put_aside(path, expected, kind, folder)
     return path.is_file()

@@ -219,7 +219,8 @@ def _start(answer: requests.Response, done: int) -> int | None:
 
 def _receive(answer: requests.Response, partial: Path, start: int, label: str) -> None:
     """Writes the body of an answer to `partial`, from the byte `start` on."""
-    length = length_of(answer)
+    encoded = answer.headers.get("Content-Encoding", "identity") != "identity"  # although it was not asked for
+    length = None if encoded else length_of(answer)
     _require_room(partial, length or 0, label)
     total = None if length is None else start + length
     received = 0
@@ -227,7 +228,7 @@ def _receive(answer: requests.Response, partial: Path, start: int, label: str) -
         partial.open("ab" if start else "wb") as file,
         tqdm(desc=label, total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar,
     ):
-        for block in _blocks(answer):
+        for block in _blocks(answer, encoded):
             if length is None and received // _LOOK_AT_DISK != (received + len(block)) // _LOOK_AT_DISK:
                 _require_room(partial, 0, label)
             received += file.write(block)
@@ -240,8 +241,8 @@ def _require_room(partial: Path, expected: int, label: str) -> None:
     require_room(partial.parent, expected, f"the download of {label}", _REMEDY)
 
 
-def _blocks(answer: requests.Response) -> Iterator[bytes]:
-    """The body as it comes, undecoded.
+def _blocks(answer: requests.Response, encoded: bool) -> Iterator[bytes]:
+    """The body as it comes, decoded if it is encoded.
 
     Raises:
         requests.Timeout: too little of it comes in a window of time.
@@ -249,7 +250,7 @@ def _blocks(answer: requests.Response) -> Iterator[bytes]:
     """
     begun, received = time.monotonic(), 0
     try:
-        while block := answer.raw.read1(_BLOCK, decode_content=False):
+        while block := answer.raw.read1(_BLOCK, decode_content=encoded):
             yield block
             received += len(block)
             passed = time.monotonic() - begun

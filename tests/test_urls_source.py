@@ -592,7 +592,7 @@ def half_public(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("half_public")
 @pytest.mark.parametrize(
     "target",
-    ["http://127.0.0.2:{port}/b", "//localhost:{port}/b", "http://[::1]:{port}/b", "http://169.254.169.254/b"],
+    ["http://127.0.0.2:{port}/b", "//0x7f000002:{port}/b", "http://[::1]:{port}/b", "http://169.254.169.254/b"],
 )
 def test_redirects_to_private_addresses_are_not_followed(site: Site, tmp_path: Path, target: str) -> None:
     site.pages["/a"] = [moved(target.format(port=site.server_port))]
