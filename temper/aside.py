@@ -18,6 +18,8 @@ def put_aside(path: Path, expected: str, received: str, folder: Path | None = No
     aside = (folder or path.parent) / f"{path.name}.damaged"
     if aside.is_dir() and not aside.is_symlink():
         shutil.rmtree(aside)
+    else:
+        aside.unlink(missing_ok=True)
     path.replace(aside)
     print(f"{path}: expected {expected}, received {received}: put aside as {aside.name}, starting afresh", flush=True)
     return aside

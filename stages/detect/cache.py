@@ -85,9 +85,8 @@ class Cache:
         """
         is_file(self._path, _EXPECTED)
         self._database = sqlite3.connect(self._path, timeout=_WAIT)
-        self._database.text_factory = lambda text: text.decode(
-            errors="replace"
-        )  # a damaged text is no error, but other
+        # A damaged text is not an error, but another text, which the checksum tells.
+        self._database.text_factory = lambda text: text.decode(errors="replace")
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS boxes"
             " (image_id TEXT PRIMARY KEY, corners BLOB, scores BLOB, classes TEXT, checksum INTEGER) WITHOUT ROWID"

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
 from temper.base.errors import TemperError
+from temper.redaction import redacted
 
 COLUMNS = ("url", "label", "split", "licence")
 _BLOCK = 4 * 2**20  # bytes; no row may be longer
@@ -63,7 +64,8 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise TemperError(f"{path}: expected a table, found nothing there; correct it") from None
     except (pa.ArrowException, csv.Error, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise TemperError(f"{path}: expected a readable table, received {str(error)[:300]}") from None
+        # The error may repeat a row, and the row hold an address with a token.
+        raise TemperError(f"{path}: expected a readable table, received {redacted(str(error))[:300]}") from None
 
 
 # --- CSV, TSV, Parquet
