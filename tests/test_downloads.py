@@ -217,6 +217,7 @@ def test_a_download_goes_on_only_where_the_answer_does(
     server.answer = answer
     kept().with_name(f"{SHA256}.partial").write_bytes(DATA[:1000])
     assert obtain(server) == DATA and server.ranges == ranges
+    assert not list(Path(".temper/downloads").glob("*.damaged")), "what was there was right"
 
 
 def as_folder(path: Path) -> None:
