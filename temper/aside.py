@@ -26,8 +26,8 @@ def put_aside(path: Path, expected: str, received: str, folder: Path | None = No
 
 
 def is_file(path: Path, expected: str, folder: Path | None = None) -> bool:
-    """Whether there is a regular file; anything else, such as a folder, a link or a pipe, is put aside."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a special file"
+    """Whether there is a regular file, or a link to one; anything else, such as a folder or a pipe, is put aside."""
+    if not path.is_file() and (path.is_symlink() or path.exists()):
+        kind = "a link to no file" if path.is_symlink() else "a folder" if path.is_dir() else "a special file"
         put_aside(path, expected, kind, folder)
     return path.is_file()

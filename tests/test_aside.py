@@ -20,17 +20,20 @@ def test_what_is_put_aside_is_kept_once_and_named(tmp_path: Path, capsys: pytest
     assert put_aside(path, "a photo", "a folder").is_dir(), "a folder takes the place of a folder"
 
 
-@pytest.mark.parametrize("kind", ["nothing", "file", "folder", "link", "dead link", "pipe"])
+@pytest.mark.parametrize("kind", ["nothing", "file", "linked file", "folder", "link", "dead link", "pipe"])
 def test_only_a_regular_file_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     path = tmp_path / "a.bin"
     if kind == "file":
         path.write_bytes(b"content")
+    elif kind == "linked file":
+        (tmp_path / "elsewhere").write_bytes(b"content")
+        path.symlink_to(tmp_path / "elsewhere")
     elif kind == "folder":
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind != "nothing":
         path.symlink_to("/dev/zero" if kind == "link" else tmp_path / "nowhere")
-    assert is_file(path, "a photo") == (kind == "file")
-    assert path.exists() == (kind == "file")
-    assert bool(capsys.readouterr().out) == (kind not in ("nothing", "file"))
+    assert is_file(path, "a photo") == (kind in ("file", "linked file"))
+    assert path.exists() == (kind in ("file", "linked file"))
+    assert bool(capsys.readouterr().out) == (kind not in ("nothing", "file", "linked file"))
