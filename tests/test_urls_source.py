@@ -287,7 +287,7 @@ def test_repeated_rows_become_one_and_two_labels_stay_two(tmp_path: Path) -> Non
         ("t.csv", b"url,label,url\nhttp://x,a,b\n", "expected one column url, found 2"),
         ("t.csv", b"", "expected a column url, found none"),
         ("t.csv", b"url,label\nhttp://x,a,b\n", "Expected 2 columns, got 3"),
-        ("t.csv", b"url,label\nhttp://me:pw@x?sig=5160a7e0,a,b\n", r"got 3: http://\*{3}@x\?sig=\*{3},a,b"),
+        ("t.csv", b"url,label\nhttp://me:pw@x?sig=5160a7e0,a,b\n", r"got 3: http://\*{3}@x\?sig=\*{3}$"),
         ("t.csv", b"url,label\nhttp://x,\xff\n", "received 'utf-8' codec"),
         ("t.csv", b"url,label\n" + b"http://x,a\n" * 10_000 + b"http://x,\xff\n", "invalid UTF8"),
         ("t.csv", b"url,\xff\nhttp://x,a\n", "expected a readable table, received 'utf-8' codec"),
