@@ -71,7 +71,7 @@ def large_dictionary() -> bytes:
 PHOTOS = {"a/1.png": PHOTO, "b/1.png": PHOTO}
 ZEROS = bytes(200 * MB)
 BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
-    "a zip": ("b.zip", lambda: zip_of("a/1.png", ZEROS), r"received a/1.png of 209715200 bytes; .* raise most_file_mb"),
+    "a zip": ("b.zip", lambda: zip_of("a/1.png", ZEROS), r"received a/1.png of 209715200 bytes; .* raise max_file_mb"),
     "a zip that lies": ("b.zip", lambda: zip_of("a/1.png", ZEROS, claimed=5 * MB), "received a damaged or unreadable"),
     "a zip by bzip2 that lies": (
         "b.zip",
@@ -100,7 +100,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "many files": (
         "b.tgz",
         lambda: gzip.compress(b"".join(tar_of((f"a/{n}.png", 5 * MB), data=bytes(5 * MB))[:-1024] for n in range(40))),
-        "expected files of at most 105 MB in an archive, received more; raise most_unpacked_gb",
+        "expected files of at most 105 MB in an archive, received more; raise max_unpacked_gb",
     ),
     "an xz with a large dictionary": ("b.txz", large_dictionary, "Memory usage limit exceeded"),
 }
@@ -192,7 +192,7 @@ def test_archives_in_archives_count_together_and_end() -> None:
     data = zip_of("1.png", bytes(8 * MB))
     Path("outer.zip").write_bytes(published.zipped({f"{number}.zip": data for number in range(3)}))
     limits = Limits(10 * MB, 20 * MB)  # the copies of three zips and what is in them, of whom one is too much
-    with pytest.raises(TemperError, match="^outer.zip/2.zip: expected files of at most 21 MB .*most_unpacked_gb"):
+    with pytest.raises(TemperError, match="^outer.zip/2.zip: expected files of at most 21 MB .*max_unpacked_gb"):
         open_bundle(Path("outer.zip"), limits)
     assert len(open_bundle(Path("outer.zip"), Limits(10 * MB, 40 * MB)).files) == 3
     deep = published.zipped({"1.png": b"1"})
@@ -220,7 +220,7 @@ def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_unpacked(monkeypa
 def test_a_file_that_grew_is_counted_while_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/1.png").write_bytes(bytes(11 * MB))
-    with pytest.raises(TemperError, match="a/1.png of more than 10 MB.*most_file_mb"):
+    with pytest.raises(TemperError, match="a/1.png of more than 10 MB.*max_file_mb"):
         list(read_files(tmp_path, {"a/1.png"}, LIMITS))
 
 

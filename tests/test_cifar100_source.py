@@ -114,6 +114,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
             start = int(asked.removeprefix("bytes=").rstrip("-") or 0)
             data = path.read_bytes()[start:]
             self.send_response(206 if asked else 200)
+            if asked:
+                self.send_header("Content-Range", f"bytes {start}-{start + len(data) - 1}/{start + len(data)}")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -146,8 +148,6 @@ def test_a_damaged_download_is_fetched_again(in_tmp_path: Path, server: tuple[st
     wanted = settings(f"{address}/c.tar.gz", data)
     list(open_source(wanted).photos)
     (in_tmp_path / ".temper/downloads" / wanted.sha256).write_bytes(data[:-1] + b"x")
-    with pytest.raises(TemperError, match="expected sha256"):
-        open_source(wanted)
     assert len(list(open_source(wanted).photos)) == 6
 
 

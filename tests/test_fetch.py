@@ -130,7 +130,7 @@ def test_a_stage_says_what_is_wrong_in_one_line() -> None:
         ({"path": "nowhere"}, "error: fetch.photos: nowhere: expected a file or folder, found nothing there"),
         (
             {"colour": "red"},
-            "error: params.yaml: unknown key fetch.photos.colour: expected one of layout, most_file_mb, ",
+            "error: params.yaml: unknown key fetch.photos.colour: expected one of layout, max_file_mb, ",
         ),
         ({"source": "foldr"}, "error: params.yaml: fetch.photos.source: expected one of cifar100, csv, "),
     ):

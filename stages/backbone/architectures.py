@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from stages.backbone import published_weights
 from temper.base.errors import TemperError
 
 TINY = "tiny"
@@ -61,11 +62,15 @@ def _application(
         expected = ", ".join(allowed) or "none"
         received = ", ".join(unknown)
         raise TemperError(f"backbone.arguments: expected only {expected} with {name}, received {received}; or set {{}}")
-    try:
+
+    def make() -> keras.Model:
         # Some builders compare the sizes only of `input_shape`, others only of `input_tensor`: they get both.
-        model = builder(
+        return builder(
             include_top=False, weights=weights, input_tensor=x, input_shape=x.shape[1:], pooling="avg", **arguments
         )
+
+    try:
+        model = published_weights.built_with(make) if weights == "imagenet" else make()
     except Exception as error:  # Keras raises ValueError, OSError, URLError and plain Exception here
         raise TemperError(
             f"backbone {name} (weights {weights or 'none'}, {x.shape[1]}x{x.shape[2]} pixels): {error}; "

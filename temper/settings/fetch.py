@@ -49,17 +49,17 @@ class ArchiveSettings(SourceSettings):
     MB) and every published dataset of photos (ImageNet-21k is 1.3 TB), and below what fills a machine by mistake.
     """
 
-    most_file_mb: Annotated[int, Field(ge=1, le=1000)] = Field(
+    max_file_mb: Annotated[int, Field(ge=1, le=1000)] = Field(
         600, description="MB of one file; a larger photo or table stops the run, whatever its archive claims"
     )
-    most_unpacked_gb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+    max_unpacked_gb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         2000, description="GB of all files in an archive, with those in the archives inside it"
     )
 
     @property
     def limits(self) -> Limits:
         """The limits in bytes."""
-        return Limits(self.most_file_mb * 10**6, self.most_unpacked_gb * 10**9)
+        return Limits(self.max_file_mb * 10**6, self.max_unpacked_gb * 10**9)
 
 
 class Settings(StageSettings):

@@ -263,7 +263,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 def _too_large(path: Path, name: str, received: str) -> TemperError:
     return TemperError(
-        f"{path}: expected photos, received {name} of {received}; remove it, or raise most_file_mb of its source"
+        f"{path}: expected photos, received {name} of {received}; remove it, or raise max_file_mb of its source"
     )
 
 
@@ -354,7 +354,7 @@ class _Seen:
         if self._left < 0:
             most = in_words(self._limits.unpacked_bytes)
             raise TemperError(
-                f"{self._path}: expected files of at most {most} in an archive, received more; raise most_unpacked_gb "
+                f"{self._path}: expected files of at most {most} in an archive, received more; raise max_unpacked_gb "
                 "of its source if that is right"
             )
 

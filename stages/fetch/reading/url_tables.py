@@ -26,6 +26,7 @@ from stages.fetch.reading import zips
 from stages.fetch.reading.archives import DAMAGE, is_of_the_disk
 from temper.base.disk import in_words
 from temper.base.errors import TemperError
+from temper.redaction import redacted
 
 COLUMNS = ("url", "label", "split", "licence")
 MOST_BYTES = 4 * 10**9
@@ -73,7 +74,8 @@ def _readable(path: Path) -> Iterator[None]:
     except (pa.ArrowException, csv.Error, LookupError, *DAMAGE) as error:
         if is_of_the_disk(error):
             raise
-        raise TemperError(f"{path}: expected a readable table, received {str(error)[:300]}") from None
+        # The error may repeat a row, and the row hold an address with a token.
+        raise TemperError(f"{path}: expected a readable table, received {redacted(str(error))[:300]}") from None
 
 
 # --- CSV, TSV, Parquet
@@ -134,7 +136,7 @@ def _gather(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, mo
         left -= batch.nbytes
         if left < 0:
             raise TemperError(
-                f"{path}: expected columns of at most {in_words(most_bytes)}, received more; raise most_table_mb of "
+                f"{path}: expected columns of at most {in_words(most_bytes)}, received more; raise max_table_mb of "
                 "its source if that is right"
             )
         kept.append(batch)
