@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from temper import card, classes, keras_files
 from temper.base import running
+from temper.calibration import fit_temperature
 from temper.classifier import HEAD, freeze_backbone, trainable_parameters
 from temper.settings.warm_up import Head, Settings
 from temper.shards import Shards
@@ -85,7 +86,8 @@ def plain_batches(embeddings: Embeddings) -> Batches:
 
 def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains the head and saves the classifier, with its progress in metrics/warm_up."""
-    train, validation = Embeddings("train"), plain_batches(Embeddings("validation"))
+    train, held_out = Embeddings("train"), Embeddings("validation")
+    validation = plain_batches(held_out)
     chosen = settings.warm_up
     phase = Phase(
         epochs=chosen.epochs,
@@ -99,6 +101,8 @@ def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settin
         result = fit(head, phase, lambda epoch: epoch_batches(train, settings, epoch), validation, state, live)
         classifier = assemble(backbone, head)
         freeze_backbone(classifier)
+        found = fit_temperature(head.predict(validation, verbose=0), held_out.labels)
+        made = made.model_copy(update={"temperature": found})
         # Before the state that could make it again is removed:
         keras_files.save(classifier, "models/warm_up.keras", made.as_entry())
     return result

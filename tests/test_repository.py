@@ -149,6 +149,7 @@ TOUCHES: dict[str, set[str]] = {
     "stages/warm_up.py": {"warm_up"},
     "temper/base/*": EVERY,
     "temper/boxes.py": {"detect", "pack"},
+    "temper/calibration.py": {"warm_up", "fine_tune"},
     "temper/card.py": {"pack", "gallery", "backbone", "warm_up", "fine_tune", "evaluate", "overview"},
     "temper/classes.py": {"normalize", "pack", "gallery", "warm_up"},
     "temper/classifier.py": TRAINING,
