@@ -140,3 +140,12 @@ def test_what_cannot_be_measured_is_refused(probabilities: np.ndarray, labels: n
 def test_scikit_learn_is_not_imported() -> None:
     code = "import sys, temper.measures; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_equal_probabilities_rank_nothing() -> None:
+    """A classifier that says nothing has the area of chance, as in scikit-learn."""
+    labels = np.arange(30) % 3
+    assert measure(np.full((30, 3), 1 / 3), labels)["macro_auc"] == 0.5
+    coarse = np.round(np.random.default_rng(0).dirichlet(np.ones(3), 30), 1)
+    areas = [metrics.roc_auc_score(labels == number, coarse[:, number]) for number in range(3)]
+    assert measure(coarse, labels)["macro_auc"] == pytest.approx(np.mean(areas))
