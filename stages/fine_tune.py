@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from temper import card, keras_files
 from temper.base import running
+from temper.calibration import fit_temperature
 from temper.classifier import trainable_parameters, unfreeze
 from temper.packs import Pack
 from temper.parallel import cores
@@ -71,6 +72,8 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         training = partial(epoch_batches, train, count, settings)
         result = fit(classifier, phase, training, validation, state, live)
+        found = fit_temperature(classifier.predict(validation, verbose=0), held_out.labels)
+        made = made.model_copy(update={"temperature": found})
         # Before the state that could make it again is removed:
         keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
     return result

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from temper import card, classes, keras_files
 from temper.base import running
+from temper.calibration import fit_temperature
 from temper.classifier import HEAD, freeze_backbone, trainable_parameters
 from temper.settings.warm_up import Head, Settings
 from temper.shards import Shards
@@ -96,7 +97,8 @@ def plain_batches(embeddings: Embeddings, classes: int) -> Batches:
 def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains the head and saves the classifier, with its progress in metrics/warm_up."""
     count = len(made.classes)
-    train, validation = Embeddings("train", count), plain_batches(Embeddings("validation", count), count)
+    train, held_out = (Embeddings(split, count) for split in ("train", "validation"))
+    validation = plain_batches(held_out, count)
     chosen = settings.warm_up
     phase = Phase(
         epochs=chosen.epochs,
@@ -111,6 +113,8 @@ def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settin
         result = fit(head, phase, training, validation, state, live)
         classifier = assemble(backbone, head)
         freeze_backbone(classifier)
+        found = fit_temperature(head.predict(validation, verbose=0), held_out.labels)
+        made = made.model_copy(update={"temperature": found})
         # Before the state that could make it again is removed:
         keras_files.save(classifier, "models/warm_up.keras", made.as_entry())
     return result

@@ -70,6 +70,7 @@ class Card(Part):
     classes: list[str]  # in the order of the probabilities
     preparation: Preparation
     backbone: Backbone
+    temperature: float = 1.0  # by which `calibration.scale` makes its probabilities honest; 1: it changes nothing
 
 
 def read(path: str | Path) -> Card:

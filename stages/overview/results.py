@@ -46,6 +46,7 @@ class ClassScore:
         images: how many images of it each split has.
         tested: test images of it.
         right: how many of them were recognised.
+        f1_interval: the 95 % interval of F1, low and high.
         taken_for: how many of them were taken for which other class.
     """
 
@@ -57,6 +58,7 @@ class ClassScore:
     tested: int
     right: int
     taken_for: Mapping[str, int]
+    f1_interval: tuple[float, float] = (0.0, 1.0)
 
     @property
     def most_taken_for(self) -> tuple[str, int] | None:
@@ -74,6 +76,9 @@ class Results:
         test: metrics/evaluate/metrics.json, the figures on the test images.
         classes: in the order of data/classes.txt.
         shorter_sides: (pixels, images), as normalize grouped them.
+        intervals: metrics/evaluate/intervals.json, the 95 % intervals of the figures in `test`: "low" and "high".
+        reliability: the rows of metrics/evaluate/reliability.csv, confidence against accuracy.
+        curves: the rows of metrics/evaluate/curves.csv, the points of the ROC and precision-recall curves.
     """
 
     phases: list[Phase]
@@ -81,6 +86,9 @@ class Results:
     test: Mapping[str, float]
     classes: list[ClassScore]
     shorter_sides: list[tuple[str, int]]
+    intervals: Mapping[str, Mapping[str, float]]
+    reliability: list[dict[str, str]]
+    curves: list[dict[str, str]]
 
 
 def read_results(folder: str | Path = "metrics") -> Results:
@@ -97,6 +105,9 @@ def read_results(folder: str | Path = "metrics") -> Results:
             _read_json(root / "evaluate/metrics.json"),
             read_classes(root),
             [(row["shorter_side"], int(row["images"])) for row in _read_rows(root / "normalize/sizes.csv")],
+            _read_json(root / "evaluate/intervals.json"),
+            _read_rows(root / "evaluate/reliability.csv"),
+            _read_rows(root / "evaluate/curves.csv"),
         )
     except (FileNotFoundError, KeyError, ValueError) as error:
         received = f"{type(error).__name__}: {error}"
@@ -136,6 +147,7 @@ def read_classes(root: Path) -> list[ClassScore]:
             int(row["images"]),
             taken[name, name],
             taken_for.get(name, {}),
+            (float(row["f1_low"] or 0), float(row["f1_high"] or 1)),
         )
         for row in _read_rows(root / "evaluate/per_class.csv")
     ]
