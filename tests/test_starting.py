@@ -24,7 +24,10 @@ def stay(where):
     time.sleep(2)
 
 if {where!r} == "imports":
-    stay("imports")
+    try:
+        stay("imports")
+    except BaseException as error:  # as NumPy does
+        raise ImportError("the extension modules could not be imported") from error
 from temper.base import running
 from temper.base.atomic import atomic_file
 from temper.settings.fetch import Settings
