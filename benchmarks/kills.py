@@ -11,6 +11,7 @@ no lock and no temporary file is left. Prints a line a run and a summary; exit c
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -177,9 +178,19 @@ class Soak:
         found += (self.folder / ".dvc/cache").rglob("*.tmp")
         found += self._temporary.glob("*")
         names = [f"left: {path.relative_to(self.folder.parent)}" for path in found]
+        return names + self._locked_paths()
+
+    def _locked_paths(self) -> list[str]:
+        """What DVC still holds: for writing, or by a living process.
+
+        A killed reader stays in DVC's list until it would be in the way, and is then removed by DVC: it blocks nobody.
+        """
         rwlock = self.folder / ".dvc/tmp/rwlock"
-        text = rwlock.read_text(encoding="utf-8") if rwlock.exists() else "{}"
-        return names + ([] if text.strip() in ("", "{}") else [f"left in .dvc/tmp/rwlock: {text}"])
+        held = json.loads((rwlock.exists() and rwlock.read_text(encoding="utf-8")) or "{}")
+        found = [f"left in .dvc/tmp/rwlock: {path}" for path in held.get("write", {})]
+        for path, readers in held.get("read", {}).items():
+            found += [f"read by {one['pid']}: {path}" for one in readers if Path(f"/proc/{one['pid']}").exists()]
+        return found
 
 
 def choose(number: int, seconds: float, chance: random.Random) -> Kill:
