@@ -37,6 +37,7 @@ LOGGED = {
     "Unable to register cu(?:BLAS|DNN|FFT) factory": "the same library was loaded twice, which is harmless",
     r"successful NUMA node read from SysFS had negative value \(": "true of every virtual machine",
     r"could not open file to read NUMA node: /sys/bus/pci/devices/\S+/numa_node": "true of every container",
+    "Local rendezvous is aborting with status: RESOURCE_EXHAUSTED: OOM when": "an error follows that says so too",
     r"OP_REQUIRES failed at \S+ : RESOURCE_EXHAUSTED: OOM when allocating": "an error follows that says so too",
     "Error occurred when finalizing GeneratorDataset iterator: FAILED_PRECONDITION: Python interpreter state is not": (
         "follows every error in a phase"

@@ -40,6 +40,7 @@ NOISE = [
     f"{ABSL}cuda_executor.cc:1015] successful NUMA node read from SysFS had negative value (-1), but there must be",
     f"{ABSL}cuda_executor.cc:933] could not open file to read NUMA node: /sys/bus/pci/devices/0000:01:00.0/numa_node",
     "Your kernel may have been built without NUMA support.",
+    f"{ABSL}local_rendezvous.cc:412] Local rendezvous is aborting with status: RESOURCE_EXHAUSTED: OOM when allocating",
     f"{ABSL}op_kernel.cc:1858] OP_REQUIRES failed at mkl_util.h:848 : RESOURCE_EXHAUSTED: OOM when allocating tensor "
     "with shape[64,64,64,64] and type float on /job:localhost/replica:0/task:0/device:CPU:0 by allocator mklcpu",
     f"{ABSL}generator_dataset_op.cc:113] Error occurred when finalizing GeneratorDataset iterator: "
