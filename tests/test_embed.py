@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stages import embed as stage
-from stages.warm_up import Embeddings
+from temper.embeddings import Embeddings
 from temper.packs import Pack, PackWriter
 from temper.settings.augmentation import Augmentation
 from temper.shards import ShardWriter
