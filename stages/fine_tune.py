@@ -10,6 +10,8 @@ from temper.base import starting
 if __name__ == "__main__":
     starting.begin(with_keras=True)  # before anything heavy is imported
 
+from functools import partial
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +23,12 @@ from temper.packs import Pack
 from temper.parallel import cores
 from temper.settings.fine_tune import Settings
 from temper.training.augmentation import augment_images, magnitudes
-from temper.training.batches import INFERENCE_BATCH, Batches, Indices, shuffled
+from temper.training.batches import INFERENCE_BATCH, Batches, Indices, one_hot, shuffled
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 
 
-def epoch_batches(pack: Pack, settings: Settings, epoch: int) -> Batches:
+def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
     """An epoch's training batches: every image once, augmented anew."""
     magnitude = magnitudes(settings.aug, settings.fine_tune.augmentation)
 
@@ -35,19 +37,23 @@ def epoch_batches(pack: Pack, settings: Settings, epoch: int) -> Batches:
         augment_images(images, rows, magnitude, settings.seed, epoch)
         return images
 
-    return Batches(read, pack.labels, shuffled(len(pack), settings.seed, epoch), settings.batch_size, cores())
+    order = shuffled(len(pack), settings.seed, epoch)
+    return Batches(read, one_hot(pack.labels, classes), order, settings.batch_size, cores())
 
 
 def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune."""
     train, held_out = Pack("data/packed/train"), Pack("data/packed/validation")
-    validation = Batches(held_out.images, held_out.labels, np.arange(len(held_out)), INFERENCE_BATCH)
+    count = len(made.classes)
+    targets = one_hot(held_out.labels, count)
+    validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
     chosen = settings.fine_tune
     phase = Phase(
         chosen.epochs, settings.lr, chosen.optimizer, chosen.schedule, chosen.early_stopping, chosen.select, True
     )
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
-        result = fit(classifier, phase, lambda epoch: epoch_batches(train, settings, epoch), validation, state, live)
+        training = partial(epoch_batches, train, count, settings)
+        result = fit(classifier, phase, training, validation, state, live)
         # Before the state that could make it again is removed:
         keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
     return result

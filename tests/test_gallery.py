@@ -93,7 +93,7 @@ def test_the_augmentation_is_the_one_that_the_fine_tune_sees(in_tmp_path: Path) 
     assert shown.shape == (EPOCHS, len(train), *train.image_shape)
     settings = FineTuneSettings.model_validate(PARAMS | {"batch_size": 1, "lr": 0.1})
     for epoch in range(EPOCHS):
-        batches = fine_tune.epoch_batches(train, settings, epoch)
+        batches = fine_tune.epoch_batches(train, 4, settings, epoch)
         seen = {tuple(images[0].ravel().tolist()) for images, _ in (batches[number] for number in range(len(train)))}
         assert seen == {tuple(image.ravel().tolist()) for image in shown[epoch]}
     assert not np.array_equal(shown[0], shown[1])

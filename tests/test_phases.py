@@ -11,7 +11,7 @@ import pytest
 
 from temper.base.errors import TemperError
 from temper.settings.training import Adam, AdamW, Cosine, EarlyStopping, Optimizer, Plateau, Schedule, Sgd
-from temper.training.batches import Batches, shuffled
+from temper.training.batches import Batches, one_hot, shuffled
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import Unfinished
 
@@ -62,9 +62,9 @@ def train(
             return INPUTS[rows]
 
         order = shuffled(64, SEED, epoch)
-        return Batches(read, labels, order, 16)
+        return Batches(read, one_hot(labels, 2), order, 16)
 
-    validation = Batches(lambda rows: INPUTS[rows], LABELS, np.arange(64, 96), 32)
+    validation = Batches(lambda rows: INPUTS[rows], one_hot(LABELS, 2), np.arange(64, 96), 32)
     folder.mkdir(exist_ok=True)
     with chdir(folder), logged("toy") as live:
         result = fit(model, how, training, validation, Unfinished(folder), live)

@@ -1,33 +1,38 @@
 """The solver `gradient`: epochs of an optimizer over the embeddings, for any head."""
 
+from functools import partial
+
 import keras
 import numpy as np
 from dvclive import Live
 
 from temper.embeddings import Embeddings
 from temper.settings.warm_up import Settings
-from temper.training.batches import Batches, shuffled
+from temper.training.batches import Batches, one_hot, shuffled
 from temper.training.phases import Phase, Result, fit
 from temper.training.unfinished import Unfinished
 
 
-def epoch_batches(embeddings: Embeddings, settings: Settings, epoch: int) -> Batches:
+def epoch_batches(embeddings: Embeddings, classes: int, settings: Settings, epoch: int) -> Batches:
     """An epoch's training batches: every image once, in one of its views."""
     count = len(embeddings.labels)
     views = np.random.default_rng([settings.seed, epoch, 1]).integers(embeddings.views, size=(count,))
     order = shuffled(count, settings.seed, epoch)
-    return Batches(lambda rows: embeddings.take(rows, views[rows]), embeddings.labels, order, settings.batch_size)
+    targets = one_hot(embeddings.labels, classes)
+    return Batches(lambda rows: embeddings.take(rows, views[rows]), targets, order, settings.batch_size)
 
 
-def plain_batches(embeddings: Embeddings) -> Batches:
+def plain_batches(embeddings: Embeddings, classes: int) -> Batches:
     """The plain images of a split, in order."""
     rows = np.arange(len(embeddings.labels))
-    return Batches(lambda rows: embeddings.take(rows, np.zeros_like(rows)), embeddings.labels, rows, 1024)
+    targets = one_hot(embeddings.labels, classes)
+    return Batches(lambda rows: embeddings.take(rows, np.zeros_like(rows)), targets, rows, 1024)
 
 
 def train(head: keras.Model, settings: Settings, state: Unfinished, live: Live) -> Result:
     """Trains the head; it is left with the weights of its best epoch on validation."""
-    embeddings, validation = Embeddings("train"), plain_batches(Embeddings("validation"))
+    classes = head.output_shape[-1]
+    embeddings, validation = Embeddings("train"), plain_batches(Embeddings("validation"), classes)
     chosen = settings.warm_up
     phase = Phase(
         epochs=chosen.epochs,
@@ -37,4 +42,4 @@ def train(head: keras.Model, settings: Settings, state: Unfinished, live: Live) 
         early_stopping=chosen.early_stopping,
         select=chosen.select,
     )
-    return fit(head, phase, lambda epoch: epoch_batches(embeddings, settings, epoch), validation, state, live)
+    return fit(head, phase, partial(epoch_batches, embeddings, classes, settings), validation, state, live)

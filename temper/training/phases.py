@@ -65,7 +65,7 @@ def fit(
         training: the batches of an epoch, by its number.
         live: what happened so far is logged again, for DVC has removed it.
     """
-    model.compile(optimizers.build(phase.optimizer, phase.lr), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(optimizers.build(phase.optimizer, phase.lr), "categorical_crossentropy", metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     state = unfinished.load()
     if state is not None and not _fits(model, state):
