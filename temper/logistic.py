@@ -8,6 +8,7 @@ thread: sums on several threads differ in their last bits from machine to machin
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,15 @@ def path(images: Images, classes: int, strengths: Sequence[float]) -> Iterator[L
 
 def one_thread() -> Any:
     """While it is open, NumPy, SciPy and scikit-learn compute on one thread."""
-    return ThreadpoolController().limit(limits=1)
+    return _threadpools().limit(limits=1)
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    """The libraries that compute on threads: finding them takes longer than a small regression."""
+    import sklearn.linear_model  # noqa: F401, PLC0415 - or those that it loads later would not be found
+
+    return ThreadpoolController()
 
 
 def _unscaled(kernel: Floats, bias: Floats, centre: Floats, scale: float) -> Linear:
