@@ -21,9 +21,9 @@ Labels = npt.NDArray[np.integer]  # (N,), 0 to classes - 1
 
 # The least probability that log loss counts with, as in Keras.
 EPSILON = 1e-7
-# L-BFGS ends where no derivative of the mean loss is larger. On CIFAR-100 (4,500 embeddings of 768 numbers) a third of
-# it takes 1.7 times as long, for a validation loss that differs by 0.4 %.
-TOLERANCE = 3e-4
+# L-BFGS ends where no derivative of the mean loss is larger. On CIFAR-100 (5,000 embeddings of 1,024 numbers, 100 classes)
+# 3e-4 takes a quarter longer, and moves the lowest validation loss of the path by 0.0001.
+TOLERANCE = 5e-4
 # Without much of a penalty, classes that can be told apart without a mistake have no finite optimum.
 MOST_STEPS = 500
 # The path ends after so many strengths that were no better than the best one before them.
