@@ -21,8 +21,8 @@ Labels = npt.NDArray[np.integer]  # (N,), 0 to classes - 1
 
 # The least probability that log loss counts with, as in Keras.
 EPSILON = 1e-7
-# L-BFGS ends where no derivative of the mean loss is larger. On CIFAR-100 (5,000 embeddings of 1,024 numbers, 100 classes)
-# 3e-4 takes a quarter longer, and moves the lowest validation loss of the path by 0.0001.
+# L-BFGS ends where no derivative of the mean loss is larger. On CIFAR-100, 5,000 embeddings of 1,024 numbers and 100
+# classes, 3e-4 takes a quarter longer and moves the lowest validation loss of the path by 0.0001.
 TOLERANCE = 5e-4
 # Without much of a penalty, classes that can be told apart without a mistake have no finite optimum.
 MOST_STEPS = 500

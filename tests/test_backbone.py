@@ -69,3 +69,18 @@ def test_every_backbone_is_built_saved_and_loaded(tmp_path: Path, name: str) -> 
     again = keras_files.load(tmp_path / "backbone.keras")
     pixels = np.random.default_rng(0).integers(0, 256, (1, *backbone.input_shape[1:])).astype(np.float32)
     assert np.array_equal(backbone(pixels), again(pixels))
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("tiny", {}), ("MobileNet", {"alpha": 0.25})])
+def test_pooling_is_the_average_the_maximum_or_both(name: str, arguments: dict[str, Any]) -> None:
+    """Of the same features: `concat` has the averages, then the maxima."""
+    keras.utils.set_random_seed(0)
+    both = build(name, arguments, None, (32, 32), None, "concat")
+    found = both.predict(PIXELS, verbose=0)
+    features = both.layers[-4].output.shape[-1]
+    assert found.shape == (len(PIXELS), 2 * features)
+    for pooling, expected in (("avg", found[:, :features]), ("max", found[:, features:])):
+        one = build(name, arguments, None, (32, 32), None, pooling)  # type: ignore[arg-type]
+        one.set_weights(both.get_weights())
+        assert np.array_equal(one.predict(PIXELS, verbose=0), expected)
+    assert (found[:, features:] >= found[:, :features]).all()
