@@ -96,7 +96,7 @@ def compare(archive: Path, weights: Path, rounds: int) -> None:
             "backbone__weights": str(weights.resolve()),
             "backbone__input_size": 96,
             "embed__views": 1,
-            "warm_up__epochs": EPOCHS,
+            "warm_up": {"epochs": EPOCHS, "lr": 0.001},
         }
         workspace.make(folder, "cifar100", **changes)
         workspace.run(folder, "dvc repro")
