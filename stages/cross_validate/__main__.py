@@ -90,9 +90,9 @@ def chosen_strength(train: Images, groups: Integers, classes: int, seed: int) ->
 def wilson(right: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share (1927), here of all images, as if each had been judged apart.
 
-    Folds share most of what they learn from, so it is not exact. In 500 simulated sets each of 60 to 1,000 images it
-    held the true accuracy as often as docs/training.md says, and was half as wide as Student's t corrected for the
-    overlap (Nadeau and Bengio, Machine Learning 52, 2003), which was too wide.
+    Folds share most of what they learn from, so it is a little too narrow: docs/training.md says how often it held the
+    expected accuracy in simulations. Student's t corrected for the overlap (Nadeau and Bengio, Machine Learning 52,
+    2003) was up to twice as wide, and nearly empty near accuracy 1.
     """
     z = 1.959964
     share = right / count
