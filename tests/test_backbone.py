@@ -127,3 +127,18 @@ def test_weights_that_do_not_come_are_not_waited_for(monkeypatch: pytest.MonkeyP
         with pytest.raises(TemperError, match="timed out; without network, fetch the file elsewhere"):
             build(*MOBILE_NET)
     assert time.monotonic() - begun < 10 and socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("tiny", {}), ("MobileNet", {"alpha": 0.25})])
+def test_pooling_is_the_average_the_maximum_or_both(name: str, arguments: dict[str, Any]) -> None:
+    """Of the same features: `concat` has the averages, then the maxima."""
+    keras.utils.set_random_seed(0)
+    both = build(name, arguments, None, (32, 32), None, "concat")
+    found = both.predict(PIXELS, verbose=0)
+    features = both.layers[-4].output.shape[-1]
+    assert found.shape == (len(PIXELS), 2 * features)
+    for pooling, expected in (("avg", found[:, :features]), ("max", found[:, features:])):
+        one = build(name, arguments, None, (32, 32), None, pooling)  # type: ignore[arg-type]
+        one.set_weights(both.get_weights())
+        assert np.array_equal(one.predict(PIXELS, verbose=0), expected)
+    assert (found[:, features:] >= found[:, :features]).all()

@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages import embed, pack
-from stages.warm_up import Embeddings
 from temper import boxes, card, checksums, classes, crops, images, keras_files, raw, tables
 from temper.base.errors import TemperError
 from temper.boxes import Boxes
+from temper.embeddings import Embeddings
 from temper.packs import Pack, PackWriter
 from temper.settings.augmentation import Augmentation
 from temper.settings.pack import Pack as PackSettings

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stages import embed as stage
-from stages.warm_up import Embeddings
 from temper.base import disk
 from temper.base.errors import TemperError
+from temper.embeddings import Embeddings
 from temper.packs import Pack, PackWriter
 from temper.settings.augmentation import Augmentation
 from temper.shards import ShardWriter

@@ -22,7 +22,7 @@ from tests.toys.photos import toy_photo, write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, ran, toy_params
 
 STAGES = ["fetch@photos", "normalize", "audit", "detect", "pack", "gallery", "backbone"]
-STAGES += ["embed", "warm_up", "fine_tune", "evaluate", "overview"]
+STAGES += ["embed", "cross_validate", "warm_up", "fine_tune", "evaluate", "overview"]
 
 
 def checksum(path: Path) -> str:
@@ -166,7 +166,7 @@ def test_metrics_have_names_of_their_own(pipeline: Workspace) -> None:
     """So that `dvc exp show` has short names for columns."""
     files = sorted(pipeline.folder.glob("metrics/*/metrics.json"))
     names = [name for file in files for name in json.loads(file.read_text(encoding="utf-8"))]
-    assert len(files) == 5 and len(names) == len(set(names))
+    assert len(files) == 6 and len(names) == len(set(names))
 
 
 def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> None:

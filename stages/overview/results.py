@@ -22,11 +22,12 @@ class Phase:
         name: for people: "warm-up" or "fine-tune".
         curves: the value at each epoch, by split and measure. The first epoch is 1; the fine-tune has validation values
             at epoch 0 too, those of the warm-up that it starts from.
-        rates: the learning rate of each epoch.
+        rates: the learning rate of each epoch; empty where there is none, as in a logistic regression.
         epochs: how many were trained.
         kept: the epoch whose weights were kept; 0: those from before the phase.
         accuracy: on validation, of the weights that were kept.
         parameters: how many numbers could be trained.
+        C: of a logistic regression, the one that was kept: each value that was tried is an epoch.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Phase:
     kept: int
     accuracy: float
     parameters: int
+    C: float | None = None
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,12 @@ def read_phase(name: str, folder: Path) -> Phase:
     return Phase(
         name,
         {(split, measure): _read_curve(curves / split / f"{measure}.tsv") for split in SPLITS for measure in MEASURES},
-        _read_curve(curves / "learning_rate.tsv"),
+        {} if "C" in figures else _read_curve(curves / "learning_rate.tsv"),
         epochs=figures["epochs"],
         kept=figures["epoch"],
         accuracy=figures["best_val_accuracy"],
         parameters=figures["trainable_parameters"],
+        C=figures.get("C"),
     )
 
 

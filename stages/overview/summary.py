@@ -71,6 +71,8 @@ Card = tuple[str, str, list[str]]  # its label, its figure, lines of explanation
 def phase_card(phase: Phase, before: Phase | None) -> Card:
     """What a phase reached on the validation images, and what it gained over the phase before it."""
     lines = [f"epoch {phase.kept} of {phase.epochs} was kept"]
+    if phase.C is not None:
+        lines = [f"logistic regression, C {phase.C:g} of {phase.epochs} tried"]
     if before is not None:
         gain = 100 * (phase.accuracy - before.accuracy)
         lines.append(f"{gain:+.1f} points over the {before.name}")

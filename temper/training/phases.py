@@ -186,7 +186,7 @@ def logged(phase: str) -> Iterator[Live]:
         yield live
 
 
-def write_outcome(phase: str, result: Result, **facts: int) -> None:
+def write_outcome(phase: str, result: Result, **facts: float) -> None:
     """Writes metrics/PHASE/metrics.json: what was kept, under names that no other phase has."""
     kept = {
         "epoch": result.best_epoch,
