@@ -1,6 +1,8 @@
 """Phases inside one process: one that is cut off goes on to the same bits (law 5), and none ends worse (law 13)."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import replace
@@ -15,6 +17,7 @@ from temper.base.errors import TemperError
 from temper.settings.training import (
     Adam,
     AdamW,
+    Constant,
     Cosine,
     CrossEntropy,
     EarlyStopping,
@@ -96,6 +99,8 @@ def train(
     folder: Path,
     how: Phase,
     cut_at: int | None = None,
+    *,
+    interrupt_at: int | None = None,
     start: list[np.ndarray] | None = None,
     precision: str = "float32",
 ) -> tuple[keras.Model, Result]:
@@ -109,6 +114,8 @@ def train(
         def read(rows: np.ndarray) -> Any:
             if epoch == cut_at and rows[0] != order[0]:
                 raise Cut  # in the middle of the epoch
+            if epoch == interrupt_at and rows[0] == order[48]:  # Keras reads the first two batches twice
+                os.kill(os.getpid(), signal.SIGINT)
             return INPUTS[rows]
 
         order = shuffled(64, SEED, epoch)
@@ -185,7 +192,7 @@ def test_where_no_epoch_is_better_the_start_is_kept(tmp_path: Path, cut_at: int 
     bad = phase(Adam(), counts_start=True)
     if cut_at is not None:
         with pytest.raises(Exception) as cut:  # TensorFlow wraps it in an error of its own
-            train(tmp_path / "bad", bad, cut_at, start)
+            train(tmp_path / "bad", bad, cut_at, start=start)
         assert "Cut" in f"{cut.type.__name__} {cut.value}"
     model, result = train(tmp_path / "bad", bad, start=start)
     assert result.best_epoch == 0 and same(model.get_weights(), start)
@@ -248,3 +255,25 @@ def test_the_step_that_ended_in_a_loss_that_is_not_finite_is_named(
         train(tmp_path / "phase", phase(Sgd(name="sgd", momentum=0.0), jumps, lr=1e-3))
     state = Unfinished(tmp_path / "phase").load()
     assert state is not None and len(state.history) == 2
+
+
+def test_an_interrupted_phase_keeps_its_best_epoch_if_asked(tmp_path: Path) -> None:
+    """Ctrl-C in the third epoch: it does not count, and everything is as it was after the second."""
+    how = phase(Adam(), Constant(), counts_start=True, keep_on_interrupt=True)
+    before = signal.getsignal(signal.SIGINT)
+    model, result = train(tmp_path / "phase", how, interrupt_at=2)
+    assert signal.getsignal(signal.SIGINT) is before
+    two, expected = train(tmp_path / "two", replace(how, epochs=2))
+    assert result == expected and same(model.get_weights(), two.get_weights())
+
+
+@pytest.mark.parametrize(("keep", "at", "kept"), [(False, 2, 2), (True, 0, 0)], ids=["resume", "no epoch is over"])
+def test_an_interrupted_phase_waits_for_the_next_run(tmp_path: Path, keep: bool, at: int, kept: int) -> None:
+    how = phase(Adam(), Constant(), counts_start=True, keep_on_interrupt=keep)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "phase", how, interrupt_at=at)
+    state = Unfinished(tmp_path / "phase").load()
+    assert (len(state.history) if state else 0) == kept
+    resumed, result = train(tmp_path / "phase", replace(how, epochs=4))
+    whole, expected = train(tmp_path / "whole", replace(how, epochs=4))
+    assert result == expected and same(resumed.get_weights(), whole.get_weights())
