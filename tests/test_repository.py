@@ -181,6 +181,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/augmentation.py": {"gallery", "embed", "fine_tune"},
     "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
     "temper/training/depth.py": {"fine_tune"},
+    "temper/training/folding.py": {"fine_tune"},
     "temper/unfreezing.py": TRAINING,
     "temper/wrapping.py": {"audit", "gallery", "overview"},
 }
