@@ -27,6 +27,7 @@ from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
 from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot
 from temper.training.depth import computing_in, scales
+from temper.training.folding import fold_frozen_norms
 from temper.training.losses import balanced
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
@@ -61,10 +62,15 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
     return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores())
 
 
-def plan(classifier: keras.Model, settings: Settings, labels: npt.NDArray[np.int32], classes: int) -> Phase:
+def plan(
+    classifier: keras.Model,
+    backbone: keras.Model,
+    settings: Settings,
+    labels: npt.NDArray[np.int32],
+    classes: int,
+) -> Phase:
     """How the settings say that a classifier trains on images of these labels."""
     chosen = settings.fine_tune
-    backbone = classifier.get_layer(BACKBONE)
     return Phase(
         chosen.epochs,
         settings.lr,
@@ -89,11 +95,13 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     train, held_out = (Pack(f"data/packed/{split}", count) for split in ("train", "validation"))
     targets = one_hot(held_out.labels, count)
     validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
-    phase = plan(classifier, settings, train.labels, count)
+    precision = settings.fine_tune.precision
+    trains = fold_frozen_norms(classifier, BACKBONE) if precision == "float32" else classifier
+    phase = plan(trains, classifier.get_layer(BACKBONE), settings, train.labels, count)
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         training = partial(epoch_batches, train, count, settings)
-        with computing_in(classifier.get_layer(BACKBONE), settings.fine_tune.precision):
-            result = fit(classifier, phase, training, validation, state, live)
+        with computing_in(classifier.get_layer(BACKBONE), precision):
+            result = fit(trains, phase, training, validation, state, live)
         found = fit_temperature(classifier.predict(validation, verbose=0), held_out.labels)
         made = made.model_copy(update={"temperature": found})
         # Before the state that could make it again is removed:

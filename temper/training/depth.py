@@ -16,7 +16,7 @@ def scales(classifier: keras.Model, backbone: keras.Model, decay: float) -> tupl
     change little.
 
     Args:
-        backbone: a part of the classifier.
+        backbone: its layers in order; the classifier has their variables.
     """
     above = blocks_above([(layer.name, bool(layer.weights)) for layer in backbone.layers])
     of_variable = {
