@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ENVIRONMENT := .venv/requirements.lock
 
-.PHONY: run test test-slow lint lock clean
+.PHONY: run verify test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -13,6 +13,10 @@ run: $(ENVIRONMENT)
 	@dvc metrics show metrics/evaluate/metrics.json
 	@dvc plots show > /dev/null
 	@echo "Plots: $(CURDIR)/dvc_plots/index.html"
+
+# Every output that is here, and all of DVC's cache, against the checksums that DVC wrote down.
+verify: $(ENVIRONMENT)
+	python -m apps.verify
 
 test: $(ENVIRONMENT)
 	python -m pytest

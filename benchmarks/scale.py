@@ -34,8 +34,8 @@ from benchmarks.pack import jpeg
 from temper.parallel import ordered_map
 from tests.toys import workspace
 
-STAGES = ["fetch", "normalize", "audit", "detect", "pack", "gallery", "backbone", "embed", "warm_up", "fine_tune"]
-STAGES += ["evaluate", "overview"]
+STAGES = ["fetch", "normalize", "audit", "detect", "pack", "gallery", "backbone", "embed"]
+STAGES += ["cross_validate", "warm_up", "fine_tune", "evaluate", "overview"]
 BEFORE_TRAINING = ("fetch", "normalize", "detect", "pack")
 CLASSES = 10
 NEW = 30
@@ -102,7 +102,7 @@ def make_workspace(folder: Path, photos: Path) -> None:
             "weights": "imagenet" if weights.exists() else "none",
         },
         embed__views=1,
-        warm_up__epochs=10,
+        warm_up={"epochs": 10},
         fine_tune__epochs=1,
     )
 

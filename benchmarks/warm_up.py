@@ -35,7 +35,7 @@ def fit_through() -> None:
     import keras  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    from stages.warm_up import assemble, build_head  # noqa: PLC0415
+    from stages.warm_up.heads import assemble, build_head  # noqa: PLC0415
     from temper import classes, keras_files  # noqa: PLC0415
     from temper.base import loading  # noqa: PLC0415
     from temper.classifier import freeze_backbone  # noqa: PLC0415
@@ -65,7 +65,8 @@ def fit_head() -> None:
     """The phase of `warm_up` as the stage runs it, saving included, in a workspace whose embed stage ran."""
     import keras  # noqa: PLC0415
 
-    from stages.warm_up import build_head, train_head  # noqa: PLC0415
+    from stages.warm_up.__main__ import train_head  # noqa: PLC0415
+    from stages.warm_up.heads import build_head  # noqa: PLC0415
     from temper import card, classes, keras_files  # noqa: PLC0415
     from temper.base import loading  # noqa: PLC0415
     from temper.settings.warm_up import Settings  # noqa: PLC0415
@@ -95,7 +96,7 @@ def compare(archive: Path, weights: Path, rounds: int) -> None:
             "backbone__weights": str(weights.resolve()),
             "backbone__input_size": 96,
             "embed__views": 1,
-            "warm_up__epochs": EPOCHS,
+            "warm_up": {"epochs": EPOCHS, "lr": 0.001},
         }
         workspace.make(folder, "cifar100", **changes)
         workspace.run(folder, "dvc repro")

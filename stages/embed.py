@@ -21,6 +21,7 @@ from tqdm import tqdm
 from temper import keras_files
 from temper.base import running
 from temper.base.atomic import atomic_folder
+from temper.base.disk import require_room
 from temper.packs import Pack
 from temper.parallel import ordered_map
 from temper.settings.embed import Settings
@@ -57,7 +58,7 @@ def seen(pack: Pack, rows: Indices, view: int, magnitude: Magnitudes, seed: int)
 def embed(
     folder: Path, backbone: keras.Model, pack: Pack, views: int, magnitude: Magnitudes, seed: int, name: str
 ) -> None:
-    """Writes the embeddings and labels.npy of a pack, batch after batch."""
+    """Writes the embeddings and labels.npy of a pack, with their checksums, batch after batch."""
     bar = tqdm(total=views * len(pack), desc=f"embed {name}", unit="image", disable=None)
     shape = (views, backbone.output_shape[-1])
     with bar, ShardWriter(folder, "embeddings", pack.image_ids.tolist(), shape, "<f4") as writer:
@@ -68,17 +69,25 @@ def embed(
             for row in np.stack(of_views, axis=1):
                 writer.append(row)
             bar.update(views * len(rows))
-        writer.finish()
-    np.save(folder / "labels.npy", pack.labels)
+        writer.finish({"labels": pack.labels})
+
+
+def require_room_for(packs: dict[str, Pack], views: int, features: int) -> None:
+    """Raises a TemperError if the embeddings of `views` training images and of the others would not fit on the disk."""
+    rows = views * len(packs["train"]) + len(packs["validation"])
+    what = f"the embeddings ({views:,} views of {len(packs['train']):,} training images, {features:,} features each)"
+    remedy = "choose a backbone with fewer features" if views == 1 else "lower embed.views"
+    require_room("data/embeddings", rows * features * np.dtype(np.float32).itemsize, what, remedy)
 
 
 def main(settings: Settings) -> None:
     backbone = keras_files.load("models/backbone.keras")
     magnitude = magnitudes(settings.embed.aug, settings.embed.augmentation)
+    packs = {split: Pack(f"data/packed/{split}") for split in ("train", "validation")}
+    require_room_for(packs, settings.embed.views, backbone.output_shape[-1])
     with atomic_folder("data/embeddings") as folder:
         for split, views in (("train", settings.embed.views), ("validation", 1)):
-            pack = Pack(f"data/packed/{split}")
-            embed(folder / split, backbone, pack, views, magnitude, settings.seed, split)
+            embed(folder / split, backbone, packs[split], views, magnitude, settings.seed, split)
     print(f"embedded {settings.embed.views} view(s) of each training image, {backbone.output_shape[-1]} features")
 
 

@@ -18,12 +18,14 @@ import numpy.typing as npt
 
 from temper import card, keras_files
 from temper.base import running
+from temper.calibration import fit_temperature
 from temper.classifier import BACKBONE, trainable_parameters, unfreeze
 from temper.packs import Pack
 from temper.parallel import cores
 from temper.settings.fine_tune import Settings
+from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
-from temper.training.batches import INFERENCE_BATCH, Batches, Indices, one_hot, shuffled
+from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot
 from temper.training.depth import computing_in, scales
 from temper.training.folding import fold_frozen_norms
 from temper.training.losses import balanced
@@ -32,16 +34,32 @@ from temper.training.unfinished import unfinished
 
 
 def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
-    """An epoch's training batches: every image once, augmented anew."""
-    magnitude = magnitudes(settings.aug, settings.fine_tune.augmentation)
+    """An epoch's training batches: the images that `sampling` draws, augmented anew, then mixed within each batch.
 
-    def read(rows: Indices) -> npt.NDArray[np.uint8]:
-        images = pack.images(rows)
-        augment_images(images, rows, magnitude, settings.seed, epoch)
+    The batches read places in the epoch's order, not rows of the pack: the places say which batch it is.
+    """
+    chosen, seed = settings.fine_tune, settings.seed
+    magnitude = magnitudes(settings.aug, chosen.augmentation)
+    rows = sampling.order(pack.labels, chosen.sampling, seed, epoch)
+    repeats = sampling.repeats(rows)
+    of_rows = one_hot(pack.labels, classes)
+
+    def planned(places: Indices) -> mixing.Plan | None:
+        batch = int(places[0]) // settings.batch_size
+        return mixing.plan(len(places), *pack.image_shape[:2], chosen.augmentation, seed, epoch, batch)
+
+    def read(places: Indices) -> npt.NDArray[np.uint8]:
+        images = pack.images(rows[places])
+        augment_images(images, rows[places], magnitude, seed, epoch, repeats[places])
+        if (plan := planned(places)) is not None:
+            mixing.mix_images(images, plan)
         return images
 
-    order = shuffled(len(pack), settings.seed, epoch)
-    return Batches(read, one_hot(pack.labels, classes), order, settings.batch_size, cores())
+    def targets(places: Indices) -> Targets:
+        plain = of_rows(rows[places])
+        return plain if (plan := planned(places)) is None else mixing.mixed_targets(plain, plan)
+
+    return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores())
 
 
 def plan(
@@ -73,8 +91,8 @@ def plan(
 
 def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune."""
-    train, held_out = Pack("data/packed/train"), Pack("data/packed/validation")
     count = len(made.classes)
+    train, held_out = (Pack(f"data/packed/{split}", count) for split in ("train", "validation"))
     targets = one_hot(held_out.labels, count)
     validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
     precision = settings.fine_tune.precision
@@ -84,6 +102,8 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
         training = partial(epoch_batches, train, count, settings)
         with computing_in(classifier.get_layer(BACKBONE), precision):
             result = fit(trains, phase, training, validation, state, live)
+        found = fit_temperature(classifier.predict(validation, verbose=0), held_out.labels)
+        made = made.model_copy(update={"temperature": found})
         # Before the state that could make it again is removed:
         keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
     return result

@@ -2,6 +2,8 @@
 
 classes.png: training images of each class, as packed.
 augmentation.png: training images as packed, then as the fine-tune will see them in its first epochs.
+magnitudes.png: one training image under each transformation alone, as far as magnitudes from 0.05 to 0.3 let it go.
+mixing.png: training images mixed with one another; only with MixUp or CutMix.
 boxes.png: photos with their main object beside what was packed of them; only with a detector.
 """
 
@@ -26,7 +28,8 @@ from temper.packs import Pack
 from temper.photos import Pixels, decode, resize
 from temper.settings.gallery import Settings
 from temper.sheets import write_sheet
-from temper.training.augmentation import augment_images, magnitudes
+from temper.training import mixing
+from temper.training.augmentation import COUNT, PLACES, Draw, Magnitudes, augment_by, augment_images, magnitudes
 
 CLASSES = 200  # on the sheet, at most
 FEW_CLASSES = 40  # two stand side by side; of more, four
@@ -34,7 +37,10 @@ PICTURES = 5  # of each class
 PHOTOS_WITH_BOXES = 8  # of each kind
 CELL = 160  # pixels of a photo with a box
 COLOUR = (255, 120, 0)
+GAP = np.full((1, 1, 3), 255, np.uint8)  # an empty cell between an image and what becomes of it
 AUGMENTED, EPOCHS = 8, 6  # images, and how often each is shown
+MAGNITUDES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+ONE_WAY = ("flip", *list(PLACES)[7:])  # the other transformations go either way, and are drawn both ways
 
 
 def write_classes(path: Path, train: Pack, names: Sequence[str]) -> None:
@@ -57,14 +63,77 @@ def augmented(train: Pack, rows: npt.NDArray[np.int64], settings: Settings) -> n
 
 def write_augmentation(path: Path, train: Pack, names: Sequence[str], settings: Settings) -> None:
     """Draws training images, spread over the pack, and beside a gap how the fine-tune will change them."""
-    rows = np.unique(np.linspace(0, len(train) - 1, AUGMENTED).round().astype(np.int64))
+    rows = spread(train)
     changed = augmented(train, rows, settings)
-    gap = np.full((1, 1, 3), 255, np.uint8)
     strips = []
     for place, (row, image) in enumerate(zip(rows, train.images(rows), strict=True)):
         words = f"{names[train.labels[row]]}: as packed, then as seen in epochs 1 to {EPOCHS}"
-        strips.append((words, [image, gap, *changed[:, place]]))
+        strips.append((words, [image, GAP, *changed[:, place]]))
     write_sheet(path, strips, EPOCHS + 2, across=1)
+
+
+def spread(train: Pack) -> npt.NDArray[np.int64]:
+    """At most AUGMENTED rows of a pack, from the first to the last."""
+    return np.unique(np.linspace(0, len(train) - 1, AUGMENTED).round().astype(np.int64))
+
+
+def furthest(way: int, number: int) -> Draw:
+    """The random numbers that take each transformation as far as its magnitude allows, in one of two ways, -1 or 1.
+
+    Args:
+        number: of the picture; RandAugment draws other operations for each.
+    """
+    draw = np.full(COUNT, float(way))
+    for name in ("flip", "vertical_flip", "grayscale"):
+        draw[PLACES[name]] = -1
+    for name in ("blur", "jpeg"):
+        draw[PLACES[name]] = 1
+    draw[PLACES["crop"]] = 1, 0, way, way
+    draw[PLACES["erasing"]] = -1, 1, 0, 0, 0
+    draw[PLACES["randaugment"]] = np.random.default_rng(number).uniform(-1, 1, draw[PLACES["randaugment"]].shape)
+    return draw
+
+
+def under_each(photo: Pixels, settings: Settings) -> list[tuple[str, list[Pixels]]]:
+    """A photo under each transformation alone that follows `aug` or is on, at each of MAGNITUDES: (caption, photos)."""
+    chosen = magnitudes(settings.aug, settings.fine_tune.augmentation)
+    found = []
+    for name in PLACES:
+        if name in ONE_WAY and name != "flip" and not getattr(chosen, name):
+            continue
+        for way in (1,) if name in ONE_WAY else (-1, 1):
+            random = np.random.default_rng(settings.seed)
+            on = [Magnitudes(randaugment_ops=chosen.randaugment_ops, **{name: value}) for value in MAGNITUDES]
+            photos = [augment_by(photo, one, furthest(way, number), random) for number, one in enumerate(on)]
+            which = "" if name in ONE_WAY else ", one way" if way == -1 else ", the other way"
+            found.append((f"{name}{which}: 0, then {MAGNITUDES[0]} to {MAGNITUDES[-1]}", photos))
+    return found
+
+
+def write_magnitudes(path: Path, train: Pack, settings: Settings) -> None:
+    """Draws a training image, beside a gap under each transformation at rising magnitudes."""
+    photo = max(train.images(spread(train)), key=lambda image: float(image.std()))  # not one that is black
+    strips = [(words, [photo, GAP, *photos]) for words, photos in under_each(photo, settings)]
+    write_sheet(path, strips, len(MAGNITUDES) + 2, across=2)
+
+
+def write_mixing(path: Path, train: Pack, names: Sequence[str], settings: Settings) -> None:
+    """Draws training images as one batch of them would be mixed: an image, its partner, and what becomes of them."""
+    rows, chosen = spread(train), settings.fine_tune.augmentation
+    strips = []
+    for kind, other in (("mixup", "cutmix"), ("cutmix", "mixup")):
+        before = train.images(rows)
+        alone = chosen.model_copy(update={other: 0.0})
+        plan = mixing.plan(len(rows), *train.image_shape[:2], alone, settings.seed, 0, 0)
+        if plan is None:
+            continue
+        mixed = before.copy()
+        mixing.mix_images(mixed, plan)
+        for place, (partner, share) in enumerate(zip(plan.partners, plan.shares, strict=True)):
+            one, two = (names[train.labels[rows[number]]] for number in (place, partner))
+            words = f"{kind}: {share:.2f} of {one}, {1 - share:.2f} of {two}"
+            strips.append((words, [before[place], before[partner], GAP, mixed[place]]))
+    write_sheet(path, strips, 4, across=2)
 
 
 def write_boxes(path: Path, table: pa.Table, found: dict[str, MainObject], packed: dict[str, Pixels]) -> None:
@@ -129,6 +198,8 @@ def main(settings: Settings) -> None:
     with atomic_folder("metrics/gallery") as folder:
         write_classes(folder / "classes.png", train, names)
         write_augmentation(folder / "augmentation.png", train, names, settings)
+        write_magnitudes(folder / "magnitudes.png", train, settings)
+        write_mixing(folder / "mixing.png", train, names, settings)
         if made.crop is not None:
             table = images.read()
             packed = packed_images(table, found)

@@ -20,13 +20,15 @@ from tqdm import tqdm
 from temper import boxes, card, classes, crops, images, raw
 from temper.base import running
 from temper.base.atomic import atomic_file, atomic_folder
+from temper.base.disk import require_room
 from temper.base.errors import TemperError
 from temper.base.texts import write_json
 from temper.crops import MainObject
+from temper.headers import memory_to_decode
 from temper.main_object import choose, shorter_side
 from temper.packs import PackWriter
 from temper.parallel import ordered_map
-from temper.photos import Pixels
+from temper.photos import BadPhoto, Pixels
 from temper.preparation import Preparation, prepare
 from temper.settings.pack import MainBox, Pack, Settings
 
@@ -47,6 +49,11 @@ def find_main_objects(path: str, table: pa.Table, sizes: pa.Table, rule: MainBox
     names: set[str | None] = set()
     for image_id, inside in boxes.read(path):
         names.update(inside.classes)
+        if image_id not in shapes:
+            raise TemperError(
+                f"{path}: expected boxes of the photos of {images.PATH}, received some of {image_id}, which is not "
+                "there; run dvc repro"
+            )
         height, width = shapes[image_id]
         chosen = choose(inside, height, width, rule)
         if chosen is not None:
@@ -85,20 +92,45 @@ def prepared(
 
     Args:
         found: the main objects by image_id; a photo is cropped to it where it is to be used.
+
+    Raises:
+        TemperError: a photo cannot be used, or its bytes are not those that were fetched.
+        MemoryError: there is too little to decode a photo.
     """
     preparation = Preparation(*settings.image_size, settings.pack.fit, settings.pack.margin)
     cropped = {image_id: one.box for image_id, one in found.items() if one.used}
-    work = zip(raw.stream_images(table), table["image_id"].to_pylist(), strict=True)
-    return ordered_map(lambda photo: prepare(photo[0], preparation, cropped.get(photo[1])), work, threads)
+    names = zip(*(table[name].to_pylist() for name in ("image_id", "path", "source")), strict=True)
+
+    def one(photo: tuple[bytes, tuple[str, str, str]]) -> Pixels:
+        data, (image_id, path, source) = photo
+        try:
+            return prepare(data, preparation, cropped.get(image_id))
+        except BadPhoto as error:
+            raise TemperError(
+                f"{path} of source {source}: expected a photo that can be used, as when it was fetched, received "
+                f"{error}; to look at it anew, run dvc repro --force --single-item fetch@{source}"
+            ) from None
+        except MemoryError as error:
+            raise MemoryError(f"{path} of source {source}: {error}") from None
+
+    work = zip(raw.stream_images(table), names, strict=True)
+    return ordered_map(one, work, threads, weigh=lambda photo: memory_to_decode(photo[0]))
 
 
 def write_packs(
     folder: Path, table: pa.Table, pixels: Iterator[Pixels], names: list[str], image_size: tuple[int, int]
 ) -> None:
-    """Writes a pack for each split, all in one pass over the images."""
-    index = {name: number for number, name in enumerate(names)}
+    """Writes a pack for each split, all in one pass over the images.
+
+    Raises:
+        TemperError: an image has a class that is not among `names`.
+    """
+    index: dict[str | None, int] = {name: number for number, name in enumerate(names)} | {None: -1}
+    unknown = sorted(set(table["class_name"].to_pylist()) - set(index))
+    if unknown:
+        raise TemperError(f"{images.PATH}: expected classes of {classes.PATH}, received {unknown[0]}; run dvc repro")
     splits = np.asarray(table["split"].to_pylist())
-    labels = np.asarray([index.get(name, -1) for name in table["class_name"].to_pylist()], np.int32)
+    labels = np.asarray([index[name] for name in table["class_name"].to_pylist()], np.int32)
     image_ids = np.asarray(table["image_id"].to_pylist(), "U16")
     with ExitStack() as stack:
         writers = {
@@ -134,13 +166,15 @@ def main(settings: Settings) -> None:
     table = images.read()
     found = find_main_objects(boxes.PATH, table, raw.read_metadata_of(table), settings.pack.box)
     made = describe(settings.pack, settings.image_size, *boxes.read_detector(boxes.PATH))
+    height, width = settings.image_size
+    what = f"the packed images ({len(table):,} of {height}x{width})"
+    require_room("data/packed", len(table) * height * width * 3, what, "lower image_size")
     with atomic_folder("data/packed") as folder:
         pixels = prepared(table, found, settings)
         write_packs(folder, table, pixels, classes.read(), settings.image_size)
         crops.write(folder / "crops.parquet", found)
         write_json(folder / "preparation.json", made.model_dump(mode="json"))
     write_metrics(table["image_id"].to_pylist(), found)
-    height, width = settings.image_size
     cropped = sum(one.used for one in found.values())
     print(f"packed {len(table)} images of {height}x{width}; {cropped} of them cropped to a box")
 

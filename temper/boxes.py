@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from temper import tables
 from temper.photos import Box
@@ -111,8 +110,8 @@ def write(path: str | Path, detector: str, sha256: str | None, found: Iterator[t
 
 def read_detector(path: str | Path) -> tuple[str, str | None]:
     """The detector's name and the checksum of its weights, of a table that `write` wrote."""
-    kept = pq.read_schema(path).metadata
-    return kept[b"detector"].decode(), kept[b"sha256"].decode() or None
+    kept = tables.read_metadata(path, BOXES)
+    return kept["detector"], kept["sha256"] or None
 
 
 def read(path: str | Path) -> Iterator[tuple[str, Boxes]]:

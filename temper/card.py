@@ -5,6 +5,7 @@ Whoever predicts, evaluates, exports or serves reads the card, never today's par
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -69,6 +70,7 @@ class Card(Part):
     classes: list[str]  # in the order of the probabilities
     preparation: Preparation
     backbone: Backbone
+    temperature: float = 1.0  # by which `calibration.scale` makes its probabilities honest; 1: it changes nothing
 
 
 def read(path: str | Path) -> Card:
@@ -89,8 +91,12 @@ def read_preparation(path: str | Path = PACKED) -> Preparation:
     """How `pack` prepared the photos."""
     try:
         return Preparation.model_validate_json(Path(path).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise TemperError(f"{path}: expected how the photos were packed: {error}; run dvc repro pack") from None
+    except (OSError, ValueError) as error:
+        problem = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        raise TemperError(f"{path}: expected how the photos were packed: {problem}; run dvc repro pack") from None
 
 
 def _read(kind: type[Model], path: str | Path) -> Model:
@@ -106,7 +112,8 @@ def _read(kind: type[Model], path: str | Path) -> Model:
             f"{path}: expected the card of a {expected} inside, received another one: "
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
         ) from None
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError, OSError) as error:
+        # RuntimeError: what a damaged zip says of itself, or JSON nested without end
         raise TemperError(
             f"{path}: expected a model of this pipeline with its card inside, received "
             f"{type(error).__name__}: {error}; train it anew"

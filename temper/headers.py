@@ -68,6 +68,16 @@ def claimed(data: bytes, kind: str) -> Dimensions | None:
         return None
 
 
+def memory_to_decode(data: bytes) -> int:
+    """About how many bytes a photo takes while it is decoded: as it is encoded, and three for each pixel it claims.
+
+    Known before anything is decoded: 900 KB of PNG may be 600 MB of pixels.
+    """
+    format_name = kind(data)
+    height, width = (claimed(data, format_name) if format_name else None) or (0, 0)
+    return len(data) + 3 * height * width
+
+
 def _largest(found: Iterable[Dimensions]) -> Dimensions | None:
     return max(found, key=lambda sides: sides[0] * sides[1], default=None)
 

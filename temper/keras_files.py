@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
+from temper.checksums import MEND
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
 
@@ -52,8 +54,35 @@ def _renumber(config: Any, seen: dict[int, int]) -> None:
 
 
 def load(path: str | Path) -> keras.Model:
-    """Reads a model that `save` wrote."""
+    """Reads a model that `save` wrote.
+
+    Raises:
+        TemperError: the file is missing, damaged, or no model that this version of Keras can build.
+    """
+    _require_whole(path)
     try:
         return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
-        raise TemperError(f"{path}: expected a model written by Keras: {error}; run dvc repro") from None
+    # Whatever stands in a configuration that is none of Keras's, but no lack of memory, which is not the file's fault:
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RecursionError) as error:
+        raise _refused(path, error) from None
+
+
+def _require_whole(path: str | Path) -> None:
+    """Compares every entry with the checksum that a zip has of it: Keras reads weights without looking at these."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
+        # ValueError and RuntimeError: a flag or a size that nobody wrote
+        raise _refused(path, error) from None
+    if damaged is not None:
+        raise TemperError(
+            f"{path}: damaged: its entry {damaged} does not have the checksum it was written with; {MEND}"
+        )
+
+
+def _refused(path: str | Path, error: Exception) -> TemperError:
+    problem = f"{type(error).__name__}: {str(error).strip()}".split("\n", 1)[0][:200]
+    return TemperError(
+        f"{path}: expected a model written by Keras, received {problem}; if it is damaged, {MEND}; or run dvc repro"
+    )

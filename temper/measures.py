@@ -4,19 +4,19 @@ Written in NumPy alone: importing scikit-learn's metrics takes seconds, more tha
 compare the two.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Probabilities = npt.NDArray[np.floating]  # (N, classes), 0 to 1
-Labels = npt.NDArray[np.integer]  # (N,), 0 to classes - 1
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from temper.calibration import Floats, Labels, Probabilities, calibration_error, log_losses
+from temper.ranking import macro_auc
 
-# The least probability that log loss counts with, as in Keras: one sure mistake costs 16.1 instead of infinity.
-EPSILON = 1e-7
+Integers = npt.NDArray[np.int64]
+AnyFloats = npt.NDArray[np.floating[Any]]
+
+TOP = (3, 5)  # the k of top-k accuracy, where there are more classes than that
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,16 @@ class PerClass:
         recall: of the class's images, the share recognized; nan without images, for there was nothing to recognize.
         f1: the harmonic mean of the two; nan without images.
         images: how many images the class has.
+        guesses: how many images were taken for the class.
+        right: how many of its images were recognized.
     """
 
     precision: Floats
     recall: Floats
     f1: Floats
     images: Integers
-
-    def rows(self, classes: Sequence[str]) -> Iterator[tuple[str, str, str, str, int]]:
-        """A row for each class, for a table: name, precision, recall, F1 and images; a nan becomes an empty cell."""
-        columns = (self.precision.tolist(), self.recall.tolist(), self.f1.tolist(), self.images.tolist())
-        for name, precision, recall, f1, images in zip(classes, *columns, strict=True):
-            yield name, _cell(precision), _cell(recall), _cell(f1), images
-
-
-def _cell(figure: float) -> str:
-    return "" if np.isnan(figure) else f"{figure:.4f}"
+    guesses: Integers
+    right: Integers
 
 
 def measure(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
@@ -54,29 +48,66 @@ def measure(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
 
     Returns:
         accuracy: share of the images whose label is the most probable class.
-        top_5_accuracy: share whose label is among the five most probable; left out with 5 classes or fewer.
+        top_3_accuracy, top_5_accuracy: share whose label is among the 3 or 5 most probable; left out where there are
+            no more classes than that.
         macro_precision, macro_recall, macro_f1: the means of `per_class` over the classes that have images. A class
             without images is left out of all three, whether it is predicted or not.
-        macro_over_classes: how many classes that are.
+        weighted_precision, weighted_f1: the means weighted by the images of each class. The weighted recall is the
+            accuracy.
+        macro_over_classes: how many classes have images.
+        macro_auc: the mean area under the ROC curve of each of these classes against the rest; left out where all
+            images are of one class.
         loss: the mean of -ln(probability of the label), the probability cut at 1e-7.
+        calibration_error: the expected calibration error, see `calibration.calibration_error`.
         images: how many.
 
     Raises:
         ValueError: no images, labels that are no class, or shapes that do not belong together.
     """
     _check(probabilities, labels)
-    rows = np.arange(len(labels))
-    of_label = probabilities[rows, labels]
     figures = {"accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
-    if probabilities.shape[1] > 5:
-        figures["top_5_accuracy"] = float((_ranks(probabilities, labels) < 5).mean())
+    ranks = _ranks(probabilities, labels)
+    for k in TOP:
+        if probabilities.shape[1] > k:
+            figures[f"top_{k}_accuracy"] = float((ranks < k).mean())
     scores = per_class(probabilities, labels)
-    there = scores.images > 0
-    for name in ("precision", "recall", "f1"):
-        figures[f"macro_{name}"] = float(getattr(scores, name)[there].mean())
-    figures["macro_over_classes"] = int(there.sum())
-    figures["loss"] = float(-np.log(np.maximum(of_label.astype(np.float64), EPSILON)).mean())
+    of_all = averages(scores.right, scores.images, scores.guesses)
+    figures |= {name: float(value) for name, value in of_all.items()}
+    figures["macro_over_classes"] = int((scores.images > 0).sum())
+    auc = macro_auc(probabilities, labels)
+    if auc is not None:
+        figures["macro_auc"] = auc.value
+    figures["loss"] = float(log_losses(probabilities, labels).mean())
+    figures["calibration_error"] = calibration_error(probabilities, labels)
     return figures | {"images": len(labels)}
+
+
+def averages(right: npt.NDArray[Any], images: npt.NDArray[Any], guesses: npt.NDArray[Any]) -> dict[str, AnyFloats]:
+    """Precision, recall and F1 of all classes together, from counts that need not be whole.
+
+    Args:
+        right: of each class the images that were recognized, (..., classes).
+        images: of each class its images, at least as many.
+        guesses: of each class the images that were taken for it.
+
+    Returns:
+        macro_precision, macro_recall, macro_f1, weighted_precision and weighted_f1, each (...). Without any image: 0.
+    """
+    every = images.sum(axis=-1)
+    counted = np.maximum((images > 0).sum(axis=-1), 1)
+    # Of a class without images none is right, so all three are 0 and add nothing.
+    precision = right / np.maximum(guesses, _TINY)
+    recall = right / np.maximum(images, _TINY)
+    f1 = 2 * right / np.maximum(images + guesses, _TINY)
+    found = {"precision": precision, "recall": recall, "f1": f1}
+    means = {f"macro_{name}": of.sum(axis=-1) / counted for name, of in found.items()}
+    return means | {
+        f"weighted_{name}": (found[name] * images).sum(axis=-1) / np.maximum(every, _TINY)
+        for name in ("precision", "f1")
+    }
+
+
+_TINY = 1e-9  # less than any count
 
 
 def per_class(probabilities: Probabilities, labels: Labels) -> PerClass:
@@ -94,7 +125,7 @@ def per_class(probabilities: Probabilities, labels: Labels) -> PerClass:
     precision = np.where(guesses > 0, right / np.maximum(guesses, 1), absent)
     recall = right / np.maximum(images, 1) + absent
     f1 = 2 * right / np.maximum(images + guesses, 1) + absent
-    return PerClass(precision, recall, f1, images)
+    return PerClass(precision, recall, f1, images, guesses, right)
 
 
 def _ranks(probabilities: Probabilities, labels: Labels) -> Integers:

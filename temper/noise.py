@@ -5,11 +5,15 @@
 Only lines in the table are dropped, and written to the file LOG instead. A line that is not known is shown, so a new
 version of TensorFlow costs a new line on the terminal, never a warning. Imports only the standard library, and little
 of it: the stage starts it while it imports keras.
+
+Where memory ends, TensorFlow aborts after hundreds of lines, or the kernel kills the stage, which then cannot say a
+word. This process outlives it, and says in one line what was asked for and what helps.
 """
 
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +37,11 @@ LOGGED = {
     "Unable to register cu(?:BLAS|DNN|FFT) factory": "the same library was loaded twice, which is harmless",
     r"successful NUMA node read from SysFS had negative value \(": "true of every virtual machine",
     r"could not open file to read NUMA node: /sys/bus/pci/devices/\S+/numa_node": "true of every container",
+    "Local rendezvous is aborting with status: RESOURCE_EXHAUSTED: OOM when": "an error follows that says so too",
+    r"OP_REQUIRES failed at \S+ : RESOURCE_EXHAUSTED: OOM when allocating": "an error follows that says so too",
+    "Error occurred when finalizing GeneratorDataset iterator: FAILED_PRECONDITION: Python interpreter state is not": (
+        "follows every error in a phase"
+    ),
 }
 # The same, where the machine has no NVIDIA GPU. Where it has one, these lines say why training is slow.
 LOGGED_WITHOUT_GPU = {
@@ -44,7 +53,26 @@ PLAIN = {
     r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR$": "says nothing",
     r"To enable the following instructions: .* rebuild TensorFlow": "follows the line about CPU instructions",
     r"Your kernel may have been built without NUMA support\.$": "follows the line about numa_node",
+    r"If the cause is memory fragmentation maybe the environment variable": "follows the line about the allocator",
+    r"Current allocation summary follows\.$": "the same",
+    r"(?:Limit|InUse|MaxInUse|NumAllocs|MaxAllocSize|Reserved|PeakReserved|LargestFreeBlock): +[\d.]+\w*$": "the same",
+    # Hundreds of lines with an origin, but none when the allocator says that it can do without.
+    r"[IW]\d{4} [\d:.]+ +\d+ bfc_allocator\.cc:\d+\] (?!.*not a failure)": "an error follows that says enough",
+    r"\t \[\[\{\{node PyFunc\}\}\]\]$": "follows the line about GeneratorDataset",
 }
+# What was asked for when memory ended, and how a process says that it is about to die.
+ASKED = re.compile(
+    rb"Allocator \(\S+\) ran out of memory (?P<allocator>trying to allocate \S+)(?!.*not a failure)"
+    rb"|(?P<tensor>OOM when allocating tensor with shape\[[\d,]*\] and type \w+)"
+    rb"|what\(\): +(?P<cpp>std::bad_alloc)|instance of '(?P<thrown>std::bad_alloc)'"
+    rb"|Check failed: .*(?P<thread>Thread \S+ creation via pthread_create\(\) failed)"
+    rb"|^LLVM ERROR: (?P<llvm>pthread_create failed|out of memory)"
+    rb"|^F\d{4} .*?(?P<fatal>(?:[Oo]ut of memory|OOM|RESOURCE_EXHAUSTED|Failed to allocate).*)"
+)
+DYING = re.compile(rb"F\d{4} |[\d-]{10} [\d:.]+: F |terminate called |LLVM ERROR: |Fatal Python error: ")
+_MEMORY = "error: {0}: expected more memory, received too little{1}; nothing half-written was kept: {2}"
+_HELPS = "lower batch_size or image_size, choose a smaller backbone, or free some memory, and run again"
+_KILLS = ("/proc/vmstat", "/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
 def has_nvidia_gpu() -> bool:
@@ -58,12 +86,42 @@ def noise(nvidia_gpu: bool) -> re.Pattern[bytes]:
     return re.compile(f"{_ORIGIN}(?:{'|'.join(logged)})|{'|'.join(PLAIN)}".encode())
 
 
-def copy(lines: Iterable[bytes], known: re.Pattern[bytes], shown: BinaryIO, dropped: BinaryIO) -> None:
-    """Writes each line as soon as it is whole: noise to `dropped`, all else to `shown`."""
+def copy(lines: Iterable[bytes], known: re.Pattern[bytes], shown: BinaryIO, dropped: BinaryIO) -> str | None:
+    """Writes each line as soon as it is whole: noise to `dropped`, all else to `shown`.
+
+    A process that dies of a lack of memory has its last lines in `dropped`: a stack trace and a dump.
+
+    Returns:
+        what such a process asked for; `None` if it did not die so.
+    """
+    asked, dying = "", False
     for line in lines:
-        file = dropped if known.match(line) else shown
+        found = ASKED.search(line)
+        if found:
+            asked = next(filter(None, found.groups())).decode(errors="replace").strip()
+        dying = dying or DYING.match(line) is not None
+        last = asked and (dying or line.isspace())  # of a trace, or between the parts of a dump
+        file = dropped if known.match(line) or last else shown
         file.write(line)
         file.flush()
+    return asked if asked and dying else None
+
+
+def kills() -> list[str]:
+    """How often the kernel has killed a process for want of memory, in each place that counts it."""
+    found = []
+    for path in _KILLS:
+        with suppress(OSError):
+            found += re.findall(r"^oom_kill \d+$", Path(path).read_text(encoding="ascii"), re.MULTILINE)
+    return found
+
+
+def is_gone(parent: int) -> bool:
+    """Whether the stage died. It waits for this process when it ends by itself; a dead one is not there for long."""
+    deadline = time.monotonic() + 0.2
+    while os.getppid() == parent and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return os.getppid() != parent
 
 
 def open_log(path: Path) -> BinaryIO:
@@ -77,8 +135,14 @@ def open_log(path: Path) -> BinaryIO:
 
 def main() -> None:
     """Copies until the last process that has the pipe has ended, or nobody reads what is shown."""
-    with suppress(BrokenPipeError), open_log(Path(sys.argv[1])) as dropped:
-        copy(sys.stdin.buffer, noise(has_nvidia_gpu()), sys.stdout.buffer, dropped)
+    log, parent, before = Path(sys.argv[1]), os.getppid(), kills()
+    with suppress(BrokenPipeError):
+        with open_log(log) as dropped:
+            asked = copy(sys.stdin.buffer, noise(has_nvidia_gpu()), sys.stdout.buffer, dropped)
+        if asked is not None:
+            print(_MEMORY.format(log.stem, f": {asked}", f"{_HELPS}; what it said last is in .temper/logs/{log.name}"))
+        elif kills() != before and is_gone(parent):
+            print(_MEMORY.format(log.stem, ": the kernel killed a process, probably this one", _HELPS))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Packed images: arrays of one size that training reads without decoding anything.
 
 A pack is a folder: `images-00000.npy`, ... (uint8, (n, height, width, 3), RGB, some 16 MB each; temper/shards.py),
-`labels.npy` (int32, (N,), an index into classes.txt, -1 if unlabelled) and `image_ids.npy` (16 characters, (N,)).
+`labels.npy` (int32, (N,), an index into classes.txt, -1 if unlabelled), `image_ids.npy` (16 characters, (N,)) and the
+checksums of all of them.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ class PackWriter:
     def __init__(
         self, folder: Path, image_ids: npt.NDArray[np.str_], height: int, width: int, shard_bytes: int = FILE_BYTES
     ) -> None:
-        self._folder, self._image_ids = folder, image_ids
+        self._image_ids = image_ids
         self._shards = ShardWriter(folder, NAME, image_ids.tolist(), (height, width, 3), "|u1", shard_bytes)
 
     def append(self, pixels: npt.NDArray[np.uint8]) -> None:
@@ -30,14 +31,12 @@ class PackWriter:
         self._shards.append(pixels)
 
     def finish(self, labels: npt.NDArray[np.int32]) -> None:
-        """Writes what belongs to the images, a row each.
+        """Writes what belongs to the images, a value each.
 
         Raises:
-            ValueError: images are missing.
+            ValueError: images are missing, or labels.
         """
-        self._shards.finish()
-        np.save(self._folder / "labels.npy", labels.astype(np.int32))
-        np.save(self._folder / "image_ids.npy", self._image_ids.astype("U16"))
+        self._shards.finish({"labels": labels.astype(np.int32), "image_ids": self._image_ids.astype("U16")})
 
     def __enter__(self) -> "PackWriter":
         return self
@@ -47,17 +46,25 @@ class PackWriter:
 
 
 class Pack:
-    """The images of one split, memory-mapped.
+    """The images of one split, memory-mapped; each file is compared with its checksum when it is first read.
 
     Attributes:
         labels: int32 (N,), -1 if unlabelled.
         image_ids: (N,) strings.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, classes: int | None = None) -> None:
+        """Opens a pack.
+
+        Args:
+            classes: how many there are: labels must be below. `None` if the reader has no list of them.
+
+        Raises:
+            TemperError: a file is missing or not as it was written, or a label is no index of a class.
+        """
         self._shards = Shards(folder, NAME)
-        self.labels: npt.NDArray[np.int32] = np.load(Path(folder) / "labels.npy")
-        self.image_ids: npt.NDArray[np.str_] = np.load(Path(folder) / "image_ids.npy")
+        self.labels: npt.NDArray[np.int32] = self._shards.labels(classes)
+        self.image_ids: npt.NDArray[np.str_] = self._shards.beside("image_ids")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,7 +76,11 @@ class Pack:
         return height, width, channels
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
-        """Image number `index`, uint8 (height, width, 3), mapped: copy it before changing it."""
+        """Image number `index`, uint8 (height, width, 3), mapped: copy it before changing it.
+
+        Raises:
+            TemperError: its file is not as it was written.
+        """
         return self._shards.row(index)
 
     def images(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

@@ -3,8 +3,12 @@
 Parts have about 16 MB and are written and read as a stream, at most as much at once; the metadata columns are read
 without the image bytes. Where a part ends is decided by its images alone (temper/cuts.py): an image that is added
 changes the part that it falls into, and the others keep their bytes.
+
+What reads a part compares it with what it was written as: photos with their own SHA-256, the other columns with
+checksums in the part's metadata.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from temper import table_checksums
 from temper.base.errors import TemperError
+from temper.checksums import MEND
 from temper.cuts import FILE_BYTES, ends_file
 
 FOLDER = "data/raw"  # below it, a folder for each named source
@@ -51,6 +57,7 @@ class RawWriter:
     def __init__(self, folder: Path, part_bytes: int = FILE_BYTES, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
         self._folder, self._part_bytes, self._row_group_bytes = folder, part_bytes, row_group_bytes
         self._rows: list[dict[str, Any]] = []
+        self._metadata: list[pa.Table] = []  # of the part
         self._pending = self._written = self._parts = 0
         self._part: pq.ParquetWriter | None = None
 
@@ -72,14 +79,19 @@ class RawWriter:
             path = self._folder / f"part-{self._parts:05}.parquet"
             self._part = pq.ParquetWriter(path, RAW, compression=compression, use_dictionary=["label", "split"])
             self._parts += 1
-        self._part.write_table(pa.Table.from_pylist(self._rows, schema=RAW))
+        table = pa.Table.from_pylist(self._rows, schema=RAW)
+        self._part.write_table(table)
+        self._metadata.append(table.select(METADATA))
         self._written += self._pending
         self._rows, self._pending = [], 0
 
     def _close_part(self) -> None:
         if self._part is not None:
+            self._part.add_key_value_metadata(
+                {table_checksums.KEY: table_checksums.of_table(pa.concat_tables(self._metadata))}
+            )
             self._part.close()
-        self._part, self._written = None, 0
+        self._part, self._written, self._metadata = None, 0, []
 
     def __enter__(self) -> "RawWriter":
         return self
@@ -107,11 +119,14 @@ def read_metadata(sources: Sequence[str], folder: str | Path = FOLDER) -> pa.Tab
     """The raw tables of some sources without their image bytes, in the order of `sources`.
 
     Three columns say where each row's bytes are: `source`, `part` and `row`.
+
+    Raises:
+        TemperError: a part is missing or not as it was written.
     """
     found: list[pa.Table] = []
     for source in sources:
         for number, path in enumerate(parts(source, folder)):
-            table = pq.read_table(path, columns=METADATA)
+            table = _read_metadata(path)
             for name, values in (
                 ("source", pa.DictionaryArray.from_arrays(np.zeros(len(table), np.int32), [source]).cast(pa.string())),
                 ("part", pa.array(np.full(len(table), number, np.int32))),
@@ -123,29 +138,98 @@ def read_metadata(sources: Sequence[str], folder: str | Path = FOLDER) -> pa.Tab
 
 
 def read_metadata_of(wanted: pa.Table, folder: str | Path = FOLDER) -> pa.Table:
-    """The metadata of the raw rows that `wanted` names by its columns `source`, `part` and `row`, in its order."""
+    """The metadata of the raw rows that `wanted` names by its columns `source`, `part` and `row`, in its order.
+
+    Raises:
+        TemperError: a part is missing or not as it was written, or has no such row.
+    """
     found = []
-    for source, part, rows in _by_part(wanted):
-        found.append(pq.read_table(parts(source, folder)[part], columns=METADATA).take(pa.array(rows)))
+    for source, number, rows in _by_part(wanted):
+        path = _part(source, number, folder)
+        table = _read_metadata(path)
+        _require_rows(path, rows, len(table))
+        found.append(table.take(pa.array(rows)))
     return pa.concat_tables(found) if found else RAW.empty_table().select(METADATA)
+
+
+def _read_metadata(path: Path) -> pa.Table:
+    """The metadata columns of a part, compared with their checksums."""
+    with table_checksums.reading(path, "a raw table"), pq.ParquetFile(path) as part:
+        table = part.read(METADATA).cast(pa.schema([RAW.field(name) for name in METADATA]))
+        written = {table_checksums.KEY: (part.metadata.metadata or {}).get(table_checksums.KEY, b"")}
+    table_checksums.require_table(table, written, path)
+    return table
+
+
+def _part(source: str, number: int, folder: str | Path) -> Path:
+    """A part of a source's raw table, which the table of images names."""
+    found = parts(source, folder)
+    if number >= len(found):
+        raise TemperError(
+            f"{folder}/{source}: expected part-{number:05}.parquet, where data/images.parquet says that photos are, "
+            f"found {len(found)} parts; run dvc repro"
+        )
+    return found[number]
+
+
+def _require_rows(path: Path, rows: np.ndarray, there: int) -> None:
+    if rows.max() >= there:
+        raise TemperError(
+            f"{path}: expected a row {rows.max()}, where data/images.parquet says that a photo is, found {there} rows; "
+            "run dvc repro"
+        )
 
 
 def stream_images(wanted: pa.Table, folder: str | Path = FOLDER) -> Iterator[bytes]:
     """The encoded bytes of the rows of `wanted`, whose rows of one part stand together, in the order of the part.
 
     Holds one row group in memory and skips those that hold nothing wanted.
+
+    Args:
+        wanted: `source`, `part` and `row`; and `image_id`, if it has that column, which the bytes are compared with.
+            Without it they are compared with the checksum in their own row.
+
+    Raises:
+        TemperError: a part is missing, damaged or has no such row, or a photo is not the one that is wanted; the
+            message says which, with its path as published.
     """
+    done = 0
     for source, number, rows in _by_part(wanted):
-        with pq.ParquetFile(parts(source, folder)[number]) as part:
-            start = 0
-            for group in range(part.num_row_groups):
-                end = start + part.metadata.row_group(group).num_rows
-                inside = rows[(rows >= start) & (rows < end)] - start
-                if len(inside):
-                    images = part.read_row_group(group, columns=["image"])["image"]
-                    for row in inside:
-                        yield images[int(row)].as_py()
-                start = end
+        path = _part(source, number, folder)
+        image_ids = wanted["image_id"].slice(done, len(rows)).to_pylist() if "image_id" in wanted.column_names else None
+        yield from _stream_part(path, rows, image_ids)
+        done += len(rows)
+
+
+def _stream_part(path: Path, rows: np.ndarray, image_ids: list[str] | None) -> Iterator[bytes]:
+    """The bytes of some rows of a part, which are compared with `image_ids`, or else with their own row."""
+    with table_checksums.reading(path, "a raw table"):
+        part = pq.ParquetFile(path)
+    with part:
+        ends = np.cumsum([part.metadata.row_group(group).num_rows for group in range(part.num_row_groups)])
+        _require_rows(path, rows, int(ends[-1]) if len(ends) else 0)
+        for group, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
+            inside = np.flatnonzero((rows >= start) & (rows < end)).tolist()
+            if inside:
+                with table_checksums.reading(path, "a raw table"):
+                    table = part.read_row_group(group, columns=["image", "sha256", "path"])
+                    _require_rows(path, rows[inside] - start, len(table))
+                    images, digests = table["image"], table["sha256"]
+                for place in inside:
+                    row = int(rows[place]) - start
+                    image: bytes = images[row].as_py() or b""
+                    expected = image_ids[place] if image_ids else digests[row].as_py()
+                    if not expected or not hashlib.sha256(image).hexdigest().startswith(expected):
+                        with table_checksums.reading(path, "a raw table"):
+                            raise _wrong_photo(path, table["path"][row].as_py(), int(rows[place]), expected)
+                    yield image
+
+
+def _wrong_photo(path: Path, name: str, row: int, expected: str) -> TemperError:
+    return TemperError(
+        f"{path}: expected the photo {name} in row {row} with a SHA-256 that begins with {expected}, received other "
+        f"bytes; if the file is damaged, {MEND}; or run dvc repro"
+    )
 
 
 def _by_part(wanted: pa.Table) -> Iterator[tuple[str, int, np.ndarray]]:

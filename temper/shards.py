@@ -2,10 +2,12 @@
 
 An array of N rows, one an image, is a folder with NAME-00000.npy, ..., each of the shape (n, ...). Where a file ends is
 decided by the images (temper/cuts.py), so files whose rows stay the same keep their bytes, and DVC's cache holds them
-once.
+once. Beside them are arrays with a value a row, such as labels.npy, and checksums.json with the CRC-32 of every file.
 """
 
-from collections.abc import Sequence
+import io
+import tokenize
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,8 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from temper import checksums
 from temper.base.errors import TemperError
+from temper.checksums import MEND
 from temper.cuts import FILE_BYTES, ends_file
+
+CHECKSUMS = "checksums.json"
+
+# What NumPy raises of a header that it cannot read.
+_NO_ARRAY = (ValueError, TypeError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
 
 Array = npt.NDArray[Any]
 
@@ -56,14 +65,26 @@ class ShardWriter:
         self._folder, self._name, self._shape, self._dtype = folder, name, shape, dtype
         row_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self.ends = shard_ends(image_ids, row_bytes, shard_bytes)
+        self._checksums: dict[str, str] = {}  # of each finished file
         self._shard = self._written = 0
         self._open_shard()
 
     def _open_shard(self) -> None:
         rows = self.ends[self._shard] - self._written
         self._file = (self._folder / f"{self._name}-{self._shard:05}.npy").open("wb")
-        header = {"descr": self._dtype, "fortran_order": False, "shape": (rows, *self._shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        self._checksum = checksums.of_bytes(b"")
+        header = io.BytesIO()
+        described = {"descr": self._dtype, "fortran_order": False, "shape": (rows, *self._shape)}
+        np.lib.format.write_array_header_1_0(header, described)
+        self._write(header.getbuffer())
+
+    def _write(self, data: memoryview) -> None:
+        self._file.write(data)
+        self._checksum = checksums.of_bytes(data, self._checksum)
+
+    def _close_shard(self) -> None:
+        self._file.close()
+        self._checksums[f"{self._name}-{self._shard:05}.npy"] = self._checksum
 
     def append(self, row: Array) -> None:
         """Adds the next row."""
@@ -72,20 +93,32 @@ class ShardWriter:
         if self._written == self.ends[-1]:
             raise ValueError(f"expected {self._written} {self._name}, received another one")
         if self._written == self.ends[self._shard]:
-            self._file.close()
+            self._close_shard()
             self._shard += 1
             self._open_shard()
-        self._file.write(np.ascontiguousarray(row, self._dtype).data)
+        self._write(np.ascontiguousarray(row, self._dtype).data)
         self._written += 1
 
-    def finish(self) -> None:
-        """Says that this was all.
+    def finish(self, beside: Mapping[str, Array]) -> None:
+        """Says that this was all, and writes what belongs to the rows, and the checksums.
+
+        Args:
+            beside: arrays with a value a row: "labels" is written as labels.npy.
 
         Raises:
-            ValueError: rows are missing.
+            ValueError: rows are missing, or values.
         """
         if self._written < self.ends[-1]:
             raise ValueError(f"{self.ends[-1] - self._written} {self._name} are missing")
+        self._close_shard()
+        for name, values in beside.items():
+            if len(values) != self._written:
+                raise ValueError(f"expected {self._written} {name}, received {len(values)}")
+            content = io.BytesIO()
+            np.save(content, values)
+            (self._folder / f"{name}.npy").write_bytes(content.getbuffer())
+            self._checksums[f"{name}.npy"] = checksums.of_bytes(content.getbuffer())
+        (self._folder / CHECKSUMS).write_text(checksums.as_json(self._checksums), encoding="utf-8")
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -95,31 +128,120 @@ class ShardWriter:
 
 
 class Shards:
-    """An array that ShardWriter wrote, memory-mapped."""
+    """An array that ShardWriter wrote, memory-mapped.
+
+    A file is compared with its checksum once, before the first of its rows is handed out: whoever needs a few images
+    reads only their files, and whoever needs all of them reads each file once more than the rows.
+    """
 
     def __init__(self, folder: str | Path, name: str) -> None:
-        paths = sorted(Path(folder).glob(f"{name}-*.npy"))
-        if not paths:
-            raise TemperError(f"{folder}: expected {name}-00000.npy, ..., found none; run dvc repro")
-        self._shards = [_map(path) for path in paths]
+        """Opens the files.
+
+        Raises:
+            TemperError: there are none, one is missing, or is not as it was written.
+        """
+        self._folder = Path(folder)
+        self._checksums = _read_checksums(self._folder, name)
+        self._paths = [self._folder / file for file in sorted(self._checksums) if file.startswith(f"{name}-")]
+        if not self._paths:
+            raise TemperError(f"{self._folder / CHECKSUMS}: expected {name}-00000.npy in it, found none; run dvc repro")
+        self._shards = [_map(path) for path in self._paths]
+        self._checked = [False] * len(self._shards)
         self._ends = np.cumsum([len(shard) for shard in self._shards])
         self.shape: tuple[int, ...] = self._shards[0].shape[1:]  # of a row
+        if len({(shard.shape[1:], shard.dtype) for shard in self._shards}) > 1 or not len(self):
+            for number in range(len(self._shards)):  # no row can be handed out before, or may never be
+                self._check(number)
+            if len(self):
+                raise TemperError(f"{folder}: expected {name} of one shape, received several; run dvc repro")
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def row(self, index: int) -> Array:
-        """Row number `index`, mapped: copy it before changing it."""
+        """Row number `index`, mapped: copy it before changing it.
+
+        Raises:
+            TemperError: its file is not as it was written.
+        """
         shard = int(np.searchsorted(self._ends, index, side="right"))
+        if not self._checked[shard]:
+            self._check(shard)
         start = self._ends[shard - 1] if shard else 0
         return self._shards[shard][index - start]  # type: ignore[no-any-return]
 
+    def _check(self, number: int) -> None:
+        # Threads that come at once check it twice, which does no harm.
+        path = self._paths[number]
+        checksums.require_file(path, self._checksums[path.name])
+        self._checked[number] = True
+
+    def beside(self, name: str) -> Array:
+        """The array NAME.npy that was written beside the rows, a value each.
+
+        Raises:
+            TemperError: it is missing, not as it was written, or has another length.
+        """
+        path = self._folder / f"{name}.npy"
+        if path.name not in self._checksums:
+            raise TemperError(f"{self._folder / CHECKSUMS}: expected {path.name} in it, found none; run dvc repro")
+        try:
+            checksums.require_file(path, self._checksums[path.name])
+            values: Array = np.load(path)
+        except (FileNotFoundError, *_NO_ARRAY) as error:
+            raise _unreadable(path, error) from None
+        if len(values) != len(self):
+            raise TemperError(f"{path}: expected {len(self)} values, one a row, received {len(values)}; {MEND}")
+        return values
+
+    def labels(self, classes: int | None = None) -> npt.NDArray[np.int32]:
+        """The labels beside the rows: int32 (N,), an index of a class each, -1 if unlabelled.
+
+        Args:
+            classes: how many there are; `None` if the reader has no list of them.
+
+        Raises:
+            TemperError: as `beside`, or a label is no index of a class.
+        """
+        labels = self.beside("labels")
+        wrong = np.flatnonzero((labels < -1) | (labels >= (np.inf if classes is None else classes)))
+        if len(wrong):
+            raise TemperError(
+                f"{self._folder / 'labels.npy'}: expected -1, or the number of one of {classes or 'the'} classes, "
+                f"received {labels[wrong[0]]} for row {wrong[0]}; run dvc repro: it was written for other classes"
+            )
+        return labels
+
+
+def _read_checksums(folder: Path, name: str) -> dict[str, str]:
+    try:
+        content = (folder / CHECKSUMS).read_bytes()
+    except FileNotFoundError:
+        raise TemperError(
+            f"{folder}: expected {name}-00000.npy, ..., and {CHECKSUMS}, found no {CHECKSUMS}; run dvc repro"
+        ) from None
+    return checksums.from_json(content, folder / CHECKSUMS)
+
 
 def _map(path: Path) -> Array:
-    """A memory map, or for no rows at all an empty array, which cannot be mapped."""
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    if not shape[0]:
-        return np.empty(shape, dtype)
-    return np.asarray(np.load(path, mmap_mode="r"))  # a plain array on the map, whose rows cost less to take
+    """The rows of a file, mapped into memory."""
+    try:
+        content = np.memmap(path, np.uint8, "r")
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            start = file.tell()
+        if not shape:
+            raise ValueError("a single number")
+        # A plain array on the map, whose rows cost less to take. Its length is compared, because a file that was cut
+        # off would end the process where the rows are read.
+        return np.asarray(content[start:]).view(dtype).reshape(shape)
+    except (FileNotFoundError, *_NO_ARRAY) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> TemperError:
+    if isinstance(error, FileNotFoundError):
+        return TemperError(f"{path}: expected a file, found none; run dvc repro, or dvc pull")
+    problem = str(error).split("\n", 1)[0][:200]
+    return TemperError(f"{path}: damaged: expected an array of NumPy, received {problem}; {MEND}")

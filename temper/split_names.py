@@ -41,6 +41,7 @@ _QUALIFIERS = {
 }
 _FILLERS = _CONTAINERS | _QUALIFIERS
 _NEGATIONS = {"no", "non", "not", "pre", "post"}  # `not_valid` is a class beside `valid`
+_LONGEST_WORD = 40  # letters; `datasetdataset...` can be split in so many ways that reading it would never end
 _LONGEST_FIRST = sorted(_MEANING, key=len, reverse=True)
 _GLUED = re.compile(rf"(?:{'|'.join(_CONTAINERS)})*(?P<word>{'|'.join(_LONGEST_FIRST)})(?:{'|'.join(_FILLERS)})*")
 
@@ -69,7 +70,7 @@ def says_nothing(name: str) -> bool:
 @lru_cache(2**16)
 def _read(name: str) -> _Reading:
     words = _words(name)
-    glued = [_GLUED.fullmatch(word) for word in words]
+    glued = [_GLUED.fullmatch(word) if len(word) <= _LONGEST_WORD else None for word in words]
     places = [place for place, found in enumerate(glued) if found]
     if not places:
         return _Reading(None, "")

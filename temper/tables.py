@@ -1,4 +1,4 @@
-"""Tables in Parquet files: written whole, with exactly the columns that they should have, and read back the same."""
+"""How tables are written and read: with the columns that they should have, and read back the same."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,24 +7,45 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from temper import table_checksums
 from temper.base.atomic import atomic_file
-from temper.base.errors import TemperError
 
 
 def write(path: str | Path, schema: pa.Schema, columns: Mapping[str, Any]) -> None:
-    """Writes a table of exactly the columns of `schema`."""
+    """Writes a table of exactly the columns of `schema`, with its metadata and checksums of both."""
+    table = pa.table(dict(columns), schema=schema)
+    metadata = schema.metadata or {}
+    table = table.replace_schema_metadata(metadata | {table_checksums.KEY: table_checksums.of_table(table, metadata)})
     with atomic_file(path) as partial:
-        pq.write_table(pa.table(dict(columns), schema=schema), partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd")
 
 
 def read(path: str | Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads a table that `write` wrote, or only some `columns` of it.
+    """Reads a table that `write` wrote, or only some `columns` of it, and compares it with its table_checksums.
 
     Raises:
-        TemperError: the file is missing or is no such table.
+        TemperError: the file is missing, is no such table, or is not as it was written.
     """
-    try:
-        table = pq.read_table(path, columns=list(columns or schema.names))
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise TemperError(f"{path}: expected a table of {', '.join(schema.names)}: {error}; run dvc repro") from None
-    return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
+    wanted = pa.schema([schema.field(name) for name in columns or schema.names])
+    with table_checksums.reading(path, _expected(schema)):
+        table = pq.read_table(path, columns=wanted.names)
+        metadata = table.schema.metadata
+        table = table.cast(wanted)
+    table_checksums.require_table(table, metadata, path)
+    return table
+
+
+def read_metadata(path: str | Path, schema: pa.Schema) -> dict[str, str]:
+    """The metadata with which `write` wrote a table, compared with their checksum.
+
+    Raises:
+        TemperError: as `read`.
+    """
+    with table_checksums.reading(path, _expected(schema)):
+        metadata = pq.read_schema(path).metadata or {}
+    table_checksums.require_table(pa.table({}), metadata, path)
+    return {key.decode(): value.decode() for key, value in metadata.items()}
+
+
+def _expected(schema: pa.Schema) -> str:
+    return f"a table of {', '.join(schema.names)}"

@@ -1,12 +1,21 @@
 """The backbones: all of keras.applications, raw pixels in (law 3), and what cannot be is refused."""
 
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.legacy.saving import legacy_h5_format
 
+from stages.backbone import published_weights
 from stages.backbone.architectures import build, known
 from temper import keras_files
 from temper.base.errors import TemperError
@@ -69,3 +78,67 @@ def test_every_backbone_is_built_saved_and_loaded(tmp_path: Path, name: str) -> 
     again = keras_files.load(tmp_path / "backbone.keras")
     pixels = np.random.default_rng(0).integers(0, 256, (1, *backbone.input_shape[1:])).astype(np.float32)
     assert np.array_equal(backbone(pixels), again(pixels))
+
+
+MOBILE_NET = ("MobileNet", {"alpha": 0.25}, "imagenet", (224, 224), None)
+FILE = "mobilenet_2_5_224_tf_no_top.h5"
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A site with weights of a small MobileNet, and an empty cache of Keras, which is returned."""
+    (site := tmp_path / "site").mkdir()
+    model = build(*MOBILE_NET[:2], None, *MOBILE_NET[3:])
+    with h5py.File(site / FILE, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=partial(server.serve_forever, 0.02), daemon=True).start()
+        monkeypatch.setattr(
+            keras.src.applications.mobilenet, "BASE_WEIGHT_PATH", f"http://127.0.0.1:{server.server_port}/"
+        )
+        monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", str(tmp_path / "keras"))
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+        (tmp_path / "keras/models").mkdir(parents=True)
+        yield tmp_path / "keras/models"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["cut", "page", "empty", "folder"])
+def test_damaged_weights_in_keras_cache_are_put_aside_and_downloaded_again(published: Path, kind: str) -> None:
+    build(*MOBILE_NET)
+    content = (published / FILE).read_bytes()
+    if kind == "folder":
+        (published / FILE).unlink()
+        (published / FILE).mkdir()
+    else:
+        (published / FILE).write_bytes({"cut": content[:-4096], "page": b"<html>", "empty": b""}[kind])
+    build(*MOBILE_NET)
+    assert (published / FILE).read_bytes() == content and (published / f"{FILE}.damaged").exists()
+
+
+@pytest.mark.usefixtures("published")
+def test_weights_that_do_not_come_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published_weights, "_SILENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        monkeypatch.setattr(keras.src.applications.mobilenet, "BASE_WEIGHT_PATH", address)
+        begun = time.monotonic()
+        with pytest.raises(TemperError, match="timed out; without network, fetch the file elsewhere"):
+            build(*MOBILE_NET)
+    assert time.monotonic() - begun < 10 and socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("tiny", {}), ("MobileNet", {"alpha": 0.25})])
+def test_pooling_is_the_average_the_maximum_or_both(name: str, arguments: dict[str, Any]) -> None:
+    """Of the same features: `concat` has the averages, then the maxima."""
+    keras.utils.set_random_seed(0)
+    both = build(name, arguments, None, (32, 32), None, "concat")
+    found = both.predict(PIXELS, verbose=0)
+    features = both.layers[-4].output.shape[-1]
+    assert found.shape == (len(PIXELS), 2 * features)
+    for pooling, expected in (("avg", found[:, :features]), ("max", found[:, features:])):
+        one = build(name, arguments, None, (32, 32), None, pooling)  # type: ignore[arg-type]
+        one.set_weights(both.get_weights())
+        assert np.array_equal(one.predict(PIXELS, verbose=0), expected)
+    assert (found[:, features:] >= found[:, :features]).all()

@@ -13,7 +13,9 @@ import pytest
 from temper import card, keras_files
 from temper.base.errors import TemperError
 from temper.base.texts import write_json
+from temper.calibration import scale
 from temper.card import Backbone, Card, Crop, Preparation
+from temper.predictor import Predictor
 from tests.toys.classifier import CARD, PIXELS, classifier
 from tests.toys.workspace import ROOT
 
@@ -157,3 +159,12 @@ def test_reading_a_card_imports_no_keras(saved: Path) -> None:
         [sys.executable, "-c", code, str(saved)], cwd=ROOT, capture_output=True, text=True, check=True, encoding="utf-8"
     )
     assert done.stdout.splitlines() == [str(CARD.classes), "[]"]
+
+
+def test_a_predictor_scales_by_the_temperature_of_the_card_when_asked(tmp_path: Path, model: keras.Model) -> None:
+    path = tmp_path / "model.keras"
+    keras_files.save(model, path, CARD.model_copy(update={"temperature": 2.5}).as_entry())
+    predictor = Predictor(path)
+    plain, calibrated = (predictor.probabilities([*PIXELS], calibrated=asked) for asked in (False, True))
+    np.testing.assert_array_equal(calibrated, scale(plain, 2.5))
+    assert (plain != calibrated).any() and calibrated.dtype == np.float32

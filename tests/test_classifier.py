@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.warm_up import build_head
+from stages.warm_up.heads import build_head
 from temper.base.errors import TemperError
 from temper.classifier import freeze_backbone, trainable_parameters, unfreeze
 from temper.settings.warm_up import Head
@@ -15,7 +15,7 @@ from tests.toys.classifier import LABELS, PIXELS, classifier
 
 @pytest.mark.parametrize("activation", get_args(Head.model_fields["activation"].annotation))
 def test_every_activation_of_the_schema_is_known_to_keras(activation: str) -> None:
-    head = Head.model_validate({"units": [8], "activation": activation, "batch_norm": False, "dropout": 0.0})
+    head = Head.model_validate({"units": [8], "activation": activation, "dropout": 0.0})
     assert build_head(4, 3, head).output_shape == (None, 3)
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from stages.detect.cache import Cache
 from stages.detect.detectors import none, yolox
 from temper import boxes, images, tables
 from temper.base.errors import TemperError
@@ -79,13 +81,89 @@ def test_a_photo_that_does_not_decode_ends_in_one_line_and_loses_nothing(
     assert len(forwards) - before <= 10 + 1, "the twenty before it were kept"
 
 
-def test_a_damaged_cache_is_named(in_tmp_path: Path) -> None:
+def flip_a_row(path: Path) -> None:
+    """One bit of the boxes of one image: SQLite itself does not notice."""
+    content = path.read_bytes()
+    with Cache("test", path.stem.removeprefix("test-")) as cache:
+        (wanted, *_) = sorted(cache.image_ids())
+        found = cache.boxes(wanted).corners.tobytes()
+    at = content.index(found)
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+
+
+def rewrite(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute(statement)
+
+
+def other_table(path: Path) -> None:
+    path.unlink()
+    rewrite(path, "CREATE TABLE boxes (photo TEXT, left INTEGER)")
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def with_journal(path: Path) -> None:
+    path.with_name(f"{path.name}-journal").write_bytes(path.read_bytes())
+    path.write_bytes(b"something else" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said", "again"),
+    [
+        (lambda path: path.write_bytes(b"something else" * 1000), "received file is not a database: put aside as", 3),
+        (lambda path: path.write_bytes(path.read_bytes()[:-4096]), "malformed: put aside as", 3),
+        (lambda path: path.write_bytes(path.read_bytes()[:4096] + bytes(8192)), "malformed: put aside as", 3),
+        (other_table, "received a table of other columns: put aside as", 3),
+        (as_folder, "received a folder: put aside as", 3),
+        (with_journal, "received file is not a database: put aside as", 3),
+        (flip_a_row, "expected the boxes of 3 images, 1 are damaged", 1),
+        (lambda path: rewrite(path, "UPDATE boxes SET corners = 7"), "3 are damaged", 3),
+        (lambda path: rewrite(path, "UPDATE boxes SET classes = CAST(x'ff' AS TEXT)"), "3 are damaged", 3),
+        (lambda path: rewrite(path, "UPDATE boxes SET checksum = NULL, scores = x'00'"), "3 are damaged", 3),
+        (lambda path: path.write_bytes(b""), "", 3),
+        (lambda path: rewrite(path, "ALTER TABLE boxes DROP COLUMN checksum"), "", 0),  # of an earlier version
+    ],
+)
+def test_what_is_damaged_in_the_cache_is_detected_again(
+    in_tmp_path: Path,
+    forwards: list[int],
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None],
+    said: str,
+    again: int,
+) -> None:
+    table = write_raw(in_tmp_path, [gray(200), gray(210), gray(220)])
+    before = rows(find_new(table, toy_detector(in_tmp_path)))
+    (cache,) = (in_tmp_path / ".temper/boxes").iterdir()
+    damage(cache)
+    capsys.readouterr()
+    forwards.clear()
+    assert rows(find_new(table, toy_detector(in_tmp_path))) == before
+    assert len(forwards) == again + 1, "one is the blank image"
+    assert said in capsys.readouterr().out
+    assert rows(find_new(table, toy_detector(in_tmp_path))) == before
+    assert len(forwards) == again + 2
+
+
+def test_a_cache_that_cannot_be_written_stays_and_is_named(in_tmp_path: Path) -> None:
+    """It may be whole: the disk is full, or another run holds it."""
     table = write_raw(in_tmp_path, [gray(200)])
     list(find_new(table, toy_detector(in_tmp_path)))
     (cache,) = (in_tmp_path / ".temper/boxes").iterdir()
-    cache.write_bytes(b"something else" * 1000)
-    with pytest.raises(TemperError, match=r"sqlite: expected a cache .* remove the file$"):
+    content = cache.read_bytes()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        sqlite3.connect(cache, isolation_level=None) as other,
+        pytest.raises(TemperError, match=r"sqlite: expected a cache .* database is locked; .* remove the file$"),
+    ):
+        patch.setattr("stages.detect.cache._WAIT", 0.1)
+        other.execute("BEGIN EXCLUSIVE")
         list(find_new(table, toy_detector(in_tmp_path)))
+    assert cache.read_bytes() == content
 
 
 def test_without_a_detector_there_are_no_boxes(in_tmp_path: Path) -> None:

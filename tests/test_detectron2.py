@@ -163,7 +163,16 @@ def stand_in(folder: Path, worker: str) -> Path:
     ("worker", "message"),
     [
         ("kill -9 $$", "its process was killed by signal 9; what it found before is kept: run again to go on"),
-        ("echo starting; echo 'out of memory' >&2; exit 3", "its process ended with code 3, saying: out of memory;"),
+        ("echo starting; echo 'no such config' >&2; exit 3", "its process ended with code 3, saying: no such config;"),
+        (
+            "echo 'CUDA out of memory. Tried to allocate 2 GiB' >&2; echo more >&2; exit 1",
+            "its process ended with code 1, saying: CUDA out of memory. Tried to allocate 2 GiB; what it found before "
+            "is kept: lower detect.batch or free some memory, and run again",
+        ),
+        (
+            "echo '  what():  std::bad_alloc' >&2; kill -6 $$",
+            r"its process was killed by signal 6, saying: what\(\): std::bad_alloc; .*: lower detect.batch",
+        ),
     ],
 )
 def test_a_worker_that_dies_ends_in_one_line(in_tmp_path: Path, worker: str, message: str) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from stages import embed as stage
-from stages.warm_up import Embeddings
+from temper.base import disk
+from temper.base.errors import TemperError
+from temper.embeddings import Embeddings
 from temper.packs import Pack, PackWriter
 from temper.settings.augmentation import Augmentation
 from temper.shards import ShardWriter
@@ -60,6 +62,15 @@ def test_warm_up_reads_the_values_of_the_backbone_across_shards(in_tmp_path: Pat
     assert np.allclose(plain, backbone.predict(pack.images(rows), verbose=0), rtol=1e-5, atol=1e-3)
     for view in range(1, VIEWS):
         assert not np.allclose(embeddings.take(rows, np.full_like(rows, view)), plain)
+
+
+def test_what_would_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packs = {split: make_pack(tmp_path / split, [1, 2, 3]) for split in ("train", "validation")}
+    stage.require_room_for(packs, 10**6, 5)
+    monkeypatch.setattr(disk, "SPARE", 2**60)
+    for views, remedy in ((VIEWS, "lower embed.views"), (1, "choose a backbone with fewer features")):
+        with pytest.raises(TemperError, match=rf"\({views} views of 3 training images, 5 features each\).* {remedy}$"):
+            stage.require_room_for(packs, views, FEATURES)
 
 
 @pytest.mark.usefixtures("small_shards")

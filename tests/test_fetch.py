@@ -4,18 +4,23 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from stages.fetch.__main__ import fetch, main, write_raw
+from stages.fetch.reading.bundles import forget_unpacked, open_bundle
 from stages.fetch.source import Photo, Source
 from temper import raw
 from temper.base.errors import TemperError
-from temper.settings.fetch import Settings
+from temper.headers import memory_to_decode
+from temper.settings.fetch import Limits, Settings
 from tests.toys import published
 from tests.toys.photos import write_toy_photos
 from tests.toys.workspace import ROOT
@@ -125,7 +130,7 @@ def test_a_stage_says_what_is_wrong_in_one_line() -> None:
         ({"path": "nowhere"}, "error: fetch.photos: nowhere: expected a file or folder, found nothing there"),
         (
             {"colour": "red"},
-            "error: params.yaml: unknown key fetch.photos.colour: expected one of layout, path, ",
+            "error: params.yaml: unknown key fetch.photos.colour: expected one of layout, max_file_mb, ",
         ),
         ({"source": "foldr"}, "error: params.yaml: fetch.photos.source: expected one of cifar100, csv, "),
     ):
@@ -140,3 +145,78 @@ def test_a_stage_says_what_is_wrong_in_one_line() -> None:
         )
         assert done.returncode == 1 and done.stderr.startswith(message) and done.stderr.count("\n") == 1, done.stderr
         assert not Path("data").exists()
+
+
+def test_one_photo_of_many_pixels_is_weighed_by_them() -> None:
+    """Every core decodes one: 16 of 600 MB would be 10 GB, and they are 40 KB each as files."""
+    large = Photo("a.png", None, None, cv2.imencode(".png", np.zeros((3000, 4000, 3), np.uint8))[1].tobytes())
+    assert len(large.data) < 10**5 and memory_to_decode(large.data) == len(large.data) + 3 * 3000 * 4000
+    assert memory_to_decode(b"no photo") == len(b"no photo")
+
+
+FETCH = """
+import sys, time
+from pathlib import Path
+from stages.fetch.reading import bundles
+from temper.headers import memory_to_decode
+from temper.settings.fetch import Limits
+bundle = bundles.open_bundle(Path(sys.argv[1]), Limits(10**6, 10**7))
+print("open", flush=True)
+sys.stdin.readline()
+print(sorted(name for name, _ in bundle.read(set(bundle.files))), flush=True)
+bundles.forget_unpacked()
+"""
+
+
+def start_opening(archive: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", FETCH, str(archive)],
+        env={"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "open\n"
+    return process
+
+
+def test_two_fetches_at_once_do_not_clear_each_others_copies() -> None:
+    for name in "ab":
+        Path(f"{name}.zip").write_bytes(published.zipped({"m.zip": published.zipped({f"{name}.png": b"1"})}))
+    first, second, killed = (start_opening(Path(f"{name}.zip")) for name in "aba")
+    killed.kill()
+    killed.wait()
+    assert len(list(Path(".temper/unpacked").iterdir())) == 3
+    assert first.communicate("\n")[0] == "['m/a.png']\n"
+    assert len(list(Path(".temper/unpacked").iterdir())) == 1  # what the killed one left is gone too
+    assert second.communicate("\n")[0] == "['m/b.png']\n"
+    assert not Path(".temper/unpacked").exists()
+
+
+def test_a_fetch_that_fails_leaves_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.zip").write_bytes(published.zipped({"m.zip": published.zipped({"1.png": b"1"})}))
+    monkeypatch.setattr(sys, "argv", ["stages.fetch", "mine"])
+    with pytest.raises(TemperError, match="expected train.csv"):
+        main(settings(mine={"source": "csv", "path": "a.zip"}))
+    assert not Path(".temper/unpacked").exists()
+
+
+def foreign_file(path: Path) -> None:
+    path.write_bytes(b"foreign" * 100)
+
+
+def foreign_folder(path: Path) -> None:
+    (path / "copy").mkdir(parents=True)
+    (path / "copy/copy").write_bytes(b"foreign" * 100)
+
+
+@pytest.mark.parametrize("damage", [foreign_file, foreign_folder])
+@pytest.mark.parametrize("place", ["unpacked", "unpacked/tmp1", "unpacked/tmp1/lock"])
+def test_what_others_left_among_the_copies_is_no_hindrance(damage: Callable[[Path], None], place: str) -> None:
+    Path("a.zip").write_bytes(published.zipped({"m.zip": published.zipped({"1.png": b"1"})}))
+    Path(".temper", place).parent.mkdir(parents=True)
+    damage(Path(".temper", place))
+    bundle = open_bundle(Path("a.zip"), Limits(10**6, 10**7))
+    assert dict(bundle.read(set(bundle.files))) == {"m/1.png": b"1"}
+    forget_unpacked()
+    assert not Path(".temper/unpacked").exists()

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from stages import fine_tune, gallery
-from stages.gallery import CELL, COLOUR, EPOCHS, augmented, caption, choose, evenly_spaced, with_box
+from stages.gallery import (
+    CELL,
+    COLOUR,
+    EPOCHS,
+    MAGNITUDES,
+    augmented,
+    caption,
+    choose,
+    evenly_spaced,
+    under_each,
+    with_box,
+)
 from temper import crops
 from temper.crops import MainObject
 from temper.packs import Pack
@@ -25,6 +36,11 @@ CAPTION = GAP + LINE  # pixels above the pictures of a strip whose caption fits 
 
 def names(count: int) -> list[str]:
     return [f"{number:03} crème brûlée" for number in range(count)]
+
+
+def written() -> list[str]:
+    """The names of the pictures of the gallery in the working folder."""
+    return sorted(path.stem for path in Path("metrics/gallery").glob("*.png"))
 
 
 def picture(name: str) -> np.ndarray:
@@ -53,7 +69,7 @@ def test_every_class_has_its_strip(
 ) -> None:
     write_packed(names(count))
     gallery.main(SETTINGS)
-    assert sorted(path.name for path in Path("metrics/gallery").iterdir()) == ["augmentation.png", "classes.png"]
+    assert written() == ["augmentation", "classes", "magnitudes"]
     assert capsys.readouterr().out.endswith(f"pictures of {count} of {count} classes: metrics/gallery\n")
     sheet = picture("classes")
     assert sheet.shape == sheet_shape(count, 5, across, SMALL_CELL)
@@ -114,6 +130,74 @@ def test_the_augmented_images_stand_beside_the_packed_ones(in_tmp_path: Path) ->
             assert np.array_equal(shown[:, left : left + SMALL_CELL], image)
 
 
+def with_augmentation(**augmentation: object) -> Settings:
+    return Settings.model_validate(PARAMS | {"fine_tune": {"augmentation": augmentation}})
+
+
+@pytest.mark.parametrize(
+    ("on", "more"),
+    [({}, []), ({"crop": 0.5, "erasing": 0.1}, ["crop", "erasing"]), ({"randaugment": {}}, ["randaugment"])],
+)
+def test_magnitudes_show_every_transformation_that_follows_aug_and_those_that_are_on(
+    on: dict[str, object], more: list[str]
+) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (24, 36, 3)).astype(np.uint8)
+    shown = under_each(photo, with_augmentation(**on))
+    both = ("rotation", "zoom", "translation", "brightness", "contrast", "hue")
+    names = ["flip", *(f"{name}, {way}" for name in both for way in ("one way", "the other way")), *more]
+    assert [words.split(":")[0] for words, _ in shown] == names
+    for words, photos in shown:
+        assert len(photos) == len(MAGNITUDES) and all(one.shape == photo.shape for one in photos)
+        if words.split(":")[0] != "randaugment":  # whose operations may be the identity
+            assert not any(np.array_equal(one, photo) for one in photos), words
+
+
+def test_magnitudes_go_as_far_as_they_may() -> None:
+    photo = np.full((24, 36, 3), 100, np.uint8)
+    photo[:, 18:] = 160
+    shown = dict(under_each(photo, with_augmentation(erasing=0.1)))
+    end = "0, then 0.05 to 0.3"
+    for column, magnitude in enumerate(MAGNITUDES):
+        darker, brighter = (shown[f"brightness, {way}: {end}"][column] for way in ("one way", "the other way"))
+        assert np.array_equal(darker, np.rint(photo - 255 * magnitude)), "0 to 255 is not left"
+        assert np.array_equal(brighter, np.rint(photo + 255 * magnitude))
+        erased = (shown[f"erasing: {end}"][column] != photo).any(axis=2).mean()
+        assert erased == pytest.approx(magnitude, abs=0.04)
+    edges = [np.argmax(one[12, :, 0] > 130) for one in shown[f"translation, one way: {end}"]]
+    assert edges == pytest.approx([18 - 36 * magnitude for magnitude in MAGNITUDES], abs=1)
+
+
+def test_the_sheet_of_magnitudes_shows_the_photo_of_most_contrast(in_tmp_path: Path) -> None:
+    write_packed(names(2), side=SMALL_CELL)
+    gallery.main(SETTINGS)
+    train = Pack("data/packed/train")
+    sheet, strips = picture("magnitudes"), 13
+    assert sheet.shape == sheet_shape(strips, len(MAGNITUDES) + 2, 2, SMALL_CELL)
+    photo = max(train.images(np.arange(len(train))), key=lambda image: float(image.std()))
+    for place, (_, photos) in enumerate(under_each(photo, SETTINGS)):
+        shown = drawn(sheet, place, len(MAGNITUDES) + 2, 2)
+        for number, image in enumerate([photo, np.full_like(photo, 255), *photos]):
+            left = GAP + number * (SMALL_CELL + GAP)
+            assert np.array_equal(shown[:, left : left + SMALL_CELL], image)
+
+
+@pytest.mark.parametrize(("on", "strips"), [({"mixup": 1}, 8), ({"cutmix": 1}, 8), ({"mixup": 1, "cutmix": 1}, 16)])
+def test_mixing_is_drawn_where_it_is_on(in_tmp_path: Path, on: dict[str, object], strips: int) -> None:
+    write_packed(names(3), side=SMALL_CELL)
+    gallery.main(with_augmentation(**on))
+    assert written() == ["augmentation", "classes", "magnitudes", "mixing"]
+    sheet = picture("mixing")
+    assert sheet.shape == sheet_shape(strips, 4, 2, SMALL_CELL)
+    step = SMALL_CELL + GAP
+    for place in range(strips):
+        shown = drawn(sheet, place, 4, 2)
+        own, partner, _, mixed = (
+            shown[:, GAP + number * step : number * step + step].astype(int) for number in range(4)
+        )
+        low, high = np.minimum(own, partner) - 1, np.maximum(own, partner) + 1
+        assert ((mixed >= low) & (mixed <= high)).all() and not np.array_equal(own, partner)
+
+
 @pytest.mark.parametrize(("count", "photos"), [(2, 12), (200, 32)])
 def test_boxes_are_drawn_with_a_detector(in_tmp_path: Path, count: int, photos: int) -> None:
     """Of twelve photos all are shown; of many eight of each of the four kinds."""
@@ -150,7 +234,7 @@ def test_equal_results_give_equal_pictures(in_tmp_path: Path) -> None:
     for _ in range(2):
         gallery.main(SETTINGS)
         content.append({path.name: path.read_bytes() for path in Path("metrics/gallery").iterdir()})
-    assert content[0] == content[1] and len(content[0]) == 3
+    assert content[0] == content[1] and len(content[0]) == 4
 
 
 def objects(shares: Sequence[float], used: bool = True) -> dict[str, MainObject]:

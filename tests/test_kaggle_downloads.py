@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -44,6 +45,7 @@ class Caller:
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")}
         self.environment |= {**server.environment, "HOME": str(self.home), "PYTHONPATH": str(ROOT), "DVC_ROOT": "."}
         self.printed = ""
+        self.said = ""  # what the last call printed on stdout beside its answer
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -67,7 +69,10 @@ class Caller:
         code, output, errors = self._finish(slug, *files)
         assert code == 0, errors
         assert errors == ""
-        answer = json.loads(output)  # fails if the client printed anything
+        *said, last = output.splitlines()
+        self.said = "\n".join(said)
+        assert all("put aside as" in line for line in said), "the client printed something"
+        answer = json.loads(last)
         folder = self.folder / answer["folder"]
         paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         return {str(path.relative_to(folder)): path.read_bytes() for path in paths}, answer["facts"]
@@ -76,7 +81,7 @@ class Caller:
         """The message of the TemperError, which is one line and all that is printed."""
         code, output, errors = self._finish(slug, *files)
         assert code == 1
-        assert output == ""
+        assert all("put aside as" in line for line in output.splitlines()), "the client printed something"
         (line,) = errors.splitlines()
         assert line.startswith("TemperError: ")
         return line.removeprefix("TemperError: ")
@@ -265,14 +270,14 @@ def test_an_error_page_leaves_what_was_downloaded_as_it_is(serve: Serve, checksu
     assert caller.server.asked("images.zip")[-1] == f"bytes={kept}-"
 
 
-def test_damaged_bytes_are_told_by_their_checksum(serve: Serve) -> None:
+def test_damaged_bytes_are_told_by_their_checksum_and_fetched_again(serve: Serve) -> None:
     caller = serve()
     kill_in_the_middle(caller, "o/large", "images.zip")
     (partial,) = (caller.folder / CACHE).glob("*/partial/*/*")
     with partial.open("r+b") as file:
         file.write(b"damage")
-    assert "expected md5" in caller.fail("o/large", "images.zip")
     assert caller.obtain("o/large", "images.zip")[0] == LARGE
+    assert "expected the bytes that Kaggle tells the md5 of, received others: put aside" in caller.said
 
 
 def test_two_processes_at_once_download_it_once(serve: Serve) -> None:
@@ -414,3 +419,99 @@ def test_no_secret_is_told_even_if_the_client_is_to_be_verbose(serve: Serve) -> 
     (caller.folder / "proof").write_text(caller.server.key)  # the fixture's search would find it
     assert caller.server.key in caller.written()
     (caller.folder / "proof").unlink()
+
+
+# Secrets that come back. The Base64 of this key has `+`, `/` and padding.
+KEY = "sekret>>>???~~~key-310"
+
+
+def test_a_server_that_repeats_the_credentials_does_not_get_them_shown(serve: Serve) -> None:
+    caller = serve(key=KEY)
+    assert {"+", "/", "="} <= set(caller.server.credentials[0])
+    caller.server.repeats = True
+    assert "received 404 Not Found: Not found ***, ***" in caller.fail("o/nothing")
+    assert "there are: ***, ***, ***, ***, ***, Authorization: Basic ***" in caller.fail("o/small", "nothing.zip")
+    assert "expected md5 ***, received " in caller.fail("o/small", "images.zip")
+    caller.server.repeats = False
+    caller.obtain("o/small", "images.zip")
+    caller.server.repeats = True
+    facts = caller.obtain("o/small", "images.zip")[1]
+    assert str(facts["title"]).startswith("Title of o/small ***, ***")
+    assert str(facts["licence"]).startswith("CC0: Public Domain ***, ***")
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1, 2", "9" * 30])
+def test_a_length_that_is_none_ends_in_one_line(serve: Serve, length: str) -> None:
+    caller = serve()
+    caller.server.length = length
+    message = caller.fail("o/small", "images.zip")
+    assert "expected a download, received InvalidHeader: " in message
+
+
+def test_a_download_that_would_fill_the_disk_does_not_begin(serve: Serve) -> None:
+    caller = serve()
+    caller.server.length = str(10**16)
+    assert "the download of images.zip: expected 10 PB of free disk space" in caller.fail("o/small", "images.zip")
+
+
+# Damaged, or put there by somebody else
+
+
+def spoil(folder: Path, what: str) -> None:
+    """Damages what a killed download (partial) or a whole one left in the cache."""
+    kind, _, how = what.partition(" ")
+    place = {
+        "partial": lambda: next(folder.glob("partial/*/*")),
+        "partials": lambda: next(folder.glob("partial/*")),
+        "file": lambda: folder / "files/images.zip",
+        "chosen": lambda: next(folder.glob("chosen-*")),
+        "note": lambda: next(folder.glob("checksums/*")),
+    }[kind]()
+    content = place.read_bytes() if place.is_file() else b""
+    if how in ("as a folder", "as a file"):
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        place.mkdir() if how == "as a folder" else place.write_bytes(b"a file")
+    elif how == "with more":
+        (place / "more.jpg").write_bytes(b"of somebody else")
+    else:
+        longer = content + bytes(30 * MB)
+        place.write_bytes({"flipped": b"damage" + content[6:], "too long": longer, "cut": content[:-1]}[how])
+
+
+@pytest.mark.parametrize("what", ["partial flipped", "partial too long", "partial as a folder", "partials as a file"])
+def test_a_damaged_partial_download_is_put_aside(serve: Serve, what: str) -> None:
+    caller = serve()
+    kill_in_the_middle(caller, "o/large", "images.zip")
+    spoil(caller.folder / CACHE / "o.large.1", what)
+    assert caller.obtain("o/large", "images.zip")[0] == LARGE
+    assert caller.said.count("put aside as") == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "fetched"),
+    [
+        ("file flipped", 1),
+        ("file cut", 1),
+        ("file as a folder", 1),
+        ("chosen as a file", 0),
+        ("chosen with more", 0),
+        ("note flipped", 0),
+        ("note as a folder", 0),
+    ],
+)
+def test_what_is_damaged_after_the_download_is_put_aside(serve: Serve, what: str, fetched: int) -> None:
+    caller = serve()
+    first = caller.obtain("o/small", "images.zip")
+    spoil(caller.folder / CACHE / "o.small.2", what)
+    assert caller.obtain("o/small", "images.zip") == first
+    assert caller.said.count("put aside as") == (what != "chosen with more")
+    assert len(caller.server.asked("/2/images.zip")) == 2 + 2 * fetched  # located, fetched
+    assert caller.obtain("o/small", "images.zip") == first and caller.said == ""
+
+
+def test_a_damaged_whole_archive_is_put_aside_outside_of_its_folder(serve: Serve) -> None:
+    """All that is in the folder is read."""
+    caller = serve()
+    first = caller.obtain("o/small")
+    (caller.folder / CACHE / "o.small.2/whole/small.zip").write_bytes(b"PK of somebody else")
+    assert caller.obtain("o/small") == first

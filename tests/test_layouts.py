@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import time
 
 import pytest
 
@@ -517,3 +518,11 @@ def test_places_by_patterns(patterns: list[str], name: str, expected: Place) -> 
 def test_patterns_that_fit_nothing_are_refused() -> None:
     with pytest.raises(TemperError, match="expected images that fit .*, found none; the first of 1 images is a/1.png"):
         place_by_patterns(["a/1.png"], ["{split}/{label}/{name}"])
+
+
+@pytest.mark.parametrize("name", ["dataset" * 36 + "x", "imgimages" * 28, "trainval" * 31 + "y"])
+def test_a_name_that_can_be_split_in_countless_ways_is_read_at_once(name: str) -> None:
+    """`dataset`, or `data` and `set`, 36 times: the regular expression would try 2**36 ways."""
+    begun = time.process_time()
+    assert meaning(name) is None
+    assert time.process_time() - begun < 0.5

@@ -59,3 +59,10 @@ def test_an_error_inside_lets_go_of_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="inside"), held(tmp_path / "lock", "waiting"):
         raise ValueError("inside")
     assert not (tmp_path / "lock").exists()
+
+
+def test_locks_that_killed_processes_left_beside_it_are_removed_and_held_ones_are_not(tmp_path: Path) -> None:
+    (tmp_path / "left.lock").write_text("1234")
+    with held(tmp_path / "other.lock", "waiting"), held(tmp_path / "own.lock", "waiting"):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["other.lock", "own.lock"]
+    assert not list(tmp_path.iterdir())

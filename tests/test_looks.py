@@ -1,9 +1,12 @@
 """A photo is decoded once ever: later fetches decode what is new, write the same bytes, and need no cache to run."""
 
+import contextlib
 import hashlib
+import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,16 +98,59 @@ def test_other_code_or_another_opencv_looks_again(in_tmp_path: Path, monkeypatch
     assert decoded(PHOTOS) == len(PHOTOS)
 
 
-@pytest.mark.parametrize("damage", [b"not a database" * 100, b"SQLite format 3\0" + bytes(200)])
-def test_a_damaged_file_is_put_aside_with_a_line(
-    in_tmp_path: Path, damage: bytes, capsys: pytest.CaptureFixture[str]
+def change(statement: str) -> Callable[[Path], None]:
+    """A damage that SQLite cannot see."""
+
+    def execute(path: Path) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            for part in statement.split(";"):
+                database.execute(part)
+
+    return execute
+
+
+def content(data: bytes) -> Callable[[Path], None]:
+    """A file of something else."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+OTHER_COLUMNS = "DROP TABLE looks; CREATE TABLE looks (sha256 BLOB PRIMARY KEY, width INTEGER)"
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "no database": content(b"not a database" * 100),
+    "a header alone": content(b"SQLite format 3\0" + bytes(200)),
+    "cut": lambda path: os.truncate(path, 5000),
+    "another width": change("UPDATE looks SET width = width + 1"),
+    "another hash": change("UPDATE looks SET phash = phash + 1"),
+    "another problem": change("UPDATE looks SET problem = 'none'"),
+    "no numbers": change("UPDATE looks SET width = 'wide', height = x'ff'"),
+    "no text": change("UPDATE looks SET problem = CAST(x'ff' AS TEXT)"),
+    "other columns": change(OTHER_COLUMNS),
+    "a folder": a_folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_or_foreign_file_is_put_aside_with_a_line(
+    in_tmp_path: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     decoded(PHOTOS)
-    cache_file().write_bytes(damage)
-    assert decoded(PHOTOS) == len(PHOTOS)
-    assert "put aside as" in capsys.readouterr().out
-    assert cache_file().with_suffix(".damaged").read_bytes() == damage
-    assert decoded(PHOTOS) == 0
+    damage(cache_file())
+    for _ in range(2):  # a second time over what was put aside before
+        assert decoded(PHOTOS) == len(PHOTOS)
+        said = capsys.readouterr().out
+        assert said.count("\n") == 1 and "put aside as" in said
+        assert cache_file().with_suffix(".damaged").exists()
+        assert decoded(PHOTOS) == 0
+        damage(cache_file())
 
 
 def test_pages_damaged_in_the_middle_are_found_at_the_start(

@@ -38,11 +38,17 @@ def test_figures_are_those_of_scikit_learn(images: int, classes: int, absent: in
     exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=float)  # as scikit-learn wants them
     assert figures["loss"] == pytest.approx(metrics.log_loss(labels, exact, labels=every), 1e-5)
     assert figures["images"] == images and figures["macro_over_classes"] == len(there) <= classes - absent
-    if classes > 5:
-        top_5 = metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=every)
-        assert figures["top_5_accuracy"] == pytest.approx(top_5)
-    else:
-        assert "top_5_accuracy" not in figures
+    weighted = metrics.precision_recall_fscore_support(labels, predicted, average="weighted", zero_division=0)
+    assert [figures["weighted_precision"], figures["weighted_f1"]] == pytest.approx([weighted[0], weighted[2]])
+    assert figures["accuracy"] == pytest.approx(weighted[1]), "the weighted recall is the accuracy"
+    for k in (3, 5):
+        assert (f"top_{k}_accuracy" in figures) == (classes > k)
+        if classes > k:
+            top_k = metrics.top_k_accuracy_score(labels, probabilities, k=k, labels=every)
+            assert figures[f"top_{k}_accuracy"] == pytest.approx(top_k)
+    areas = [metrics.roc_auc_score(labels == number, probabilities[:, number]) for number in there if len(there) > 1]
+    assert ("macro_auc" in figures) == bool(areas)
+    assert not areas or figures["macro_auc"] == pytest.approx(np.mean(areas))
 
 
 @pytest.mark.parametrize(("images", "classes", "absent"), CASES)
@@ -71,11 +77,14 @@ def test_classes_without_images_have_no_recall_and_count_nowhere() -> None:
     labels = np.array([0, 0, 0, 1])
     probabilities = one_hot([0, 0, 3, 0], 4)
     scores, figures = per_class(probabilities, labels), measure(probabilities, labels)
-    assert [*scores.rows(["a", "b", "c", "d"])] == [
-        ("a", "0.6667", "0.6667", "0.6667", 3),
-        ("b", "0.0000", "0.0000", "0.0000", 1),
-        ("c", "", "", "", 0),
-        ("d", "0.0000", "", "", 0),  # taken for it once, never rightly
+    third, nan = 2 / 3, np.nan
+    np.testing.assert_allclose(scores.precision, [third, 0, nan, 0])  # taken for d once, never rightly
+    np.testing.assert_allclose(scores.recall, [third, 0, nan, nan])
+    np.testing.assert_allclose(scores.f1, [third, 0, nan, nan])
+    assert [scores.images.tolist(), scores.guesses.tolist(), scores.right.tolist()] == [
+        [3, 1, 0, 0],
+        [3, 0, 0, 1],
+        [2, 0, 0, 0],
     ]
     assert figures["macro_over_classes"] == 2 and figures["accuracy"] == 0.5
     assert [figures[name] for name in MACRO] == pytest.approx([1 / 3] * 3)
@@ -131,3 +140,12 @@ def test_what_cannot_be_measured_is_refused(probabilities: np.ndarray, labels: n
 def test_scikit_learn_is_not_imported() -> None:
     code = "import sys, temper.measures; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_equal_probabilities_rank_nothing() -> None:
+    """A classifier that says nothing has the area of chance, as in scikit-learn."""
+    labels = np.arange(30) % 3
+    assert measure(np.full((30, 3), 1 / 3), labels)["macro_auc"] == 0.5
+    coarse = np.round(np.random.default_rng(0).dirichlet(np.ones(3), 30), 1)
+    areas = [metrics.roc_auc_score(labels == number, coarse[:, number]) for number in range(3)]
+    assert measure(coarse, labels)["macro_auc"] == pytest.approx(np.mean(areas))

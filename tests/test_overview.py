@@ -75,8 +75,21 @@ def results(names: Sequence[str], mistakes: bool = True, epochs: tuple[int, int]
     data = {"images": 5 * tested, "classes": len(names), "train": 3 * tested, "validation": tested, "test": tested}
     test = {"accuracy": right / tested, "macro_f1": right / tested, "loss": 0.001, "test_images": tested}
     phases = [phase("warm-up", epochs[0], 1e-3), phase("fine-tune", epochs[1], 1e-5)]
+    test |= {f"warm_up_{name}": 0.9 * test[name] for name in ("accuracy", "macro_f1")}
     sides = [("128-255", 3), ("64-127", 2), ("4096-", 1)]
-    return Results(phases, data, test, classes, sides)
+    bounds = {name: {"low": 0.9 * value, "high": min(1.05 * value, 1)} for name, value in test.items() if value <= 1}
+    bins = [
+        {"probabilities": of, "confidence": f"{at}", "accuracy": f"{at}", "low": "0.1", "high": "1", "images": "9"}
+        for of in ("as predicted", "scaled")
+        for at in (0.3, 0.9)
+    ]
+    curves = [
+        {"class_name": name, "recall": f"{at}", "false_positives": f"{at / 2}", "precision": f"{1 - at / 2}"}
+        for name in names
+        for at in (0.0, 0.5, 1.0)
+        if len(names) <= 10
+    ]
+    return Results(phases, data, test, classes, sides, bounds, bins, curves)
 
 
 def birds(count: int) -> list[str]:
@@ -102,7 +115,7 @@ def test_the_worst_class_comes_first_and_the_unmeasured_last() -> None:
     classes = [score("right", 5), score("untested", 0), score("half", 4, {"right": 2}), score("never", 3, {"half": 3})]
     _, rows = charts.class_table(classes)
     assert [row[1] for row in rows] == ["never", "half", "right", "untested"]
-    assert rows[0] == (1, "never", "0", "0", "0", 3, 0, 9, "half", 3)
+    assert rows[0] == (1, "never", "0", "0", "0", 3, 0, 9, "half", 3, "0", "1")
     assert rows[-1][2:5] == ("", "", "")
 
 
@@ -130,6 +143,20 @@ def test_no_name_can_end_the_script_that_dvc_writes_it_into(name: str) -> None:
     shown = charts.harmless(name)
     assert not re.search(r"</|<!|<script|\{refresh_tag\}|<DVC", shown)
     assert shown.replace(charts.WORD_JOINER, "") == name
+
+
+def test_figures_come_with_their_intervals_from_both_models_and_splits() -> None:
+    rows = charts.figure_table(results(birds(3)))[1]
+    assert [row[1:4] for row in rows] == [
+        (figure, model, "test") for figure in ("accuracy", "macro F1") for model in ("fine-tuned", "warm-up")
+    ]
+    assert all(float(str(row[5])) < float(str(row[4])) <= float(str(row[6])) for row in rows)
+
+
+def test_curves_are_drawn_where_they_can_be_told_apart() -> None:
+    assert len(charts.roc_table(results(birds(10)))[1]) == 30
+    assert charts.precision_recall_table(results(birds(10)))[1][1] == (1, "bird 000", "0.5", "0.75")
+    assert charts.roc_table(results(birds(11)))[1] == []
 
 
 # The picture on top
@@ -215,7 +242,11 @@ def write_metrics(root: Path) -> None:
         "normalize/classes.csv": "class_name,train,validation,test,images\n0012,6,1,3,10\nb,7,1,2,10\n",
         "normalize/sizes.csv": "shorter_side,images\n16-31,20\n",
         "normalize/metrics.json": '{"images": 20, "classes": 2, "train": 13, "validation": 2, "test": 5}',
-        "evaluate/per_class.csv": "class_name,precision,recall,f1,images\n0012,1,0.6667,0.8,3\nb,0.6667,1,0.8,2\n",
+        "evaluate/per_class.csv": "class_name,precision,recall,f1,f1_low,f1_high,images\n"
+        "0012,1,0.6667,0.8,0.4,0.9,3\nb,0.6667,1,0.8,0.4,0.9,2\n",
+        "evaluate/reliability.csv": "probabilities,above,up_to,images,confidence,accuracy,low,high\n",
+        "evaluate/curves.csv": "class_name,recall,false_positives,precision\n0012,0,0,1\n",
+        "evaluate/intervals.json": '{"accuracy": {"low": 0.4, "high": 0.96}}',
         "evaluate/confusion.csv": "actual,predicted\n0012,0012\n0012,b\nb,b\nb,b\n0012,0012\n",
         "evaluate/metrics.json": '{"accuracy": 0.8, "macro_f1": 0.8, "loss": 0.5, "test_images": 5}',
     }
@@ -230,6 +261,7 @@ def test_results_are_read_from_what_the_stages_wrote(tmp_path: Path) -> None:
     assert [phase.name for phase in read.phases] == ["warm-up", "fine-tune"]
     assert (read.phases[0].epochs, read.phases[0].kept, read.phases[0].accuracy) == (2, 2, 0.5)
     first, second = read.classes
+    assert first.f1_interval == (0.4, 0.9) and read.intervals["accuracy"]["high"] == 0.96
     assert (first.name, first.tested, first.right, first.most_taken_for) == ("0012", 3, 2, ("b", 1))
     assert (second.right, second.most_taken_for, second.images["train"]) == (2, None, 7)
 
@@ -346,6 +378,9 @@ def test_a_browser_without_network_draws_every_chart_once(
     page = look_at(plots, "dvc plots show")
     expected = {"Accuracy", "Loss", "Learning rate", "F1 of each class, the worst first", "Every class"}
     expected |= {"Images of each class, the rarest first", "Size of the photos"} | headings
+    expected |= {"What both models reach", "How far probabilities can be believed"}
+    if count <= 10:
+        expected |= {"ROC curve of each class", "Precision and recall of each class"}
     assert sorted(page.headings) == sorted(expected | {"Temper: results", "Training", "Test", "Data"})
     assert page.charts == len(expected) - 1, "the table is no chart"
     assert len({mark.split(":")[0] for mark in page.marks}) == page.charts, "a chart without a mark"
@@ -362,7 +397,7 @@ def test_a_browser_without_network_draws_every_chart_once(
 def test_strange_names_are_shown_whole_and_run_nothing(plots: Path) -> None:
     write_overview(plots / "metrics/overview", SETUP, results(STRANGE))
     page = look_at(plots, "dvc plots show")
-    assert page.headings[0] == "Temper: results" and page.charts == 7
+    assert page.headings[0] == "Temper: results" and page.charts == 11
     for name in STRANGE:
         assert page.text.count(name) >= 3, f"in the bars, the matrix and the table: {name}"
 
@@ -374,7 +409,7 @@ def test_two_revisions_are_compared_on_the_same_charts(plots: Path) -> None:
     run("git add -A && git commit -qm first", plots)
     write_overview(plots / "metrics/overview", SETUP, results(birds(10), mistakes=False))
     page = look_at(plots, "dvc plots diff main")
-    assert page.charts == 7 and "Leaks" in page.headings
+    assert page.charts == 11 and "Leaks" in page.headings
     assert "F1 from main to workspace" in page.text and page.text.count("workspace") >= 5
     assert page.pictures >= 3
 

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.pack import describe, find_main_objects
-from temper import boxes
+import stages.pack
+from stages.pack import describe, find_main_objects, main
+from temper import boxes, classes, images, tables
+from temper.base import disk
 from temper.base.errors import TemperError
 from temper.boxes import Boxes
-from temper.settings.pack import MainBox, Pack
+from temper.settings.pack import MainBox, Pack, Settings
 from tests.toys.tables import gray, write_raw
 
 
@@ -24,6 +26,47 @@ def test_the_main_object_knows_its_share_of_the_photo(in_tmp_path: Path) -> None
     assert found[1].share == 0.5 and found[1].class_name == "car" and found[1].box == (0, 0, 50, 50)
     with pytest.raises(TemperError, match=r"expected some of what was detected \(car\), received bus"):
         find_main_objects("boxes.parquet", images, sizes, settings.model_copy(update={"classes": ["bus"]}))
+
+
+def write_one(folder: Path, data: bytes) -> None:
+    """Everything that `pack` reads, of one photo, as if it could be used."""
+    table = write_raw(folder, [data])
+    tables.write(images.PATH, images.IMAGES, {name: table[name] for name in table.column_names})
+    classes.write(["a"])
+    boxes.write(boxes.PATH, "none", None, iter([]))
+
+
+SMALL = Settings(image_size=(8, 8), pack=Pack())
+
+
+def test_a_photo_that_cannot_be_used_any_more_is_named_with_its_source(in_tmp_path: Path) -> None:
+    write_one(in_tmp_path, gray(1)[:-30])
+    said = (
+        r"^0.jpg of source photos: expected a photo that can be used, .*received a truncated or corrupt PNG; .*@photos$"
+    )
+    with pytest.raises(TemperError, match=said):
+        main(SMALL)
+    assert not Path("data/packed").exists()
+
+
+def test_a_lack_of_memory_says_for_which_photo(in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("expected 5 GB")
+
+    write_one(in_tmp_path, gray(1))
+    monkeypatch.setattr(stages.pack, "prepare", fail)
+    with pytest.raises(MemoryError, match=r"^0.jpg of source photos: expected 5 GB$"):
+        main(SMALL)
+
+
+def test_what_would_not_fit_is_refused_before_the_first_photo_is_read(
+    in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_one(in_tmp_path, b"no photo")
+    monkeypatch.setattr(disk, "SPARE", 2**60)
+    with pytest.raises(TemperError, match=r"the packed images \(1 of 8x8\): expected .* found .* lower image_size$"):
+        main(SMALL)
+    assert not Path("data/packed").exists()
 
 
 def test_what_a_model_is_fed_with_is_described_and_nothing_more() -> None:

@@ -44,7 +44,10 @@ def test_a_pack_without_all_its_images_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_a_missing_pack_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TemperError, match=r"train: expected images-00000.npy, ..., found none; run dvc repro$"):
+    with pytest.raises(
+        TemperError,
+        match=r"train: expected images-00000.npy, ..., and checksums.json, found no checksums.json; run dvc repro$",
+    ):
         Pack(tmp_path / "train")
 
 

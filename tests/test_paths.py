@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from temper.base.errors import TemperError
-from temper.base.paths import existing, scratch
+from temper.base.paths import existing, program, scratch
 
 
 @pytest.fixture
@@ -38,3 +38,18 @@ def test_what_is_missing_is_called_missing(copy_of_a_repository: Path) -> None:
 def test_scratch_folders_are_those_of_the_repository(copy_of_a_repository: Path) -> None:
     """So that an experiment in a copy goes on with what another one downloaded or left unfinished."""
     assert scratch("downloads") == copy_of_a_repository / ".temper/downloads" and scratch("downloads").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["/x/stages/embed.py"], "embed"),
+        (["/x/stages/fetch/__main__.py", "cub"], "fetch-cub"),
+        (["/x/stages/fetch/__main__.py", "../a b"], "fetch-.._a_b"),
+    ],
+)
+def test_a_program_is_called_after_its_module_and_its_first_argument(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str
+) -> None:
+    monkeypatch.setattr("sys.argv", arguments)
+    assert program() == name

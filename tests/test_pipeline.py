@@ -24,7 +24,7 @@ from tests.toys.photos import toy_photo, write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, ran, toy_params
 
 STAGES = ["fetch@photos", "normalize", "audit", "detect", "pack", "gallery", "backbone"]
-STAGES += ["embed", "warm_up", "fine_tune", "evaluate", "overview"]
+STAGES += ["embed", "cross_validate", "warm_up", "fine_tune", "evaluate", "overview"]
 
 
 def checksum(path: Path) -> str:
@@ -168,7 +168,7 @@ def test_metrics_have_names_of_their_own(pipeline: Workspace) -> None:
     """So that `dvc exp show` has short names for columns."""
     files = sorted(pipeline.folder.glob("metrics/*/metrics.json"))
     names = [name for file in files for name in json.loads(file.read_text(encoding="utf-8"))]
-    assert len(files) == 5 and len(names) == len(set(names))
+    assert len(files) == 6 and len(names) == len(set(names))
 
 
 def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> None:
@@ -321,17 +321,25 @@ def test_a_second_process_waits_and_uses_what_the_first_made(pipeline: Workspace
 
 
 @pytest.mark.slow
-def test_parallel_experiments_train_a_shared_phase_once(pipeline: Workspace) -> None:
-    """Two experiments in copies of the repository need the same new warm-up: one trains it, the other takes it over."""
-    pipeline.set(warm_up__lr=0.02, warm_up__epochs=40)
-    command = "dvc --wait-for-lock exp run --temp -S fine_tune.epochs={0} -S lr=0.000{0}"
-    experiments = [pipeline.start(command.format(number)) for number in (1, 2)]
+def test_eight_experiments_at_once_train_each_shared_phase_once(pipeline: Workspace) -> None:
+    """Four rates of the fine-tune by two of the warm-up: eight copies of the repository need two new warm-ups."""
+    pipeline.set(warm_up__epochs=40)
+    command = "dvc --wait-for-lock exp run --temp -S warm_up.lr={} -S lr={}"
+    pairs = [(warm_up, lr) for warm_up in (0.02, 0.01) for lr in (1e-3, 5e-4, 2e-4, 1e-4)]
+    experiments = [pipeline.start(command.format(*pair)) for pair in pairs]
     outputs = [process.communicate()[0] for process in experiments]
-    assert [process.returncode for process in experiments] == [0, 0], outputs
-    trained = sum("warm-up: validation accuracy" in output for output in outputs)
-    waited = sum("warm_up: waiting for the process that trains with these very params" in output for output in outputs)
-    resumed = sum("going on after 40 epochs" in output for output in outputs)
-    assert trained - waited <= 1 and resumed == waited, outputs
+    assert [process.returncode for process in experiments] == [0] * 8, outputs
+    ran_it = [output for output in outputs if "warm-up: validation accuracy" in output]
+    took_over = [output for output in ran_it if "going on after 40 epochs" in output]
+    # Whoever came when it was over had it from DVC's cache, whoever came earlier waited for the one that trained.
+    assert len(ran_it) - len(took_over) == 2, outputs
+    for output in took_over:
+        assert "warm_up: waiting for the process that trains with these very params" in output
+    trained = [set(ran(output)) & {"warm_up", "fine_tune"} for output in outputs]
+    assert all("fine_tune" in stages for stages in trained)
+    table = json.loads(pipeline.run("dvc exp show --json"))
+    assert sum(len(row["experiments"] or []) for row in table) == 8
+    assert not list(pipeline.folder.glob(".temper/unfinished/*"))
 
 
 def test_a_damaged_state_is_put_aside_and_the_phase_starts_afresh(pipeline: Workspace) -> None:

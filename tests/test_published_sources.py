@@ -13,8 +13,11 @@ from stages.fetch.reading.bundles import forget_unpacked, open_bundle
 from stages.fetch.source import Photo, Source
 from stages.fetch.sources import csv, cub, flowers, folder, stanford_cars
 from temper.base.errors import TemperError
+from temper.settings.fetch import Limits
 from tests.toys import published
 from tests.toys.photos import toy_photo
+
+LIMITS = Limits(10**6, 10**7)
 
 
 def sha256(data: bytes) -> str:
@@ -251,14 +254,14 @@ def test_archives_in_archives_are_folders() -> None:
     inner = published.tgz({"deep/2.png": b"two"})
     middle = published.zipped({"b.tar.gz": inner, "1.png": b"one"})
     Path("outer.zip").write_bytes(published.zipped({"a/m.zip": middle, "0.png": b"zero", "__MACOSX/x.zip": b"litter"}))
-    for _ in range(2):  # the second time from what the first unpacked
-        bundle = open_bundle(Path("outer.zip"))
+    for _ in range(2):
+        bundle = open_bundle(Path("outer.zip"), LIMITS)
         assert dict(bundle.read(set(bundle.files))) == {
             "0.png": b"zero",
             "a/m/1.png": b"one",
             "a/m/b/deep/2.png": b"two",
         }
-    assert list(Path(".temper/unpacked").rglob("*.zip"))
+    assert list(Path(".temper/unpacked").rglob("copy"))
     forget_unpacked()
     assert not Path(".temper/unpacked").exists()
 
@@ -269,14 +272,14 @@ def test_a_name_in_an_archive_and_beside_it_is_refused() -> None:
     Path("d/a/1.png").write_bytes(b"1")
     Path("d/a.zip").write_bytes(published.zipped({"1.png": b"2"}))
     with pytest.raises(TemperError, match="received a/1.png in an archive and outside"):
-        open_bundle(Path("d"))
+        open_bundle(Path("d"), LIMITS)
 
 
 @pytest.mark.usefixtures("in_tmp_path")
 def test_a_damaged_archive_inside_is_refused() -> None:
     Path("outer.zip").write_bytes(published.zipped({"m.zip": published.zipped({"1.png": b"one"})[:-30]}))
     with pytest.raises(TemperError, match="m.zip: expected a "):
-        open_bundle(Path("outer.zip"))
+        open_bundle(Path("outer.zip"), LIMITS)
 
 
 @pytest.mark.parametrize("prefix", ["./", ""])

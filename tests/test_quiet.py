@@ -40,6 +40,17 @@ NOISE = [
     f"{ABSL}cuda_executor.cc:1015] successful NUMA node read from SysFS had negative value (-1), but there must be",
     f"{ABSL}cuda_executor.cc:933] could not open file to read NUMA node: /sys/bus/pci/devices/0000:01:00.0/numa_node",
     "Your kernel may have been built without NUMA support.",
+    f"{ABSL}local_rendezvous.cc:412] Local rendezvous is aborting with status: RESOURCE_EXHAUSTED: OOM when allocating",
+    f"{ABSL}op_kernel.cc:1858] OP_REQUIRES failed at mkl_util.h:848 : RESOURCE_EXHAUSTED: OOM when allocating tensor "
+    "with shape[64,64,64,64] and type float on /job:localhost/replica:0/task:0/device:CPU:0 by allocator mklcpu",
+    f"{ABSL}generator_dataset_op.cc:113] Error occurred when finalizing GeneratorDataset iterator: "
+    "FAILED_PRECONDITION: Python interpreter state is not initialized. The process may be terminated",
+    "\t [[{{node PyFunc}}]]",
+    f"{ABSL}bfc_allocator.cc:502] Allocator (mklcpu) ran out of memory trying to allocate 64.00MiB (rounded to 67108",
+    f"{ABSL}bfc_allocator.cc:1056] Bin (256): \tTotal Chunks: 0, Chunks in use: 0. 0B allocated for chunks. 0B in use",
+    "If the cause is memory fragmentation maybe the environment variable 'TF_GPU_ALLOCATOR=cuda_malloc_async' will",
+    "Current allocation summary follows.",
+    "Limit:                        23.54GiB",
 ]
 NOISE_WITHOUT_GPU = [
     f"{ABSL}cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.",
@@ -54,6 +65,8 @@ SHOWN = [
     f"{ABSL}gpu_device.cc:2020] Created device /job:localhost/replica:0/task:0/device:GPU:0 with 133333 MB memory",
     "W0000 00:00:1795282570.363227    9450 gpu_device.cc:2342] Cannot dlopen some GPU libraries. Please make sure",
     "W0000 00:00:1795282570.363227    9450 cpu_allocator_impl.cc:84] Allocation of 99 exceeds 10% of free memory",
+    "W0000 00:00:1795282570.363227    9450 bfc_allocator.cc:314] Allocator (GPU_0_bfc) ran out of memory trying to "
+    "allocate 2.26GiB with freed_by_count=0. The caller indicates that this is not a failure, but this may mean that",
     "terminate called after throwing an instance of 'std::bad_alloc'",
 ]
 
@@ -82,7 +95,7 @@ def test_every_pattern_has_a_sample() -> None:
 def test_copying_separates_the_lines() -> None:
     shown, dropped = io.BytesIO(), io.BytesIO()
     lines = [f"{NOISE[0]}\n".encode(), b"kept\n", b"cut off"]
-    noise.copy(lines, noise.noise(nvidia_gpu=False), shown, dropped)
+    assert noise.copy(lines, noise.noise(nvidia_gpu=False), shown, dropped) is None
     assert (shown.getvalue(), dropped.getvalue()) == (b"kept\ncut off", lines[0])
 
 

@@ -188,3 +188,34 @@ def test_a_run_that_fails_writes_no_last_part(tmp_path: Path) -> None:
         writer.append(TABLE[0])
         raise RuntimeError
     assert not list((tmp_path / "raw").iterdir())
+
+
+def test_photos_are_those_that_are_wanted(tmp_path: Path) -> None:
+    """By their own checksum: a table of images may be of other raw tables, where stages were run by hand."""
+    write(tmp_path / "raw", TABLE)
+    metadata = raw.read_metadata(["raw"], tmp_path)
+    rows = pa.array([3, 4])
+    ids = pa.array([digits[:16] for digits in metadata["sha256"].take(rows).to_pylist()])
+    wanted = metadata.take(rows).append_column("image_id", ids)
+    assert len(list(raw.stream_images(wanted, tmp_path))) == 2
+    swapped = wanted.set_column(wanted.column_names.index("image_id"), "image_id", ids.take(pa.array([1, 0])))
+    with pytest.raises(
+        TemperError, match=rf"part-0.*: expected the photo {TABLE[3]['path']} in row 3 with a SHA-256 that"
+    ):
+        list(raw.stream_images(swapped, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("part", 99, "expected part-00099.parquet, where .* found"),
+        ("row", 10**6, "expected a row 1000000, where .*, found"),
+    ],
+)
+def test_rows_that_are_not_there_are_named(tmp_path: Path, column: str, value: int, said: str) -> None:
+    write(tmp_path / "raw", TABLE)
+    wanted = raw.read_metadata(["raw"], tmp_path).slice(0, 1)
+    wanted = wanted.set_column(wanted.column_names.index(column), column, pa.array([value], pa.int32()))
+    for read in (raw.stream_images, raw.read_metadata_of):
+        with pytest.raises(TemperError, match=said):
+            list(read(wanted, tmp_path))

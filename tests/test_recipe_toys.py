@@ -43,6 +43,8 @@ def train(workspace: Workspace, **overrides: Any) -> dict[str, Any]:
     """
     values = CUT | {name.replace("__", "."): value for name, value in overrides.items()}
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text(encoding="utf-8"))
+    if params["warm_up"].get("solver") == "logistic":
+        del values["warm_up.epochs"]  # it has none
     plus = {name: "" if has(params, name) else "+" for name in values}
     typed = " ".join("-S " + shlex.quote(f"{plus[name]}{name}={value}") for name, value in values.items())
     output = workspace.run(f"dvc exp run {typed}")

@@ -33,7 +33,7 @@ def write(folder: Path, numbers: list[int]) -> list[Path]:
     with ShardWriter(folder, "images", list(map(image_id, numbers)), SHAPE, "|u1", SHARD) as writer:
         for number in numbers:
             writer.append(pixels(number))
-        writer.finish()
+        writer.finish({})
     return sorted(folder.glob("images-*.npy"))
 
 
@@ -107,14 +107,14 @@ def test_too_many_rows_too_few_and_rows_of_another_shape_are_refused(tmp_path: P
         with pytest.raises(ValueError, match=r"expected images of shape \(4, 6, 3\), received \(6, 4, 3\)"):
             writer.append(np.zeros((6, 4, 3), np.uint8))
         with pytest.raises(ValueError, match="1 images are missing"):
-            writer.finish()
+            writer.finish({})
         writer.append(pixels(0))
         with pytest.raises(ValueError, match="expected 1 images, received another one"):
             writer.append(pixels(1))
 
 
 def test_missing_shards_are_named(tmp_path: Path) -> None:
-    with pytest.raises(TemperError, match="expected embeddings-00000.npy, ..., found none; run dvc repro"):
+    with pytest.raises(TemperError, match="expected embeddings-00000.npy, ..., and checksums.json, found no"):
         Shards(tmp_path, "embeddings")
 
 

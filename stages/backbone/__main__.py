@@ -44,7 +44,7 @@ def main(settings: Settings) -> None:
     chosen = settings.backbone
     keras.utils.set_random_seed(settings.seed)
     weights, sha256 = find_weights(chosen)
-    model = build(chosen.name, chosen.arguments, weights, settings.image_size, chosen.input_size)
+    model = build(chosen.name, chosen.arguments, weights, settings.image_size, chosen.input_size, chosen.pooling)
     origin = card.Backbone(
         name=chosen.name, arguments=chosen.arguments, weights=Path(chosen.weights).name, sha256=sha256
     )

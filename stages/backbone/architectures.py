@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
+from stages.backbone import published_weights
 from temper.base.errors import TemperError
+from temper.settings.backbone import Pooling
 
 TINY = "tiny"
 
@@ -27,14 +29,16 @@ def build(
     weights: str | None,
     image_size: tuple[int, int],
     input_size: tuple[int, int] | None,
+    pooling: Pooling = "avg",
 ) -> keras.Model:
-    """A backbone: (n, height, width, 3) pixels, RGB, 0-255 -> (n, features), averaged over the image.
+    """A backbone: (n, height, width, 3) pixels, RGB, 0-255 -> (n, features), pooled over the image.
 
     Args:
         name: one of `known()`.
         weights: "imagenet", the path of a weights file, or `None` for random ones.
         image_size: height and width of what it is given.
         input_size: height and width that it is resized to inside the model, or `None` for no resizing.
+        pooling: of each feature its average over the image, its maximum, or both: averages, then maxima.
 
     Raises:
         TemperError: wrong arguments, weights that do not fit, or an input below its minimum.
@@ -45,15 +49,21 @@ def build(
     if module is None:
         if arguments or weights is not None:
             raise TemperError("backbone: expected arguments: {} and weights: none with tiny, which has neither")
-        outputs = _tiny(x)
+        features = _tiny(x)
     else:
-        outputs = _application(name, getattr(module, name), module.preprocess_input(x), arguments, weights)
-    return keras.Model(pixels, outputs, name="backbone")
+        features = _application(name, getattr(module, name), module.preprocess_input(x), arguments, weights, pooling)
+    return keras.Model(pixels, features if features.ndim == 2 else _pooled(features, pooling), name="backbone")
 
 
 def _application(
-    name: str, builder: Callable[..., keras.Model], x: keras.KerasTensor, arguments: dict[str, Any], weights: str | None
+    name: str,
+    builder: Callable[..., keras.Model],
+    x: keras.KerasTensor,
+    arguments: dict[str, Any],
+    weights: str | None,
+    pooling: Pooling,
 ) -> keras.KerasTensor:
+    """The features of a published model: pooled by itself, for ConvNeXt normalizes after that, or with "concat" not."""
     taken = {"include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation"}
     allowed = sorted(set(inspect.signature(builder).parameters) - taken - {"name", "weights_name"})
     unknown = sorted(set(arguments) - set(allowed))
@@ -61,11 +71,20 @@ def _application(
         expected = ", ".join(allowed) or "none"
         received = ", ".join(unknown)
         raise TemperError(f"backbone.arguments: expected only {expected} with {name}, received {received}; or set {{}}")
-    try:
+
+    def make() -> keras.Model:
         # Some builders compare the sizes only of `input_shape`, others only of `input_tensor`: they get both.
-        model = builder(
-            include_top=False, weights=weights, input_tensor=x, input_shape=x.shape[1:], pooling="avg", **arguments
+        return builder(
+            include_top=False,
+            weights=weights,
+            input_tensor=x,
+            input_shape=x.shape[1:],
+            pooling=None if pooling == "concat" else pooling,
+            **arguments,
         )
+
+    try:
+        model = published_weights.built_with(make) if weights == "imagenet" else make()
     except Exception as error:  # Keras raises ValueError, OSError, URLError and plain Exception here
         raise TemperError(
             f"backbone {name} (weights {weights or 'none'}, {x.shape[1]}x{x.shape[2]} pixels): {error}; "
@@ -95,4 +114,13 @@ def _tiny(x: keras.KerasTensor) -> keras.KerasTensor:
         )(x)
         if block < 4:
             x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
-    return keras.layers.GlobalAveragePooling2D(name="average")(x)
+    return x
+
+
+def _pooled(x: keras.KerasTensor, pooling: Pooling) -> keras.KerasTensor:
+    """(n, height, width, features) -> (n, features), or twice as many with "concat"."""
+    average = keras.layers.GlobalAveragePooling2D(name="average")
+    maximum = keras.layers.GlobalMaxPooling2D(name="maximum")
+    if pooling == "concat":
+        return keras.layers.Concatenate(name="average_and_maximum")([average(x), maximum(x)])
+    return average(x) if pooling == "avg" else maximum(x)

@@ -19,7 +19,7 @@ def main() -> None:
     try:
         settings = loading.load(Settings)
         chosen = settings.backbone
-        model = build(chosen.name, chosen.arguments, None, settings.image_size, chosen.input_size)
+        model = build(chosen.name, chosen.arguments, None, settings.image_size, chosen.input_size, chosen.pooling)
     except TemperError as error:
         sys.exit(f"error: {error}")
     print(json.dumps([(layer.name, bool(layer.weights)) for layer in model.layers]))

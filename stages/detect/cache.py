@@ -1,24 +1,29 @@
 """Everything that a detector ever found, kept outside DVC's outputs.
 
 One SQLite file for each detector, `.temper/boxes/<name>-<key>.sqlite`: each of many small results is whole or absent
-when the run is killed, and two runs may write at once. If the file is removed, every image is detected again.
+when the run is killed, and two runs may write at once. A row knows its own checksum. A damaged file is put aside, and
+its images are detected again; so are those of damaged rows.
 """
 
 import json
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
+from temper.aside import is_file, put_aside
 from temper.base.errors import TemperError
 from temper.base.paths import scratch
 from temper.boxes import Boxes
 
 _COMMIT_EVERY = 2.0  # seconds: what a kill may cost
 _WAIT = 60.0  # seconds for another run's commit
+_EXPECTED = "a cache of boxes"
 
 
 class Cache:
@@ -29,11 +34,10 @@ class Cache:
 
     def __enter__(self) -> "Cache":
         with self._readable():
-            self._database = sqlite3.connect(self._path, timeout=_WAIT)
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS boxes"
-                " (image_id TEXT PRIMARY KEY, corners BLOB, scores BLOB, classes TEXT) WITHOUT ROWID"
-            )
+            try:
+                self._open()
+            except sqlite3.DatabaseError as error:
+                self._start_afresh(error)
         self._committed = time.monotonic()
         return self
 
@@ -45,15 +49,22 @@ class Cache:
             self._database.close()
 
     def image_ids(self) -> set[str]:
-        """The image_ids of all images that the detector has seen."""
+        """The image_ids of all images whose boxes are known."""
         with self._readable():
-            return {image_id for (image_id,) in self._database.execute("SELECT image_id FROM boxes")}
+            try:
+                return self._sound()
+            except sqlite3.DatabaseError as error:
+                self._start_afresh(error)
+                return set()
 
     def add(self, image_id: str, boxes: Boxes) -> None:
         """Keeps the boxes of an image; they are on the disk after seconds, or when the block ends, even by an error."""
-        row = (image_id, boxes.corners.tobytes(), boxes.scores.tobytes(), json.dumps(list(boxes.classes)))
+        row = (boxes.corners.tobytes(), boxes.scores.tobytes(), json.dumps(list(boxes.classes)))
         with self._readable():
-            self._database.execute("INSERT OR REPLACE INTO boxes VALUES (?, ?, ?, ?)", row)
+            self._database.execute(
+                "INSERT OR REPLACE INTO boxes (image_id, corners, scores, classes, checksum) VALUES (?, ?, ?, ?, ?)",
+                (image_id, *row, _checksum(*row)),
+            )
             if time.monotonic() - self._committed > _COMMIT_EVERY:
                 self._database.commit()
                 self._committed = time.monotonic()
@@ -61,12 +72,62 @@ class Cache:
     def boxes(self, image_id: str) -> Boxes:
         """The boxes of an image that was added."""
         with self._readable():
-            corners, scores, classes = self._database.execute(
+            row = self._database.execute(
                 "SELECT corners, scores, classes FROM boxes WHERE image_id = ?", (image_id,)
             ).fetchone()
-        return Boxes(
-            np.frombuffer(corners, np.float32).reshape(-1, 4), np.frombuffer(scores, np.float32), json.loads(classes)
+        return _unpacked(*row)
+
+    def _open(self) -> None:
+        """Opens the file, made if it is missing.
+
+        Raises:
+            sqlite3.DatabaseError: it is damaged or none of ours, or cannot be read and written now.
+        """
+        is_file(self._path, _EXPECTED)
+        self._database = sqlite3.connect(self._path, timeout=_WAIT)
+        # A damaged text is not an error, but another text, which the checksum tells.
+        self._database.text_factory = lambda text: text.decode(errors="replace")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS boxes"
+            " (image_id TEXT PRIMARY KEY, corners BLOB, scores BLOB, classes TEXT, checksum INTEGER) WITHOUT ROWID"
         )
+        columns = {name for _, name, *_ in self._database.execute("PRAGMA table_info(boxes)")}
+        if not {"image_id", "corners", "scores", "classes"} <= columns:
+            raise sqlite3.DatabaseError("a table of other columns")
+        if "checksum" not in columns:  # a cache of an earlier version, whose boxes took hours
+            with suppress(sqlite3.OperationalError):  # another run was faster
+                self._database.execute("ALTER TABLE boxes ADD COLUMN checksum INTEGER")
+
+    def _sound(self) -> set[str]:
+        """The image_ids of all rows that are as they were written; says how many are not."""
+        sound, damaged = set[str](), 0
+        for image_id, *row, checksum in self._database.execute(
+            "SELECT image_id, corners, scores, classes, checksum FROM boxes"
+        ):
+            if _is_sound(row, checksum):
+                sound.add(image_id)
+            else:
+                damaged += 1
+        if damaged:
+            print(
+                f"{self._path}: expected the boxes of {damaged + len(sound):,} images, {damaged:,} are damaged: "
+                "those are detected again"
+            )
+        return sound
+
+    def _start_afresh(self, error: sqlite3.DatabaseError) -> None:
+        """Puts a damaged file aside, with the journal that SQLite would otherwise take for one of the new file.
+
+        Raises:
+            sqlite3.OperationalError: `error`, if the file may be as it should: it is locked, or the disk is full.
+        """
+        if isinstance(error, sqlite3.OperationalError):
+            raise error
+        self._database.close()
+        for ending in ("-journal", "-wal", "-shm"):
+            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
+        put_aside(self._path, _EXPECTED, str(error))
+        self._open()
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -74,6 +135,30 @@ class Cache:
             yield
         except sqlite3.DatabaseError as error:
             raise TemperError(
-                f"{self._path}: expected a cache of boxes that can be read and written, received: {error}; "
+                f"{self._path}: expected {_EXPECTED} that can be read and written, received: {error}; "
                 "run again, with space on the disk; if that does not help, remove the file"
             ) from None
+
+
+def _checksum(corners: bytes, scores: bytes, classes: str) -> int:
+    return zlib.crc32(classes.encode(), zlib.crc32(scores, zlib.crc32(corners)))
+
+
+def _unpacked(corners: bytes, scores: bytes, classes: str) -> Boxes:
+    return Boxes(
+        np.frombuffer(corners, np.float32).reshape(-1, 4), np.frombuffer(scores, np.float32), json.loads(classes)
+    )
+
+
+def _is_sound(row: list[Any], checksum: int | None) -> bool:
+    """Whether a row is as it was written; without a checksum, whether it can be read at all."""
+    corners, scores, classes = row
+    if not (isinstance(corners, bytes) and isinstance(scores, bytes) and isinstance(classes, str)):
+        return False
+    if checksum is not None:
+        return checksum == _checksum(corners, scores, classes)
+    try:
+        names = json.loads(classes)
+    except ValueError:
+        return False
+    return isinstance(names, list) and len(corners) == 16 * len(names) and len(scores) == 4 * len(names)

@@ -14,6 +14,7 @@ if __name__ == "__main__":
 import hashlib
 import importlib
 import sys
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,12 @@ from stages.fetch.understood import Place
 from temper import raw
 from temper.base import running
 from temper.base.atomic import atomic_folder
+from temper.base.disk import require_room
 from temper.base.errors import TemperError
 from temper.base.loading import PARAMS, validate
 from temper.base.paths import repository
 from temper.base.texts import write_json
+from temper.headers import memory_to_decode
 from temper.parallel import ordered_map
 from temper.raw import RawWriter
 from temper.settings.fetch import Settings
@@ -48,8 +51,9 @@ def describe(photo: Photo, looks: Looks | None = None) -> dict[str, Any]:
         looks: at photos that were seen before; `None` decodes.
 
     Raises:
-        TemperError: there is too little memory to decode it.
+        TemperError: its name cannot be used, or there is too little memory to decode it.
     """
+    refuse_unusable_names(photo)
     sha256 = hashlib.sha256(photo.data).hexdigest()
     try:
         found = looks.at(photo.data, sha256) if looks else look(photo.data)
@@ -69,6 +73,18 @@ def describe(photo: Photo, looks: Looks | None = None) -> dict[str, Any]:
         "phash": found.phash,
         "problem": (photo.problem or found.problem) if found.problem else None,
     }
+
+
+def refuse_unusable_names(photo: Photo) -> None:
+    """Stops at a name that no table and no terminal should show.
+
+    Raises:
+        TemperError: the name, label or split of a photo holds control characters, or is no text.
+    """
+    for key in ("path", "label", "split", "coarse", "licence"):
+        value = getattr(photo, key)
+        if value and any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+            raise TemperError(f"{photo.path!r}: expected a {key} of text in one line, received {value!r}; rename it")
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,9 @@ def write_raw(folder: Path, source: Source, looks: Looks | None = None) -> Fetch
     found: Counter[Place] = Counter()
     problems: Counter[str] = Counter()
     with RawWriter(folder) as writer:
-        rows = ordered_map(lambda photo: describe(photo, looks), source.photos)
+        rows = ordered_map(
+            lambda photo: describe(photo, looks), source.photos, weigh=lambda photo: memory_to_decode(photo.data)
+        )
         for row in tqdm(rows, "fetch", source.total, unit="image", disable=None):
             writer.append(row)
             images += 1
@@ -126,6 +144,12 @@ def open_named(settings: Settings, name: str) -> Source:
 def fetch(settings: Settings, name: str) -> Fetched:
     """Writes the raw table of a named source."""
     source = open_named(settings, name)
+    require_room(
+        Path(raw.FOLDER) / name,
+        source.bytes,
+        f"the raw table of {source.total:,} files",
+        "fetch fewer, or work on a larger disk",
+    )
     with Looks() as looks, atomic_folder(Path(raw.FOLDER) / name) as folder:
         fetched = write_raw(folder, source, looks)
         if not fetched.images:
@@ -166,7 +190,8 @@ def main(settings: Settings) -> None:
         fetched = fetch(settings, name)
     except TemperError as error:
         raise TemperError(f"fetch.{name}: {error}{in_a_copy()}") from None
-    forget_unpacked()
+    finally:
+        forget_unpacked()
     say(name, fetched)
 
 

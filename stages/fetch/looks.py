@@ -1,7 +1,7 @@
 """What a photo's bytes are found to be: its size, its perceptual hash, or why it cannot be used; decoded once ever.
 
 Looking is nearly all of a fetch's processor time, 15 times what the checksum takes. So what was found is kept outside
-DVC's outputs, in one SQLite file for each version of the code that looks, `.temper/looks/<key>.sqlite`, some 60 bytes a
+DVC's outputs, in one SQLite file for each version of the code that looks, `.temper/looks/<key>.sqlite`, some 65 bytes a
 photo: a fetch with 30 new photos decodes 30. It may be removed at any time. It never stops a run either: a damaged file
 is put aside, and where the cache cannot be used photos are decoded as if there were none.
 """
@@ -9,9 +9,11 @@ is put aside, and where the cache cannot be used photos are decoded as if there 
 import hashlib
 import importlib.metadata
 import platform
+import shutil
 import sqlite3
 import threading
 import time
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,20 +74,16 @@ class Looks:
         self._path: Path | None = None
         self._database: sqlite3.Connection | None = None
         self._lock = threading.Lock()
-        self._new: list[tuple[bytes, int | None, int | None, int | None, str | None]] = []
+        self._new: list[tuple[bytes, int | None, int | None, int | None, str | None, int]] = []
         self._written = time.monotonic()
         self.decoded = 0
 
     def __enter__(self) -> "Looks":
         try:
             self._path = scratch("looks") / f"{version()}.sqlite"
-            try:
-                self._database = _open(self._path)
-            except sqlite3.DatabaseError as error:
-                if self._do_without(error):
-                    self._database = _open(self._path)
+            self._database = _open(self._path)
         except (sqlite3.Error, OSError) as error:
-            self._do_without(error)
+            self._begin_anew(error)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -109,7 +107,8 @@ class Looks:
         with self._lock:
             self.decoded += 1
             phash = None if found.phash is None else found.phash - _SIGNED
-            self._new.append((key, found.width, found.height, phash, found.problem))
+            row = (found.width, found.height, phash, found.problem)
+            self._new.append((key, *row, _checksum(key, row)))
             if time.monotonic() - self._written > _WRITE_EVERY:
                 self._write()
         return found
@@ -120,12 +119,14 @@ class Looks:
                 return None
             try:
                 row = self._database.execute(_SELECT, (key,)).fetchone()
+                if row is not None and row[-1] != _checksum(key, row[:-1]):
+                    raise sqlite3.DatabaseError("a row differs from its checksum")
             except sqlite3.Error as error:
-                self._do_without(error)
+                self._begin_anew(error)
                 return None
         if row is None:
             return None
-        width, height, phash, problem = row
+        width, height, phash, problem, _ = row
         return Look(width, height, None if phash is None else phash + _SIGNED, problem)
 
     def _write(self) -> None:
@@ -133,10 +134,18 @@ class Looks:
         if self._database is not None and self._new:
             try:
                 with self._database:
-                    self._database.executemany("INSERT OR REPLACE INTO looks VALUES (?, ?, ?, ?, ?)", self._new)
+                    self._database.executemany("INSERT OR REPLACE INTO looks VALUES (?, ?, ?, ?, ?, ?)", self._new)
             except sqlite3.Error as error:
-                self._do_without(error)
+                self._begin_anew(error)
         self._new, self._written = [], time.monotonic()
+
+    def _begin_anew(self, error: Exception) -> None:
+        """Puts a damaged cache aside and opens another; does without where that does not help."""
+        if self._do_without(error) and self._path is not None:
+            try:
+                self._database = _open(self._path)
+            except sqlite3.Error as again:
+                self._do_without(again)
 
     def _do_without(self, error: Exception) -> bool:
         """Says why the cache is not used from here on; returns whether it was damaged, and is out of the way now."""
@@ -144,22 +153,45 @@ class Looks:
             with suppress(sqlite3.Error):
                 self._database.close()
         self._database = None
-        if self._path is not None and isinstance(error, sqlite3.DatabaseError) and not _is_of_the_moment(error):
+        if self._path is not None and (_is_damage(error) or self._path.is_dir()):
             aside = self._path.with_suffix(".damaged")
             with suppress(OSError):
+                if aside.is_dir():
+                    shutil.rmtree(aside)
                 self._path.replace(aside)
+                self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)  # it would spoil the next
                 print(f"{self._path}: damaged ({error}), put aside as {aside.name}: its photos are decoded again")
                 return True
         print(f"{self._path or '.temper/looks'}: cannot be used now ({error}): photos are decoded without it")
         return False
 
 
-def _is_of_the_moment(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file may be as it should: it is locked, the disk is full, it may not be written."""
-    return isinstance(error, sqlite3.OperationalError)
+# What SQLite says where the file may be as it should: locked, in a folder that may not be written, on a full disk.
+_OF_THE_MOMENT = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
 
 
-_SELECT = "SELECT width, height, phash, problem FROM looks WHERE sha256 = ?"
+def _is_damage(error: Exception) -> bool:
+    """Whether an error says something about what the file holds."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return isinstance(error, sqlite3.DatabaseError) and code & 0xFF not in _OF_THE_MOMENT  # the other bits are details
+
+
+def _checksum(key: bytes, row: tuple[object, ...]) -> int:
+    """Of a row: SQLite checks the structure of its file, not the values in it."""
+    return zlib.crc32(repr((key, row)).encode())
+
+
+_SELECT = "SELECT width, height, phash, problem, checksum FROM looks WHERE sha256 = ?"
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -172,10 +204,11 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
-            raise sqlite3.DatabaseError(problem)
+            raise sqlite3.DatabaseError(" ".join(str(problem).split()))
         database.execute(
             "CREATE TABLE IF NOT EXISTS looks"
-            " (sha256 BLOB PRIMARY KEY, width INTEGER, height INTEGER, phash INTEGER, problem TEXT) WITHOUT ROWID"
+            " (sha256 BLOB PRIMARY KEY, width INTEGER, height INTEGER, phash INTEGER, problem TEXT,"
+            " checksum INTEGER) WITHOUT ROWID"
         )
         database.execute(_SELECT, (b"",))  # a table of other columns is none of ours
     except sqlite3.Error:

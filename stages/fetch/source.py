@@ -25,3 +25,4 @@ class Source:
     facts: Mapping[str, object]  # for source.json: from where, version, checksum, licence; no times, no machine paths
     total: int
     photos: Iterable[Photo]
+    bytes: int = 0  # of all photos, as well as it is known before they are read

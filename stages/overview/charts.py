@@ -6,12 +6,23 @@ Every function returns a table: a row of column names, then the rows.
 import re
 from collections.abc import Sequence
 
-from stages.overview.results import ClassScore, Phase
+from stages.overview.results import ClassScore, Phase, Results
 
 Table = tuple[list[str], list[Sequence[object]]]
 
 MOST_CLASSES = 30  # of a confusion matrix; with more, the most frequent confusions are listed
 MOST_CONFUSIONS = 30
+FIGURES = {  # of metrics/evaluate/metrics.json, those between 0 and 1, with their names for people
+    "accuracy": "accuracy",
+    "top_3_accuracy": "top-3 accuracy",
+    "top_5_accuracy": "top-5 accuracy",
+    "macro_f1": "macro F1",
+    "macro_recall": "macro recall",
+    "macro_precision": "macro precision",
+    "macro_auc": "macro AUC",
+    "calibration_error": "calibration error",
+    "scaled_calibration_error": "calibration error, scaled",
+}
 WORD_JOINER = "\u2060"  # an invisible character
 
 
@@ -55,12 +66,14 @@ def by_failure(classes: Sequence[ClassScore]) -> list[ClassScore]:
 def class_table(classes: Sequence[ClassScore]) -> Table:
     """What was measured of each class, the worst first; empty cells where there was no test image."""
     columns = ["rank", "class_name", "f1", "recall", "precision", "test", "right", "train", "taken_for", "times"]
+    columns += ["f1_low", "f1_high"]
     rows: list[Sequence[object]] = []
     for rank, score in enumerate(by_failure(classes), start=1):
         measured = [short(score.f1), short(score.recall), short(score.precision)] if score.tested else ["", "", ""]
         other, times = score.most_taken_for or ("", "")
         counts = [score.tested, score.right, score.images["train"]]
-        rows.append((rank, harmless(score.name), *measured, *counts, harmless(other), times))
+        bounds = [short(bound) for bound in score.f1_interval] if score.tested else ["", ""]
+        rows.append((rank, harmless(score.name), *measured, *counts, harmless(other), times, *bounds))
     return columns, rows
 
 
@@ -99,6 +112,46 @@ def image_table(classes: Sequence[ClassScore]) -> Table:
         for split, images in score.images.items()
     ]
     return ["rank", "class_name", "split", "images"], rows
+
+
+def figure_table(results: Results) -> Table:
+    """What both models reach on both splits, with 95 % intervals: the figures that are shares, a row each.
+
+    `figure` is for people; `place` is its order.
+    """
+    rows: list[Sequence[object]] = []
+    for place, (name, said) in enumerate(FIGURES.items()):
+        for model, prefix in (("fine-tuned", ""), ("warm-up", "warm_up_")):
+            for split, of_split in (("test", ""), ("validation", "validation_")):
+                key = f"{prefix}{of_split}{name}"
+                if key in results.test and key in results.intervals:
+                    bounds = (short(results.intervals[key][bound]) for bound in ("low", "high"))
+                    rows.append((place, said, model, split, short(results.test[key]), *bounds))
+    return ["place", "figure", "model", "split", "value", "low", "high"], rows
+
+
+def reliability_table(results: Results) -> Table:
+    """Confidence against accuracy on the test images, as predicted and after temperature scaling."""
+    columns = ["probabilities", "confidence", "accuracy", "low", "high", "images"]
+    return columns, [[row[column] for column in columns] for row in results.reliability]
+
+
+def roc_table(results: Results) -> Table:
+    """The points of each class's ROC curve; without rows where there are too many classes."""
+    return _points(results, ["false_positives", "recall"])
+
+
+def precision_recall_table(results: Results) -> Table:
+    """The points of each class's precision-recall curve; without rows where there are too many classes."""
+    return _points(results, ["recall", "precision"])
+
+
+def _points(results: Results, axes: list[str]) -> Table:
+    rows: list[Sequence[object]] = [
+        (number, harmless(row["class_name"]), *(row[axis] for axis in axes))
+        for number, row in enumerate(results.curves)
+    ]
+    return ["point", "class_name", *axes], rows
 
 
 def side_table(shorter_sides: Sequence[tuple[str, int]]) -> Table:

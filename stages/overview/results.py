@@ -22,11 +22,12 @@ class Phase:
         name: for people: "warm-up" or "fine-tune".
         curves: the value at each epoch, by split and measure. The first epoch is 1; the fine-tune has validation values
             at epoch 0 too, those of the warm-up that it starts from.
-        rates: the learning rate of each epoch.
+        rates: the learning rate of each epoch; empty where there is none, as in a logistic regression.
         epochs: how many were trained.
         kept: the epoch whose weights were kept; 0: those from before the phase.
         accuracy: on validation, of the weights that were kept.
         parameters: how many numbers could be trained.
+        C: of a logistic regression, the one that was kept: each value that was tried is an epoch.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Phase:
     kept: int
     accuracy: float
     parameters: int
+    C: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ClassScore:
         images: how many images of it each split has.
         tested: test images of it.
         right: how many of them were recognised.
+        f1_interval: the 95 % interval of F1, low and high.
         taken_for: how many of them were taken for which other class.
     """
 
@@ -57,6 +60,7 @@ class ClassScore:
     tested: int
     right: int
     taken_for: Mapping[str, int]
+    f1_interval: tuple[float, float] = (0.0, 1.0)
 
     @property
     def most_taken_for(self) -> tuple[str, int] | None:
@@ -74,6 +78,9 @@ class Results:
         test: metrics/evaluate/metrics.json, the figures on the test images.
         classes: in the order of data/classes.txt.
         shorter_sides: (pixels, images), as normalize grouped them.
+        intervals: metrics/evaluate/intervals.json, the 95 % intervals of the figures in `test`: "low" and "high".
+        reliability: the rows of metrics/evaluate/reliability.csv, confidence against accuracy.
+        curves: the rows of metrics/evaluate/curves.csv, the points of the ROC and precision-recall curves.
     """
 
     phases: list[Phase]
@@ -81,6 +88,9 @@ class Results:
     test: Mapping[str, float]
     classes: list[ClassScore]
     shorter_sides: list[tuple[str, int]]
+    intervals: Mapping[str, Mapping[str, float]]
+    reliability: list[dict[str, str]]
+    curves: list[dict[str, str]]
 
 
 def read_results(folder: str | Path = "metrics") -> Results:
@@ -97,6 +107,9 @@ def read_results(folder: str | Path = "metrics") -> Results:
             _read_json(root / "evaluate/metrics.json"),
             read_classes(root),
             [(row["shorter_side"], int(row["images"])) for row in _read_rows(root / "normalize/sizes.csv")],
+            _read_json(root / "evaluate/intervals.json"),
+            _read_rows(root / "evaluate/reliability.csv"),
+            _read_rows(root / "evaluate/curves.csv"),
         )
     except (FileNotFoundError, KeyError, ValueError) as error:
         received = f"{type(error).__name__}: {error}"
@@ -110,11 +123,12 @@ def read_phase(name: str, folder: Path) -> Phase:
     return Phase(
         name,
         {(split, measure): _read_curve(curves / split / f"{measure}.tsv") for split in SPLITS for measure in MEASURES},
-        _read_curve(curves / "learning_rate.tsv"),
+        {} if "C" in figures else _read_curve(curves / "learning_rate.tsv"),
         epochs=figures["epochs"],
         kept=figures["epoch"],
         accuracy=figures["best_val_accuracy"],
         parameters=figures["trainable_parameters"],
+        C=figures.get("C"),
     )
 
 
@@ -136,6 +150,7 @@ def read_classes(root: Path) -> list[ClassScore]:
             int(row["images"]),
             taken[name, name],
             taken_for.get(name, {}),
+            (float(row["f1_low"] or 0), float(row["f1_high"] or 1)),
         )
         for row in _read_rows(root / "evaluate/per_class.csv")
     ]

@@ -55,7 +55,8 @@ def draw(setup: Setup, results: Results) -> str:
     shapes = fitted(MARGIN, 50, INNER, 44, setup.headline, 32, "strong", weight=700)
     shapes += fitted(MARGIN, 96, INNER, 40, " · ".join(facts), 17, "soft")
     warm_up, fine_tune = results.phases
-    cards = [phase_card(warm_up, None), phase_card(fine_tune, warm_up), test_card(results.test)]
+    interval = results.intervals.get("accuracy")
+    cards = [phase_card(warm_up, None), phase_card(fine_tune, warm_up), test_card(results.test, interval)]
     for place, (label, figure, lines) in enumerate(cards):
         shapes += draw_card(place, len(cards), label, figure, lines)
     failing = [score for score in by_failure(results.classes) if score.tested and score.f1 < 1]
@@ -70,6 +71,8 @@ Card = tuple[str, str, list[str]]  # its label, its figure, lines of explanation
 def phase_card(phase: Phase, before: Phase | None) -> Card:
     """What a phase reached on the validation images, and what it gained over the phase before it."""
     lines = [f"epoch {phase.kept} of {phase.epochs} was kept"]
+    if phase.C is not None:
+        lines = [f"logistic regression, C {phase.C:g} of {phase.epochs} tried"]
     if before is not None:
         gain = 100 * (phase.accuracy - before.accuracy)
         lines.append(f"{gain:+.1f} points over the {before.name}")
@@ -79,11 +82,13 @@ def phase_card(phase: Phase, before: Phase | None) -> Card:
     return f"{phase.name.capitalize()}: accuracy on validation", percent(phase.accuracy), lines
 
 
-def test_card(figures: Mapping[str, float]) -> Card:
-    """What the finished classifier reached on the test images."""
+def test_card(figures: Mapping[str, float], interval: Mapping[str, float] | None) -> Card:
+    """What the finished classifier reached on the test images, and between what its true accuracy lies."""
     lines = [f"macro F1 {percent(figures['macro_f1'])}"]
     if "top_5_accuracy" in figures:
-        lines.append(f"top-5 accuracy {percent(figures['top_5_accuracy'])}")
+        lines[0] += f" · top-5 accuracy {percent(figures['top_5_accuracy'])}"
+    if interval:
+        lines = [f"95 % interval {percent(interval['low'])} to {percent(interval['high'])}", *lines]
     lines.append(f"{count(int(figures['test_images']), 'image', 'images')} · loss {figures['loss']:.3g}")
     if "warm_up_accuracy" in figures and len(lines) < MOST_LINES:
         lines.append(f"{percent(figures['warm_up_accuracy'])} before the fine-tune")

@@ -3,8 +3,11 @@
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+_SYNCED_AT_ONCE = 16  # files; the disk commits what comes together in one go, and a thread that waits costs nothing
 
 
 @contextmanager
@@ -17,8 +20,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     partial = _partial(path)
     try:
         yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        _sync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -26,17 +28,43 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """An empty folder to write into, which becomes `path`, replacing it, when the block ends without an error."""
+    """An empty folder to write into, which becomes `path`, replacing it, when the block ends without an error.
+
+    All that it holds is on the disk before it has its name: a power cut leaves the old folder, none or the new one.
+    """
     path = Path(path)
     partial = _partial(path)
     partial.mkdir()
     try:
         yield partial
+        _sync_all(partial)
         if path.exists():
             shutil.rmtree(path)
         partial.replace(path)
+        _sync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sync_all(folder: Path) -> None:
+    """Brings a folder to the disk: the bytes of its files, then the folders that hold their names."""
+    folders, files = [], []
+    for place, _, names in os.walk(folder):
+        folders.append(Path(place))
+        files += [Path(place, name) for name in names if not Path(place, name).is_symlink()]
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
+        list(pool.map(_sync, files))
+    for inside in reversed(folders):
+        _sync(inside)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file's bytes or a folder's names are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _partial(path: Path) -> Path:

@@ -13,6 +13,9 @@ from ruamel.yaml.error import YAMLError
 from temper.base.errors import TemperError
 
 PARAMS = "params.yaml"
+MOST = 1_000_000  # characters of a params file, also when what an alias stands for is counted each time
+_LARGEST = 2**1024  # more than any float; Python refuses to print much larger numbers
+_SHOWN = 200  # characters of a key or a value in a message
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,14 +28,46 @@ def read(path: str | Path = PARAMS) -> dict[str, Any]:
     """
     try:
         # YAML 1.2, as DVC reads it: `010` is ten, `1:30` is text, and a key that stands twice is an error.
-        content = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        content = YAML(typ="safe", pure=True).load(text) if len(text) <= MOST else None
     except FileNotFoundError:
         raise TemperError(f"{path}: no such file; copy one of recipes/ to it") from None
-    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date of month 13
-        raise TemperError(f"{path}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise TemperError(f"{path}: not valid YAML: lists or mappings within each other, deeper than is read") from None
+    except (YAMLError, ValueError, TypeError) as error:  # no UTF-8, a date of month 13; a list for a key
+        raise TemperError(f"{path}: not valid YAML: {short(str(error), 2 * _SHOWN)}") from None
+    if len(text) > MOST or not _is_small(content):
+        raise TemperError(
+            f"{path}: expected at most {MOST:,} characters, aliases (*name) written out, and numbers below 2**1024; "
+            "received more"
+        )
     if not isinstance(content, dict):
         raise TemperError(f"{path}: expected a mapping of keys, received {type(content).__name__}")
     return content
+
+
+def _is_small(content: Any) -> bool:
+    """Whether a document stays small where it is printed, in which an alias counts as often as it is used.
+
+    A dozen lines of aliases of aliases stand for more values than there are atoms.
+    """
+    waiting, left = [content], MOST
+    while waiting and left >= 0:
+        value = waiting.pop()
+        left -= len(value) if isinstance(value, str | bytes) else 1
+        if isinstance(value, int) and abs(value) >= _LARGEST:
+            return False
+        if isinstance(value, dict):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+    return left >= 0
+
+
+def short(text: str, most: int = _SHOWN) -> str:
+    """A text, cut where it is too long for a line on a terminal."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def load(settings: type[Model], path: str | Path = PARAMS) -> Model:
@@ -72,13 +107,13 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 def unknown_key(key: str, known: list[str]) -> str:
     """The message for a key that is not among the known ones."""
-    hint = did_you_mean(key.rsplit(".", 1)[-1], known)
-    return f"unknown key {key}: expected one of {', '.join(known)}{hint}"
+    hint = did_you_mean(short(key.rsplit(".", 1)[-1]), known)
+    return f"unknown key {short(key)}: expected one of {', '.join(known)}{hint}"
 
 
 def _explain(problem: ErrorDetails, content: dict[str, Any], settings: type[BaseModel], prefix: str) -> str:
     place = _keys_in_file(problem, content)
-    key = prefix + ".".join(map(str, place))
+    key = short(prefix + ".".join(map(str, place)))
     if problem["type"] == "extra_forbidden":
         return unknown_key(key, _known_keys(settings, place[:-1], content))
     if problem["type"] == "missing":
@@ -88,8 +123,8 @@ def _explain(problem: ErrorDetails, content: dict[str, Any], settings: type[Base
         named = key.rstrip(".")
         return message if message.startswith(f"{named}.") or not named else f"{named}: {message}"
     options = re.findall(r"'([^']+)'", problem["msg"]) if problem["type"] == "literal_error" else []
-    hint = did_you_mean(str(problem["input"]), options)
-    return f"{key}: {problem['msg']}, received {problem['input']!r}{hint}"
+    hint = did_you_mean(short(str(problem["input"])), options)
+    return f"{key}: {problem['msg']}, received {short(repr(problem['input']))}{hint}"
 
 
 def _keys_in_file(problem: ErrorDetails, content: Any) -> list[int | str]:

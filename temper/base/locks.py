@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -27,11 +27,22 @@ def held(path: Path, waiting: str) -> Iterator[None]:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
+            _remove_abandoned(path)
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _remove_abandoned(own: Path) -> None:
+    """Removes the files of other locks beside this one that nobody holds: those of killed processes."""
+    for path in own.parent.glob("*.lock"):
+        with suppress(OSError), path.open("r", encoding="utf-8") as lock:
+            if path != own:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(lock, path):
+                    path.unlink()
 
 
 def _wait(lock: IO[str], waiting: str, said: bool) -> bool:

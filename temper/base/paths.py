@@ -4,6 +4,8 @@ DVC runs experiments of `--temp` and of the queue in a copy of the repository; D
 """
 
 import os
+import re
+import sys
 from pathlib import Path
 
 from temper.base.errors import TemperError
@@ -12,6 +14,16 @@ from temper.base.errors import TemperError
 def repository() -> Path:
     """The repository that this run belongs to, also when it works in a copy of it."""
     return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def program() -> str:
+    """The name of the running program: "embed" of `python -m stages.embed`, "fetch-cub" of `... stages.fetch cub`.
+
+    Its lock and its log are called so; whatever is no letter, digit, dot or hyphen in it becomes `_`.
+    """
+    path = Path(sys.argv[0])
+    name = path.parent.name if path.stem == "__main__" else path.stem
+    return re.sub(r"[^\w.-]", "_", "-".join([name, *sys.argv[1:2]]))
 
 
 def scratch(name: str) -> Path:

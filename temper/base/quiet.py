@@ -18,6 +18,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from temper.base.paths import program, repository
+
 FILTER = Path(__file__).parent.parent / "noise.py"
 _LAST_LINES = 2  # seconds that the end of the process waits for them
 
@@ -53,9 +55,7 @@ def _start_filter(real: int) -> "subprocess.Popen[bytes]":
 
 def _log() -> Path:
     """Where the dropped lines of this program go: `python -m stages.backbone` has .temper/logs/backbone.txt."""
-    program = Path(sys.argv[0])
-    name = program.parent.name if program.stem == "__main__" else program.stem
-    return Path(os.environ.get("DVC_ROOT", "."), ".temper", "logs", f"{name}.txt").absolute()
+    return (repository() / ".temper" / "logs" / f"{program()}.txt").absolute()
 
 
 def _pass_on_last_lines(process: "subprocess.Popen[bytes]", real: int) -> None:

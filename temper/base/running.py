@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from temper.base import loading
+from temper.base import loading, memory, starting
 from temper.base.errors import TemperError
 from temper.base.locks import held
+from temper.base.paths import program
 from temper.settings.base import StageSettings
 
 Settings = TypeVar("Settings", bound=StageSettings)
@@ -18,30 +19,33 @@ Settings = TypeVar("Settings", bound=StageSettings)
 def run(main: Callable[[Settings], None], settings: type[Settings]) -> None:
     """Runs a stage's `main` on its settings, from the params.yaml of the working folder.
 
-    What the user can mend ends in one line on stderr and exit code 1; a defect keeps its traceback.
+    What the user can mend ends in one line on stderr and exit code 1; a defect keeps its traceback. Ctrl-C: exit code
+    130.
     """
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")  # read by TensorFlow's first operation, not by its import
     try:
-        # The whole file is checked before any work. Imported by name: the check only refuses, so it makes no output
-        # stale and is no dep of any stage (law 7); and it knows all sources and detectors, which no stage does.
-        importlib.import_module("temper.settings.check").refuse_wrong_params(loading.PARAMS)
-        # One process at a time writes the outputs of a stage, whatever its params are and whoever started it.
-        name = stage_name()
-        with held(Path(".temper") / "locks" / f"{name}.lock", f"{name}: waiting for the process that runs it here"):
-            main(loading.load(settings))
+        starting.raise_at_ctrl_c()
+        _run(main, settings)
     except TemperError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {' '.join(str(error).split())}: nothing half-written was kept; mend it and run again")
-    except MemoryError as error:
-        detail = " ".join(str(error).split()) or "expected more memory"
-        sys.exit(f"error: {detail}: nothing half-written was kept; free some memory and run again")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        lack = memory.in_one_line(error)
+        if lack is not None:
+            sys.exit(f"error: {lack}")
+        if isinstance(error, OSError):
+            sys.exit(f"error: {' '.join(str(error).split())}: nothing half-written was kept; mend it and run again")
+        raise
+    finally:
+        starting.end_at_ctrl_c()  # nothing is left to put in order
 
 
-def stage_name() -> str:
-    """The name of the running stage: "embed" of `python -m stages.embed`, "fetch-cub" of `... stages.fetch cub`."""
-    program = Path(sys.argv[0])
-    name = program.parent.name if program.stem == "__main__" else program.stem
-    return "-".join([name, *sys.argv[1:2]])
+def _run(main: Callable[[Settings], None], settings: type[Settings]) -> None:
+    # The whole file is checked before any work. Imported by name: the check only refuses, so it makes no output
+    # stale and is no dep of any stage (law 7); and it knows all sources and detectors, which no stage does.
+    importlib.import_module("temper.settings.check").refuse_wrong_params(loading.PARAMS)
+    # One process at a time writes the outputs of a stage, whatever its params are and whoever started it.
+    name = program()
+    with held(Path(".temper") / "locks" / f"{name}.lock", f"{name}: waiting for the process that runs it here"):
+        main(loading.load(settings))

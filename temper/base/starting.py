@@ -9,28 +9,61 @@ A `dvc` that is killed while a stage still imports would otherwise leave a train
 writes into the outputs of the next run (law 12).
 """
 
-import ctypes
+# Only what is needed to answer Ctrl-C is imported here: until `begin` is called, it ends in a traceback.
 import os
 import signal
 import sys
-from pathlib import Path
-
-from temper.base import quiet
+from types import TracebackType
 
 
 def begin(with_keras: bool = False) -> None:
-    """Ends this process when the `dvc` that started it is gone, now or later.
+    """Ends this process when the `dvc` that started it is gone, now or later, and at Ctrl-C without a word.
 
     Args:
         with_keras: whether the stage is about to import Keras: what TensorFlow prints at every start is then kept out.
     """
+    end_at_ctrl_c()
     if "DVC_STAGE" in os.environ and sys.platform.startswith("linux"):
+        import ctypes  # noqa: PLC0415
+
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
         if is_orphan(os.getppid()):  # it died before the call
             os.kill(os.getpid(), signal.SIGKILL)
+    sys.excepthook = _in_one_line
     if with_keras:
+        from temper.base import quiet  # noqa: PLC0415
+
         quiet.keep_out_noise()
+
+
+def end_at_ctrl_c() -> None:
+    """Lets Ctrl-C end the process as it ends any program, where Python would raise an error from within an import.
+
+    `running.run` takes it back, so that what a stage began can be put in order. A process that was started to ignore
+    Ctrl-C goes on ignoring it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def raise_at_ctrl_c() -> None:
+    """Lets Ctrl-C raise KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints an error that ends the process: a lack of memory, which imports meet too, in one line; Ctrl-C not."""
+    from temper.base import memory  # noqa: PLC0415
+
+    if issubclass(kind, KeyboardInterrupt):  # a second one, while the first was answered
+        return
+    line = memory.in_one_line(error)
+    if line is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(f"error: {line}", file=sys.stderr)
 
 
 def is_orphan(parent: int) -> bool:
@@ -39,6 +72,8 @@ def is_orphan(parent: int) -> bool:
     That is the first process of the machine or of a container, or a session manager. A `dvc` shares the session of its
     children, which such a process usually does not; in a container it may, but then it is no `dvc`.
     """
+    from pathlib import Path  # noqa: PLC0415
+
     try:
         if os.getsid(parent) != os.getsid(0):
             return True

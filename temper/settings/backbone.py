@@ -18,6 +18,7 @@ BackboneName = Literal[
     "VGG16", "VGG19", "Xception",
 ]
 # fmt: on
+Pooling = Literal["avg", "max", "concat"]
 
 
 class Backbone(Section):
@@ -27,6 +28,11 @@ class Backbone(Section):
     arguments: dict[str, Any] = Field({}, description="of that class, such as alpha")
     weights: Text = Field("imagenet", description="imagenet (downloaded once), none, or the path of a weights file")
     sha256: Sha256 | None = Field(None, description="of the weights file: with it a new file at the path is noticed")
+    pooling: Pooling = Field(
+        "avg",
+        description="of each feature its average over the image, its maximum (max), or both, which are twice as many "
+        "(concat)",
+    )
     input_size: ImageSize | None = Field(
         None,
         description="images are resized to this inside the model: packed data stay small; null: image_size",

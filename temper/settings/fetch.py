@@ -2,7 +2,7 @@
 
 import posixpath
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -33,6 +33,33 @@ class SourceSettings(Section):
         description="what DVC watches on this machine: the photos, archive or table; a source that is downloaded "
         "names its own module, stages/fetch/sources/NAME.py"
     )
+
+
+class Limits(NamedTuple):
+    """What is read from folders and archives at most."""
+
+    file_bytes: int  # of one file that is read into memory
+    unpacked_bytes: int  # of all files in an archive, those in archives inside it too
+
+
+class ArchiveSettings(SourceSettings):
+    """What the settings have of sources that read folders and archives.
+
+    4 MB of zip can hold 4 GB. The defaults are beyond every photo that decodes (200 megapixels, uncompressed, are 600
+    MB) and every published dataset of photos (ImageNet-21k is 1.3 TB), and below what fills a machine by mistake.
+    """
+
+    max_file_mb: Annotated[int, Field(ge=1, le=1000)] = Field(
+        600, description="MB of one file; a larger photo or table stops the run, whatever its archive claims"
+    )
+    max_unpacked_gb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        2000, description="GB of all files in an archive, with those in the archives inside it"
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in bytes."""
+        return Limits(self.max_file_mb * 10**6, self.max_unpacked_gb * 10**9)
 
 
 class Settings(StageSettings):

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from temper.settings.augmentation import Augmentation
 from temper.settings.base import Count, FromText, Magnitude, Rate, Section, Seed, StageSettings, Text, Width
+from temper.settings.mixing import MixedAugmentation
 from temper.settings.training import (
     Adam,
     Average,
@@ -29,6 +29,10 @@ def _share(value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+# How often an epoch shows the images of each class.
+Sampling = Literal["natural", "balanced", "sqrt"]
 
 
 class FineTune(Section):
@@ -57,11 +61,27 @@ class FineTune(Section):
         "resume", description="on Ctrl-C: wait for the next run, or end with the best epoch so far and go on"
     )
     select: Select = Field("val_loss", description="which epoch is kept: the best by this; if equal, the other decides")
-    augmentation: Augmentation = Field(Augmentation(), description="each transformation alone")
+    augmentation: MixedAugmentation = Field(
+        MixedAugmentation(), description="each transformation alone, and the mixing of images"
+    )
+    sampling: Sampling = Field(
+        "natural",
+        description="what an epoch shows: every image once; or as many images, each class equally often (balanced) or "
+        "by the square root of its count (sqrt), of rare classes repeatedly",
+    )
 
     @model_validator(mode="after")
     def _schedule_ends_in_time(self) -> "FineTune":
         refuse_steps_beyond_the_end(self.schedule, self.epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_balanced_once(self) -> "FineTune":
+        if self.class_weights == "balanced" and self.sampling != "natural":
+            raise ValueError(
+                f"class_weights: expected none with sampling: {self.sampling}, which balances the classes already, "
+                "received balanced; remove one of the two"
+            )
         return self
 
     @model_validator(mode="after")
@@ -81,3 +101,13 @@ class Settings(StageSettings):
         description="how strongly the fine-tune augments: one magnitude for all transformations, 0 to 1"
     )
     fine_tune: FineTune = Field(description="the second phase: head and backbone, at the top-level lr and aug")
+
+    @model_validator(mode="after")
+    def _mixing_has_partners(self) -> "Settings":
+        for name in ("mixup", "cutmix"):
+            if self.batch_size == 1 and getattr(self.fine_tune.augmentation, name):
+                raise ValueError(
+                    f"fine_tune.augmentation.{name} mixes the images of a batch: expected a batch_size of at least 2, "
+                    "received 1"
+                )
+        return self

@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from temper.settings.augmentation import Augmentation
 from temper.settings.base import Magnitude, Seed, StageSettings
+from temper.settings.mixing import MixedAugmentation
 
 
 class OfFineTune(BaseModel):
@@ -11,7 +11,7 @@ class OfFineTune(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
-    augmentation: Augmentation = Field(Augmentation())
+    augmentation: MixedAugmentation = Field(MixedAugmentation())
 
 
 class Settings(StageSettings):

@@ -1,10 +1,10 @@
 """The settings of `warm_up`: the first phase, the head alone."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from temper.settings.base import Count, Fraction, Rate, Section, Seed, StageSettings, Width
+from temper.settings.base import Count, Fraction, NotNegative, Rate, Section, Seed, StageSettings, Width
 from temper.settings.training import (
     Adam,
     Constant,
@@ -15,21 +15,74 @@ from temper.settings.training import (
     refuse_steps_beyond_the_end,
 )
 
+# Ready-made heads by name. Whatever else the file gives replaces what is here.
+READY_MADE: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "light": {"units": [128], "dropout": 0.15},
+    "heavy": {"units": [512, 256], "batch_norm": "before", "dropout": 0.5},
+}
+
+
+def _no_bool(value: Any) -> Any:
+    """Refuses what this key took once, and says what it is called now."""
+    if isinstance(value, bool):
+        raise ValueError(
+            f"expected none, before or after (the activation), received {str(value).lower()}; "
+            f"{'true was what before is now' if value else 'false was what none is now'}"
+        )
+    return value
+
 
 class Head(Section):
     """What is put on the backbone: dense layers, then one output a class."""
 
+    like: Literal["linear", "light", "heavy"] = Field(
+        "linear",
+        description="a ready-made head, of which any other key here replaces a part. linear: no layers before the "
+        "output; light: one of 128, dropout 0.15; heavy: 512 and 256, batch_norm before, dropout 0.5",
+    )
     units: list[Width] = Field([], description="the widths of the dense layers before the output")
     activation: Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid"] = Field(
         "relu", description="of these layers"
     )
-    batch_norm: bool = Field(False, description="BatchNorm in each of these layers")
+    batch_norm: Annotated[Literal["none", "before", "after"], BeforeValidator(_no_bool)] = Field(
+        "none", description="BatchNorm in each of these layers, before or after its activation"
+    )
     dropout: Fraction = Field(0.2, description="the share of the features left out at random in each training step")
+    l1: NotNegative = Field(0.0, description="times the sum of the kernels' absolute values: added to the loss")
+    l2: NotNegative = Field(0.0, description="times the sum of the kernels' squares: added to the loss")
+    output: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="sigmoid: for two classes, a single logit; the model gives two probabilities either way"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ready_made(cls, given: Any) -> Any:
+        like = given.get("like") if isinstance(given, dict) else None
+        return READY_MADE.get(like, {}) | given if isinstance(like, str) else given
+
+    @model_validator(mode="after")
+    def _no_setting_without_use(self) -> "Head":
+        for name in ("activation", "batch_norm") if not self.units else ():
+            if name in self.model_fields_set and getattr(self, name) != Head.model_fields[name].default:
+                raise ValueError(f"{name} belongs to layers before the output, received units: []; remove it")
+        return self
 
 
 class WarmUp(Section):
     """The first phase: the head alone, on the embeddings of the frozen backbone."""
 
+    solver: Literal["gradient", "logistic"] = Field(
+        "gradient",
+        description="gradient: epochs of an optimizer, for any head; logistic: the exact logistic regression, for a "
+        "linear head: no rate to choose, and seconds",
+    )
+    C: list[Rate] = Field(
+        [1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+        min_length=1,
+        description="with logistic: how weak a penalty of large weights is, scikit-learn's C, in rising order; the "
+        "best on validation is kept",
+    )
     head: Head = Field(Head(), description="what is put on the backbone")
     epochs: Count = Field(30, description="the most epochs that are trained")
     lr: Rate = Field(1e-3, description="the learning rate that the phase starts with")
@@ -41,6 +94,27 @@ class WarmUp(Section):
     @model_validator(mode="after")
     def _schedule_ends_in_time(self) -> "WarmUp":
         refuse_steps_beyond_the_end(self.schedule, self.epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _no_setting_of_the_other_solver(self) -> "WarmUp":
+        if self.solver == "gradient":
+            strange = [name for name in ("C",) if name in self.model_fields_set]
+        else:
+            strange = sorted(self.model_fields_set - {"solver", "C", "head"})
+            strange += [f"head.{name}" for name in sorted(self.head.model_fields_set - {"like", "output", "units"})]
+            if self.head.units:
+                raise ValueError(
+                    "warm_up.solver: logistic is for a linear head, received "
+                    f"warm_up.head.units: {self.head.units}; set solver: gradient"
+                )
+            if sorted(set(self.C)) != self.C:
+                raise ValueError(f"warm_up.C: expected rising values, received {self.C}")
+        for name in strange:
+            raise ValueError(
+                f"warm_up.{name} is not a setting of solver: {self.solver}: remove it, "
+                f"for an experiment with -S '~warm_up.{name}'"
+            )
         return self
 
 

@@ -140,7 +140,7 @@ def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) 
     decay = phase.average.decay if isinstance(phase.average, Ema) else None
     extras = optimizers.Extras(factor, phase.scales, decay, phase.accumulate, phase.scale_loss)
     metrics = [keras.metrics.CategoricalAccuracy("accuracy")]
-    if phase.loss != CrossEntropy() or phase.class_weights is not None:
+    if phase.loss != CrossEntropy() or phase.class_weights is not None or model.losses:
         metrics.append(keras.metrics.CategoricalCrossentropy("cross_entropy"))
     model.compile(
         optimizers.build(phase.optimizer, phase.lr, extras),
@@ -315,7 +315,7 @@ def logged(phase: str) -> Iterator[Live]:
         yield live
 
 
-def write_outcome(phase: str, result: Result, **facts: int) -> None:
+def write_outcome(phase: str, result: Result, **facts: float) -> None:
     """Writes metrics/PHASE/metrics.json: what was kept, under names that no other phase has."""
     kept = {
         "epoch": result.best_epoch,

@@ -119,8 +119,14 @@ def _is_alive(pid: int) -> bool:
 
 
 def _forget_abandoned(root: Path) -> None:
-    """Removes what no run has touched for a month: states of params that were edited after a kill, and their locks."""
-    for path in [*root.glob("*/state.npz"), *root.glob("*.lock"), *root.glob("*.waiting-*")]:
+    """Removes what no run has touched for a month: states of params that were edited after a kill, and their locks.
+
+    Notes that killed processes waited are removed at once.
+    """
+    for path in root.glob("*.waiting-*"):
+        if not _is_alive(int(path.name.rsplit("-", 1)[1])):
+            path.unlink(missing_ok=True)
+    for path in [*root.glob("*/state.npz"), *root.glob("*.lock")]:
         with suppress(OSError):  # another process was faster
             if time.time() - path.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(path.parent) if path.name == "state.npz" else path.unlink()

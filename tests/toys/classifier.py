@@ -6,13 +6,13 @@ import keras
 import numpy as np
 
 from stages.backbone.architectures import build
-from stages.warm_up import assemble, build_head
+from stages.warm_up.heads import assemble, build_head
 from temper.card import Backbone, Card, Crop, Preparation
 from temper.settings.warm_up import Head
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
 LABELS = np.arange(8, dtype=np.int32) % 3
-HEAD = Head(units=[8], activation="relu", batch_norm=True, dropout=0.1)
+HEAD = Head(units=[8], activation="relu", batch_norm="before", dropout=0.1)
 CARD = Card(
     classes=["ant", "bee", "crème brûlée"],
     preparation=Preparation(

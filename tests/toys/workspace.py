@@ -104,16 +104,20 @@ def make(folder: Path, recipe: str, **changes: Any) -> None:
         run(folder, command)
 
 
-def run(folder: Path, command: str) -> float:
-    """Runs a command in `folder` and returns its wall seconds; what it printed is shown only if it fails."""
+def environment() -> dict[str, str]:
+    """That of this process, with this interpreter's programs first, a name for git, and no analytics of DVC."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     names = {f"GIT_{role}_{what}": "b@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = os.environ | names | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(ROOT)}
+    return os.environ | names | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def run(folder: Path, command: str) -> float:
+    """Runs a command in `folder` and returns its wall seconds; what it printed is shown only if it fails."""
     start = time.perf_counter()
     done = subprocess.run(
         command.split(),
         cwd=folder,
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

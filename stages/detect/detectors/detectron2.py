@@ -7,6 +7,7 @@ is one, and files are all that passes between them (detectron2_worker.py).
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -25,6 +26,7 @@ from stages.detect import detector, unseen
 from stages.detect.detector import Photo
 from stages.detect.detectors import detectron2_worker
 from temper import photos
+from temper.base import memory
 from temper.base.errors import TemperError
 from temper.base.paths import repository, scratch
 from temper.boxes import Boxes
@@ -173,8 +175,13 @@ class Worker:
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         code = self._process.returncode
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        said = f", saying: {lines[-1]}" if lines and code > 0 else ""
-        return f"detect: detectron2: its process {how}{said}; what it found before is kept: run again to go on"
+        lacks = [line for line in lines if memory.says_so(line)]
+        last = lacks[-1:] or (lines[-1:] if code > 0 else [])
+        said = f", saying: {last[0].strip()}" if last else ""
+        again = "lower detect.batch or free some memory, and run again to go on" if lacks else "run again to go on"
+        if code == -signal.SIGKILL:
+            again += ", with a lower detect.batch if it was the kernel, for want of memory"
+        return f"detect: detectron2: its process {how}{said}; what it found before is kept: {again}"
 
     def stop(self) -> None:
         """Ends the other process and removes what they wrote to each other."""

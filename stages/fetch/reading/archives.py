@@ -1,39 +1,54 @@
-"""The files of a folder, a zip or a tar, read one after the other without unpacking anything to the disk."""
+"""The files of a folder, a zip or a tar, read one after the other without unpacking anything to the disk.
+
+Archives come from anywhere, so what their headers claim is compared with limits before anything is read, and what is
+read is counted again. A name that could not be used is refused with the file that has it.
+"""
 
 import errno
+import io
 import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from stages.fetch.reading import tars, zips
 from stages.fetch.reading.layouts import is_image
 from temper.base.atomic import atomic_file
+from temper.base.disk import in_words
 from temper.base.errors import TemperError
+from temper.settings.fetch import Limits
 
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
-_JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}
-_MOST_BYTES = 2**30  # of one file: no photo is larger, and no cell of a Parquet table holds twice as much
+_JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini", "Icon\r"}
+_LONGEST_NAME = 4096  # bytes, as on Linux
+_MOST_FOLDERS = 100  # that a file may lie in, one in the other
+_BLOCK = 2**17
 _LINKS_TO_NOTHING = {
     errno.ENOENT: "a link to nothing",
     errno.ENOTDIR: "a link to nothing",
     errno.ELOOP: "a link that leads back to itself",
 }
-_DAMAGE = (
+DAMAGE = (  # what the libraries raise for damaged archives
     zipfile.BadZipFile,
     tarfile.TarError,
     OSError,  # of gzip and bz2, without a number
     lzma.LZMAError,
     zlib.error,
     EOFError,
-    UnicodeDecodeError,  # a name that claims to be UTF-8
+    struct.error,
+    ValueError,  # a number of thousands of digits, a place before the start
+    OverflowError,
     RuntimeError,  # an encrypted member
     NotImplementedError,  # an unknown compression
 )
@@ -41,11 +56,30 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Listing:
-    """The names inside, relative to the top, with forward slashes; hidden files and system litter are left out."""
+    """The files of a folder or archive by their names, relative to the top, with forward slashes.
 
+    Hidden files and system litter are left out.
+    """
+
+    path: Path
+    limits: Limits
     files: list[str]
+    sizes: "array[int]"  # bytes of each file
     folders: list[str]
     unreadable: dict[str, str] = field(default_factory=dict)  # why what is no file and no folder is not read, by name
+
+    def read(self, names: set[str]) -> Iterator[tuple[str, bytes]]:
+        """The (name, bytes) of those files that are in `names`, in the order of the listing."""
+        return read_files(self.path, names, self.limits)
+
+    def bytes_of(self, names: set[str]) -> int:
+        """How much those files hold together that are in `names`."""
+        return sum(size for name, size in zip(self.files, self.sizes, strict=True) if name in names)
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether an error says nothing about the archive: a place before its start (EINVAL) is damage."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 @contextmanager
@@ -53,12 +87,20 @@ def _readable(path: Path) -> Iterator[None]:
     """Turns what the archive libraries raise for damaged files into one line."""
     try:
         yield
-    except _DAMAGE as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's, not the archive's
+    except tars.NoTar:
+        raise TemperError(
+            f"{path}: expected a folder, zip or tar, received a file that is neither (or a truncated one)"
+        ) from None
+    except UnicodeDecodeError as error:  # a name in a zip that claims to be UTF-8
+        raise TemperError(
+            f"{path}: expected names in UTF-8, received {error.object!r}; rename that file and pack it anew"
+        ) from None
+    except DAMAGE as error:
+        if is_of_the_disk(error):
+            raise
         detail = f"{type(error).__name__}: {error}"
         raise TemperError(
-            f"{path}: expected a whole zip or tar archive, received a damaged or unreadable one ({detail}); "
+            f"{path}: expected a whole zip or tar archive, received a damaged or unreadable one ({detail[:500]}); "
             "fetch it again or compare its checksum"
         ) from None
 
@@ -73,7 +115,7 @@ def without_ending(name: str) -> str:
     return name[: -max(len(ending) for ending in _ENDINGS if name.lower().endswith(ending))]
 
 
-def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
+def list_contents(path: str | Path, limits: Limits, archives_inside: bool = False, unpacked_before: int = 0) -> Listing:
     """Lists a folder or archive, sorted; a tar in its own order, the only one in which it can be read.
 
     Links in a folder are followed, wherever they lead. What they do not lead to, and what is no regular file, is
@@ -81,30 +123,45 @@ def list_contents(path: str | Path, archives_inside: bool = False) -> Listing:
 
     Args:
         archives_inside: whether a dataset is expected, in which archives and tables may be larger than any photo.
+        unpacked_before: bytes of the files in the archives around this one, which count too.
 
     Raises:
         TemperError: it is missing, damaged or of another format, or a name in it leads out of it (`../`, absolute),
-            comes twice or is no text, or a file in it is too large to be a photo.
+            comes twice or is no text, or what it holds is beyond the limits.
     """
     path = Path(path)
+    seen = _Seen(path, limits, archives_inside, unpacked_before)
     if path.is_dir():
         inside = sorted(_walk(path), key=lambda entry: entry.name.split("/"))
+        kept = [entry for entry in inside if seen.keeps(entry)]
     elif _is_zip(path):
         with _readable(path), zipfile.ZipFile(path) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.filename)
-            inside = [_Entry(_name(info), info.is_dir(), info.file_size) for info in infos]
+            inside = [_Entry(_name(info), info.filename.endswith("/"), info.file_size) for info in infos]
+        kept = [entry for entry in inside if seen.keeps(entry)]
     else:
-        with _readable(path), _open_tar(path) as tar:
-            inside = [_tar_entry(path, member) for member in _members(tar)]
-    _refuse_unsafe_names(path, inside)
-    _refuse_large_files(path, [entry for entry in inside if is_image(entry.name) or not archives_inside])
-    kept = [entry for entry in inside if not _is_junk(entry.name)]
+        _refuse_what_is_no_file(path)
+        with _readable(path), tars.open_tar(path) as tar:
+            # One after the other: a bomb is refused by its header, before it is unpacked to find the next one.
+            entries = (_tar_entry(path, member) for member in tars.members(tar))
+            kept = [entry for entry in entries if seen.keeps(entry)]
+    return _listed(path, limits, kept)
+
+
+def _listed(path: Path, limits: Limits, kept: list["_Entry"]) -> Listing:
     folders = {entry.name for entry in kept if entry.is_folder}
-    files = [entry.name for entry in kept if not entry.is_folder and not entry.problem]
+    files = [entry for entry in kept if not entry.is_folder and not entry.problem]
     unreadable = {entry.name: entry.problem for entry in kept if entry.problem}
-    for name in [*files, *unreadable]:  # archives need not list their folders
+    for name in [*(entry.name for entry in files), *unreadable]:  # archives need not list their folders
         folders.update(parent.as_posix() for parent in PurePosixPath(name).parents)
-    return Listing(files, sorted(folders - {"."}), unreadable)
+    return Listing(
+        path,
+        limits,
+        [entry.name for entry in files],
+        array("q", (entry.size for entry in files)),
+        sorted(folders - {"."}),
+        unreadable,
+    )
 
 
 def _walk(top: Path) -> Iterator["_Entry"]:
@@ -142,54 +199,79 @@ def _irregular(mode: int) -> str | None:
 
 
 def unpack(path: Path, name: str, target: Path) -> None:
-    """Copies one file of an archive to `target`, block by block: it may be larger than memory."""
+    """Copies one file of an archive to `target`, block by block: it may be larger than memory.
+
+    It becomes no larger than the listing says: both libraries end there, and `zipfile` compares the checksum.
+
+    Raises:
+        TemperError: the archive is damaged.
+    """
     with _readable(path), ExitStack() as stack:
         if _is_zip(path):
             archive = stack.enter_context(zipfile.ZipFile(path))
             info = next(info for info in archive.infolist() if _name(info) == name)
-            content: IO[bytes] | None = stack.enter_context(archive.open(info))
+            content = stack.enter_context(zips.open_member(archive, info))
         else:
-            tar = stack.enter_context(_open_tar(path))
-            content = next(
-                tar.extractfile(member) for member in _members(tar) if member.name.removeprefix("./") == name
-            )
-        assert content is not None  # a regular file has content
+            tar = stack.enter_context(tars.open_tar(path))
+            member = next(member for member in tars.members(tar) if member.name.removeprefix("./") == name)
+            content = _content(tar, member)
         with atomic_file(target) as partial, partial.open("wb") as file:
-            shutil.copyfileobj(content, file, 2**20)
+            shutil.copyfileobj(content, file, _BLOCK)
 
 
-def read_files(path: str | Path, names: set[str]) -> Iterator[tuple[str, bytes]]:
-    """The (name, bytes) of those files of a folder or archive that are in `names`, in the order of its listing."""
+def read_files(path: str | Path, names: set[str], limits: Limits) -> Iterator[tuple[str, bytes]]:
+    """The (name, bytes) of those files of a folder or archive that are in `names`, in the order of its listing.
+
+    Raises:
+        TemperError: the archive is damaged, or a file is larger than its limit, whatever was claimed.
+    """
     path = Path(path)
     if path.is_dir():
         for name in sorted(names, key=lambda name: PurePosixPath(name).parts):
-            yield name, (path / name).read_bytes()
+            with (path / name).open("rb") as file:
+                yield name, _whole(file, path, name, limits)
     elif _is_zip(path):
         with _readable(path), zipfile.ZipFile(path) as archive:
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
                 if (name := _name(info)) in names:
-                    yield name, archive.read(info)
+                    with zips.open_member(archive, info) as content:
+                        yield name, _whole(content, path, name, limits)
     else:
-        with _readable(path), _open_tar(path) as tar:
-            for member in _members(tar):
+        _refuse_what_is_no_file(path)
+        with _readable(path), tars.open_tar(path) as tar:
+            for member in tars.members(tar):
                 name = member.name.removeprefix("./")
                 if member.isreg() and name in names:
-                    content = tar.extractfile(member)
-                    assert content is not None  # a regular file has content
-                    yield name, content.read()
+                    yield name, _whole(_content(tar, member), path, name, limits)
 
 
-def _open_tar(path: Path) -> tarfile.TarFile:
+def _whole(file: IO[bytes], path: Path, name: str, limits: Limits) -> bytes:
+    """All that a file holds, which is counted while it is read: what was claimed need not be true."""
+    data = io.BytesIO()
+    while block := file.read(_BLOCK):
+        data.write(block)
+        if data.tell() > limits.file_bytes:
+            raise _too_large(path, name, f"more than {in_words(limits.file_bytes)}")
+    return data.getvalue()
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = tar.extractfile(member)
+    assert content is not None  # a regular file has content
+    return content
+
+
+def _too_large(path: Path, name: str, received: str) -> TemperError:
+    return TemperError(
+        f"{path}: expected photos, received {name} of {received}; remove it, or raise max_file_mb of its source"
+    )
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
     if not path.exists():
         raise TemperError(f"{path}: expected a folder, zip or tar, found nothing there; set its path in params.yaml")
     if problem := _irregular(path.stat().st_mode):
         raise TemperError(f"{path}: expected a folder, zip or tar, received {problem}; set its path in params.yaml")
-    try:
-        return tarfile.open(path, "r:*")
-    except tarfile.ReadError:
-        raise TemperError(
-            f"{path}: expected a folder, zip or tar, received a file that is neither (or a truncated one)"
-        ) from None
 
 
 def _is_zip(path: Path) -> bool:
@@ -198,16 +280,6 @@ def _is_zip(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(2) == b"PK" and zipfile.is_zipfile(path)
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """All members of a tar. `tarfile` treats damage after the first member as the end; here it is an error."""
-    yield from tar
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    while block := tar.fileobj.read(2**20):  # to the very end, where gzip compares its checksum
-        if block.strip(b"\0"):
-            raise tarfile.ReadError(f"no member at byte {tar.offset}")
 
 
 @dataclass(frozen=True)
@@ -225,31 +297,80 @@ def _name(info: zipfile.ZipInfo) -> str:
 def _tar_entry(path: Path, member: tarfile.TarInfo) -> _Entry:
     if not (member.isreg() or member.isdir()):
         raise TemperError(f"{path}: expected files and folders, received a link or device named {member.name}")
+    if member.issparse():  # its holes are claimed, not packed: 100 bytes of tar may be an exabyte
+        raise TemperError(f"{path}: expected files without holes, received {member.name!r}; pack it without --sparse")
     return _Entry(member.name.removeprefix("./"), member.isdir(), member.size)
 
 
-def _refuse_unsafe_names(path: Path, entries: list[_Entry]) -> None:
-    seen: set[str] = set()
-    for entry in entries:
+class _Seen:
+    """What was seen of a folder or archive so far, to refuse the next entry as soon as it is met."""
+
+    def __init__(self, path: Path, limits: Limits, archives_inside: bool, unpacked: int = 0) -> None:
+        self._path, self._limits, self._archives_inside = path, limits, archives_inside
+        self._names: set[str] = set()
+        self._left = limits.unpacked_bytes - unpacked
+        self._is_archive = not path.is_dir()
+
+    def keeps(self, entry: _Entry) -> bool:
+        """Whether an entry is none of those that systems leave behind.
+
+        Raises:
+            TemperError: its name cannot be used, or it is beyond the limits.
+        """
         pure = PurePosixPath(entry.name.replace("\\", "/"))
         if pure.is_absolute() or ".." in pure.parts:
             raise TemperError(
-                f"{path}: expected names inside the archive, received {entry.name!r}, which leads out of it"
+                f"{self._path}: expected names inside the archive, received {_shown(entry.name)}, which leads out of it"
             )
-        if not _is_text(entry.name) or "\n" in entry.name:
-            raise TemperError(f"{path}: expected names of text in one line, received {entry.name!r}; rename it")
-        if entry.name in seen and not entry.is_folder:
-            raise TemperError(f"{path}: expected every name once, received {entry.name!r} twice; pack it anew")
-        seen.add(entry.name)
+        if _is_junk(entry.name):
+            return False
+        self._refuse_unusable_name(entry, pure)
+        if not entry.is_folder:
+            self._refuse_too_large(entry)
+        return True
+
+    def _refuse_unusable_name(self, entry: _Entry, pure: PurePosixPath) -> None:
+        name, shown = entry.name, _shown(entry.name)
+        if not _is_text(name):
+            remedy = "rename it (docs/sources.md says how)" if not self._is_archive else "rename it and pack it anew"
+            raise TemperError(f"{self._path}: expected names of text in one line, received {shown}; {remedy}")
+        if len(name.encode()) > _LONGEST_NAME or len(pure.parts) > _MOST_FOLDERS + 1:
+            raise TemperError(
+                f"{self._path}: expected names of at most {_LONGEST_NAME} bytes in at most {_MOST_FOLDERS} folders, "
+                f"received {shown}; rename it"
+            )
+        if not pure.name and not entry.is_folder:
+            raise TemperError(f"{self._path}: expected files with names, received {shown}; pack it anew")
+        if name in self._names and not entry.is_folder:
+            raise TemperError(f"{self._path}: expected every name once, received {shown} twice; pack it anew")
+        self._names.add(name)
+
+    def _refuse_too_large(self, entry: _Entry) -> None:
+        if entry.size > self._limits.file_bytes and (is_image(entry.name) or not self._archives_inside):
+            raise _too_large(self._path, entry.name, f"{entry.size} bytes")
+        if not self._is_archive:
+            return
+        self._left -= entry.size
+        if self._left < 0:
+            most = in_words(self._limits.unpacked_bytes)
+            raise TemperError(
+                f"{self._path}: expected files of at most {most} in an archive, received more; raise max_unpacked_gb "
+                "of its source if that is right"
+            )
 
 
-def _refuse_large_files(path: Path, entries: list[_Entry]) -> None:
-    for entry in entries:
-        if entry.size > _MOST_BYTES and not entry.is_folder:
-            raise TemperError(f"{path}: expected photos, received {entry.name} of {entry.size} bytes; remove it")
+def _shown(name: str) -> str:
+    """A name with quotes for a message: what cannot be printed as Python escapes it, a very long one cut."""
+    shown = repr(os.fsencode(name))[1:] if not _is_utf8(name) else repr(name)
+    return shown if len(shown) <= 300 else f"{shown[:200]}...{shown[-50:]}"
 
 
 def _is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8 and printed in one line."""
+    return _is_utf8(name) and not any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name)
+
+
+def _is_utf8(name: str) -> bool:
     """Whether a name can be written as UTF-8: other bytes reach Python as lone surrogates."""
     try:
         name.encode()

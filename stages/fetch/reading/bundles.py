@@ -1,16 +1,22 @@
 """Published files wherever they lie: in a folder, in an archive, or in archives inside of either."""
 
-import hashlib
+import fcntl
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
 
-from stages.fetch.reading.archives import is_archive, list_contents, read_files, unpack, without_ending
+from stages.fetch.reading.archives import Listing, is_archive, list_contents, unpack, without_ending
 from stages.fetch.reading.layouts import is_image
+from temper.base.disk import require_room
 from temper.base.errors import TemperError
-from temper.base.paths import scratch
+from temper.base.locks import held
+from temper.base.paths import repository
+from temper.settings.fetch import Limits
 
 _DEEPEST = 3  # archives in archives in archives
 
@@ -21,7 +27,7 @@ class Bundle:
 
     files: list[str]
     folders: list[str]
-    places: list[tuple[str, Path, list[str]]]  # prefix of the names, folder or archive, names inside
+    places: list[tuple[str, Listing, set[str]]]  # prefix of the names, folder or archive, names inside
     unreadable: dict[str, str] = field(default_factory=dict)  # why what is no file and no folder is not read, by name
 
     def images(self) -> list[str]:
@@ -30,10 +36,17 @@ class Bundle:
 
     def read(self, names: set[str]) -> Iterator[tuple[str, bytes]]:
         """The (name, bytes) of those files that are in `names`, place by place, each in its own order."""
-        for prefix, path, inside in self.places:
+        for prefix, listing, inside in self.places:
             wanted = {name for name in inside if prefix + name in names}
             if wanted:
-                yield from ((prefix + name, data) for name, data in read_files(path, wanted))
+                yield from ((prefix + name, data) for name, data in listing.read(wanted))
+
+    def bytes_of(self, names: set[str]) -> int:
+        """How much those files hold together that are in `names`."""
+        return sum(
+            listing.bytes_of({name for name in inside if prefix + name in names})
+            for prefix, listing, inside in self.places
+        )
 
     def only(self, name: str) -> bytes:
         """The bytes of one file."""
@@ -46,60 +59,137 @@ class Bundle:
         return min(found, default=None)
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(path: Path, limits: Limits) -> Bundle:
     """Opens a folder or archive with what is in it, unpacking only archives that lie in another one.
 
     Those are kept in `.temper/unpacked/`, outside DVC's outputs, until `forget_unpacked`.
 
     Raises:
-        TemperError: nothing is there, an archive is damaged or unsafe, or two files have one name.
+        TemperError: nothing is there, an archive is damaged or unsafe, two files have one name, or there is more than
+            the limits or the free disk space allow.
     """
-    places: list[tuple[str, Path, list[str]]] = []
-    folders: list[str] = []
-    unreadable: dict[str, str] = {}
-    _open(path, "", places, folders, unreadable, 0)
-    files = [prefix + name for prefix, _, inside in places for name in inside]
+    opening = _Opening(limits)
+    opening.add(path, str(path), "", 0)
+    files = [prefix + name for prefix, listing, inside in opening.places for name in listing.files if name in inside]
     if len(set(files)) < len(files):
         twice = next(name for name, count in Counter(files).items() if count > 1)
         raise TemperError(f"{path}: expected every name once, received {twice} in an archive and outside; remove one")
-    return Bundle(files, sorted(folders), places, unreadable)
+    return Bundle(files, sorted(opening.folders), opening.places, opening.unreadable)
 
 
-def _open(
-    path: Path,
-    prefix: str,
-    places: list[tuple[str, Path, list[str]]],
-    folders: list[str],
-    unreadable: dict[str, str],
-    depth: int,
-) -> None:
-    listing = list_contents(path, archives_inside=True)
-    for name, problem in listing.unreadable.items():
-        if not is_image(name):  # an archive or a table of the dataset: without it, photos would be missing unseen
-            raise TemperError(f"{path / name}: expected a file, received {problem}; remove or mend it")
-        unreadable[prefix + name] = problem
-    archives = [name for name in listing.files if is_archive(name)] if depth < _DEEPEST else []
-    places.append((prefix, path, [name for name in listing.files if name not in set(archives)]))
-    folders.extend(prefix + folder for folder in listing.folders)
-    for name in archives:
-        inner = path / name if path.is_dir() else _unpacked(path, name)
-        _open(inner, f"{prefix}{without_ending(name)}/", places, folders, unreadable, depth + 1)
+class _Opening:
+    """A bundle as far as it was opened."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.places: list[tuple[str, Listing, set[str]]] = []
+        self.folders: list[str] = []
+        self.unreadable: dict[str, str] = {}
+        self._limits, self._unpacked = limits, 0  # bytes so far
+
+    def add(self, path: Path, shown: str, prefix: str, depth: int) -> None:
+        """Adds a folder or archive, and the archives in it.
+
+        Args:
+            shown: the path for messages, in which archives are folders.
+        """
+        try:
+            listing = list_contents(path, self._limits, archives_inside=True, unpacked_before=self._unpacked)
+        except TemperError as error:
+            raise TemperError(str(error).replace(str(path), shown)) from None
+        for name, problem in listing.unreadable.items():
+            if not is_image(name):  # an archive or a table of the dataset: without it, photos would be missing unseen
+                raise TemperError(f"{shown}/{name}: expected a file, received {problem}; remove or mend it")
+            self.unreadable[prefix + name] = problem
+        archives = {name for name in listing.files if is_archive(name)}
+        if archives and depth == _DEEPEST:
+            raise TemperError(
+                f"{shown}/{min(archives)}: expected at most {_DEEPEST} archives inside each other; unpack the outer one"
+            )
+        self.places.append((prefix, listing, set(listing.files) - archives))
+        self.folders.extend(prefix + folder for folder in listing.folders)
+        if not path.is_dir():
+            self._unpacks(listing, archives, shown)
+        for name in (name for name in listing.files if name in archives):
+            inner = path / name if path.is_dir() else _unpacked(path, name)
+            self.add(inner, f"{shown}/{name}", f"{prefix}{without_ending(name)}/", depth + 1)
+
+    def _unpacks(self, listing: Listing, archives: set[str], shown: str) -> None:
+        """Counts what an archive holds, and asks for the room that copies of the archives in it take."""
+        self._unpacked += sum(listing.sizes)
+        if archives:
+            copies = listing.bytes_of(archives)
+            require_room(_common(), copies, f"{shown}: copies of the archives in it", "unpack it by hand")
+
+
+# --- Copies of archives that lie in another one
+
+_LOCK = "lock"
+_own: dict[Path, tuple[Path, IO[str]]] = {}  # this process's folder of copies, with its lock, by the folder of all
+
+
+def _common() -> Path:
+    return repository().resolve() / ".temper" / "unpacked"
+
+
+def _alone() -> AbstractContextManager[None]:
+    """While it is held, no other process makes or removes folders of copies."""
+    return held(_common().parent / "locks" / "unpacked.lock", "fetch: waiting for another fetch to remove its copies")
 
 
 def _unpacked(archive: Path, name: str) -> Path:
-    """A copy of an archive that lies in another one, made once for as long as the outer one stays the same."""
-    state = archive.stat()
-    key = hashlib.sha256(f"{archive.resolve()}:{state.st_size}:{state.st_mtime_ns}:{name}".encode()).hexdigest()
-    target = _folder() / key[:32] / PurePosixPath(name).name
-    if not target.exists():
-        unpack(archive, name, target)
+    """A copy of an archive that lies in another one."""
+    target = Path(tempfile.mkdtemp(dir=_folder())) / "copy"
+    unpack(archive, name, target)
     return target
 
 
 def _folder() -> Path:
-    return scratch("unpacked")
+    """This process's folder of copies, so that two fetches at once do not clear each other's.
+
+    It is locked for as long as the process lives.
+    """
+    common = _common()
+    if common not in _own:
+        with _alone():
+            _remove_abandoned(common)
+            common.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=common))
+            lock = (folder / _LOCK).open("w", encoding="utf-8")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _own[common] = (folder, lock)
+    return _own[common][0]
 
 
 def forget_unpacked() -> None:
-    """Removes the copies of archives: they are read once, and would double what a dataset takes on the disk."""
-    shutil.rmtree(_folder(), ignore_errors=True)
+    """Removes the copies of archives: they are read once, and would double what a dataset takes on the disk.
+
+    Those that other processes use stay. What killed ones left goes: it may be damaged, and is made again quickly.
+    """
+    common = _common()
+    with _alone():
+        if common in _own:
+            _own.pop(common)[1].close()
+        _remove_abandoned(common)
+
+
+def _remove_abandoned(common: Path) -> None:
+    """Removes all in the folder of copies whose lock no process holds."""
+    if not common.is_dir():
+        common.unlink(missing_ok=True)
+        return
+    for path in common.iterdir():
+        if not _is_in_use(path):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    with suppress(OSError):  # somebody's copies are in it
+        common.rmdir()
+
+
+def _is_in_use(folder: Path) -> bool:
+    try:
+        with (folder / _LOCK).open("r+", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # it has none
+        return False
+    return False

@@ -5,26 +5,28 @@ not its business, it does not read Retry-After, and it lets one host's other req
 """
 
 import asyncio
-import fcntl
-import hashlib
-import os
+import base64
 import random
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Never
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from tqdm import tqdm
 from yarl import URL
 
-from temper.base.errors import TemperError
+from stages.fetch.reading import url_cache
+from temper.base.disk import require_room
+from temper.base.locks import held
+from temper.public_hosts import NotPublicError, is_named_privately, public_socket
 
 _HEADERS = {
     "User-Agent": "temper/0.1 (+photo fetcher)",
@@ -35,6 +37,8 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _BUSY = {408, 425, 429}  # and all 5xx: worth another attempt
 _MOST_REDIRECTS = 10
 _NO_ADDRESS = "not an http(s) address"
+_PRIVATE = "leads to an address that is not public"
+_LARGE = 2**24  # bytes of a photo for which the disk is asked first
 
 
 @dataclass(frozen=True)
@@ -51,40 +55,27 @@ class Manners:
     longest_wait: float = 3600  # the longest Retry-After that is waited for; a host that asks for more is left alone
     unanswered: int = 32  # failures in a row without any answer, after which a host counts as gone
     most_bytes: int = 200 * 10**6  # of one photo
-
-
-def cached(folder: Path, url: str) -> Path:
-    """Where the bytes of `url` are, or will be, in the cache `folder`."""
-    name = hashlib.sha256(url.encode()).hexdigest()
-    return folder / name[:2] / name
+    slowest: float = 1000  # bytes a second, on average over more than `silence`
+    private: bool = False  # whether addresses that are not public may be asked
 
 
 def download_missing(urls: Sequence[str], folder: Path, manners: Manners) -> dict[str, str]:
     """Downloads those of `urls` (each once) that are not in the cache; returns the reason for each that failed.
 
-    A download that is there is whole: it is written beside its place, then renamed. Failures are not remembered.
+    A download that is there is whole: it is written beside its place, then renamed. Failures are not remembered. If
+    another process downloads into the same cache, it is waited for.
 
     Raises:
-        TemperError: another process is downloading into the same cache.
+        TemperError: the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        missing = [url for url in urls if not cached(folder, url).exists()]
+    with held(folder / "lock", f"{folder}: waiting for the process that downloads into it"):
+        missing = [url for url in urls if not url_cache.is_cached(folder, url)]
         with tqdm(desc="urls", total=len(urls), initial=len(urls) - len(missing), unit="image", disable=None) as bar:
             crawl = _Crawl(folder, manners, bar)
             if missing:
                 asyncio.run(crawl.run(missing))
     return crawl.failures
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TemperError(f"{folder}: another process downloads into it; wait for it or stop it") from None
-        yield
 
 
 @dataclass(slots=True)
@@ -131,13 +122,8 @@ class _Crawl:
         self._left = len(urls)
         for url in urls:
             self._add(_Job(url, url))
-        timeout = aiohttp.ClientTimeout(total=self._manners.longest)
-        # The connector has no limits of its own: time spent waiting for them would count as silence of the host.
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=timeout, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
-        ) as session:
-            await asyncio.gather(*(self._work(session) for _ in range(self._manners.at_once)))
+        async with _Sessions(self._manners) as sessions:
+            await asyncio.gather(*(self._work(sessions) for _ in range(self._manners.at_once)))
 
     def _add(self, job: _Job, first: bool = False) -> None:
         """Puts a job into the queue of its host, and opens a slot if the host has fewer than it may have."""
@@ -167,7 +153,7 @@ class _Crawl:
             for _ in range(self._manners.at_once):
                 self._free.put_nowait(None)
 
-    async def _work(self, session: aiohttp.ClientSession) -> None:
+    async def _work(self, sessions: "_Sessions") -> None:
         loop = asyncio.get_running_loop()
         while (host := await self._free.get()) is not None:
             pause = host.resume_at - loop.time()
@@ -175,13 +161,13 @@ class _Crawl:
                 if not host.jobs:
                     host.slots -= 1
                     continue
-                pause = await self._serve(session, host, host.jobs.popleft())
+                pause = await self._serve(sessions, host, host.jobs.popleft())
             loop.call_later(max(0.0, pause), self._free.put_nowait, host)
 
-    async def _serve(self, session: aiohttp.ClientSession, host: _Host, job: _Job) -> float:
+    async def _serve(self, sessions: "_Sessions", host: _Host, job: _Job) -> float:
         """One attempt at a job; returns how long the host's slot should pause."""
         try:
-            moved = await self._request(session, host, job)
+            moved = await self._request(sessions, host, job)
         except _Failure as failure:
             return self._after_failure(host, job, failure)
         if moved is None:
@@ -228,7 +214,7 @@ class _Crawl:
         doublings = min(max(job.failures - 1, host.unanswered // self._manners.per_host), 16)
         return min(self._manners.pause * 2.0**doublings, self._manners.longest_pause) * random.uniform(0.5, 1)
 
-    async def _request(self, session: aiohttp.ClientSession, host: _Host, job: _Job) -> str | None:
+    async def _request(self, sessions: "_Sessions", host: _Host, job: _Job) -> str | None:
         """Asks for a photo and keeps it; returns where it is instead, if the answer is a redirect.
 
         Redirects are followed by hand: the host that they lead to has a queue, and limits, of its own.
@@ -238,24 +224,27 @@ class _Crawl:
         try:
             # Not aiohttp's sock_read: with 3.14.5, an answer hidden behind another one's body outlasts it.
             async with (
-                asyncio.timeout(self._manners.silence) as silence,
-                session.get(address, allow_redirects=False) as answer,
+                asyncio.timeout(self._manners.silence) as waiting,
+                sessions.get(address) as answer,
             ):
-                host.unanswered = 0
                 if answer.status in _REDIRECTS:
+                    host.unanswered = 0
                     return _redirection(address, answer)
                 if answer.status != 200:
                     again = answer.status in _BUSY or answer.status >= 500
                     wait = _retry_after(answer.headers.get("Retry-After")) if again else 0.0
                     raise _Failure(f"HTTP {answer.status}", again, wait=wait)
-                await self._keep(answer, cached(self._folder, job.url), silence)
+                await self._keep(answer, job.url, waiting)
+                host.unanswered = 0  # not before: a host whose answers never end counts as gone, too
         except TimeoutError:
             raise _Failure("timed out", again=True, answered=False) from None
         except aiohttp.ClientConnectorCertificateError:
             raise _Failure("certificate not valid", again=False) from None
         except aiohttp.ClientPayloadError:
             raise _Failure("cut off", again=True) from None
-        except aiohttp.ClientConnectorError:
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, NotPublicError):
+                raise _Failure(_PRIVATE, again=False) from None
             raise _Failure("no connection", again=True, answered=False) from None
         except (aiohttp.ClientConnectionError, ConnectionError):
             raise _Failure("connection lost", again=True, answered=False) from None
@@ -265,26 +254,99 @@ class _Crawl:
             raise _Failure("answer is not HTTP", again=True) from None
         return None
 
-    async def _keep(self, answer: aiohttp.ClientResponse, path: Path, silence: asyncio.Timeout) -> None:
-        """Streams the body to the disk, where it gets its name only when it is whole."""
-        loop, length = asyncio.get_running_loop(), 0
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".partial-{path.name}")
+    async def _keep(self, answer: aiohttp.ClientResponse, url: str, waiting: asyncio.Timeout) -> None:
+        """Streams the body to the disk, where it gets its name only when it is whole and an image."""
+        loop, manners = asyncio.get_running_loop(), self._manners
+        begun = loop.time()
+        self._refuse_too_long(answer.content_length or 0)
         try:
-            with partial.open("wb") as file:
+            with url_cache.writing(self._folder, url) as photo:
                 while block := await answer.content.readany():
-                    silence.reschedule(loop.time() + self._manners.silence)
-                    length += file.write(block)
-                    if length > self._manners.most_bytes:
-                        raise _Failure(f"larger than {self._manners.most_bytes} bytes", again=False)
-                if not length:
+                    now = loop.time()
+                    waiting.reschedule(now + manners.silence)
+                    photo.add(block)
+                    self._refuse_too_long(photo.length)
+                    if now - begun > manners.silence and photo.length < manners.slowest * (now - begun):
+                        raise _Failure(f"slower than {manners.slowest:.0f} bytes a second", again=True, answered=False)
+                if not photo.length:
                     raise _Failure("empty", again=True)
-                file.flush()
-                silence.reschedule(None)
-                await asyncio.to_thread(os.fsync, file.fileno())  # a disk may take long; the loop does not wait for it
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+                waiting.reschedule(None)
+                await asyncio.to_thread(photo.end)  # a disk may take long; the loop does not wait for it
+        except url_cache.NoImageError:
+            raise _Failure(f"no image that can be read{_said_type(answer)}", again=False) from None
+
+    def _refuse_too_long(self, length: int) -> None:
+        """Refuses a photo of more bytes than are allowed, or for which there is no room on the disk."""
+        if length > self._manners.most_bytes:
+            raise _Failure(f"larger than {self._manners.most_bytes} bytes", again=False)
+        if length > _LARGE:
+            require_room(self._folder, length, "a photo", "put .temper on another disk")
+
+
+class _Sessions:
+    """How addresses are asked: directly, or by the proxy that the environment names for them (`HTTP_PROXY`, ...).
+
+    A direct connection is checked when it is opened, after the name was resolved, so there is no time between check
+    and use. A proxy resolves names itself: there only what a name says of itself is checked. No password of ~/.netrc
+    is sent: a table could ask for it.
+    """
+
+    def __init__(self, manners: Manners) -> None:
+        self._manners = manners
+        self._closing = AsyncExitStack()
+
+    async def __aenter__(self) -> "_Sessions":
+        guard = None if self._manners.private else public_socket
+        # The connectors have no limits of their own: time spent waiting for them would count as silence of the host.
+        self._direct = await self._open(aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, socket_factory=guard))
+        self._by_proxy = await self._open(aiohttp.TCPConnector(limit=0, ttl_dns_cache=300))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._closing.aclose()
+
+    async def _open(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(total=self._manners.longest)
+        session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar()
+        )
+        return await self._closing.enter_async_context(session)
+
+    def get(self, address: URL) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Asks for an address, without following redirects.
+
+        Raises:
+            _Failure: it is not public, and is to be asked by a proxy.
+        """
+        proxy = _proxy_for(address)
+        if proxy is None:
+            return self._direct.get(address, allow_redirects=False)
+        if not self._manners.private and is_named_privately(str(address.host)):
+            raise _Failure(_PRIVATE, again=False)
+        login = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+        login_headers = {"Proxy-Authorization": f"Basic {login}"} if proxy.user else {}
+        return self._by_proxy.get(
+            address,
+            allow_redirects=False,
+            proxy=proxy.with_user(None),
+            # A proxy reads a request for http itself, and of one for https only that for the tunnel.
+            headers=login_headers if address.scheme == "http" else None,
+            proxy_headers=login_headers if address.scheme == "https" else None,
+        )
+
+
+def _proxy_for(address: URL) -> URL | None:
+    """The proxy that the environment names for an address."""
+    proxy = getproxies().get(address.scheme)
+    if not proxy or proxy_bypass(str(address.host)):
+        return None
+    return URL(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _said_type(answer: aiohttp.ClientResponse) -> str:
+    """What an answer says that it is, for messages: " (text/html)"."""
+    said = re.match(r"\s*([a-z]{1,20}/[a-z0-9.+-]{1,40})", answer.headers.get("Content-Type", ""), re.I)
+    return f" ({said[1].lower()})" if said else ""
 
 
 def parse_address(text: str, base: URL | None = None) -> URL | None:

@@ -9,8 +9,7 @@ import difflib
 import hashlib
 import re
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +22,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
+from stages.fetch.reading import zips
+from stages.fetch.reading.archives import DAMAGE, is_of_the_disk
+from temper.base.disk import in_words
 from temper.base.errors import TemperError
+from temper.redaction import redacted
 
 COLUMNS = ("url", "label", "split", "licence")
+MOST_BYTES = 4 * 10**9
 _BLOCK = 4 * 2**20  # bytes; no row may be longer
+_LONGEST_LINE = 2**20  # characters of the header
+_LONGEST_FILE_NAME = 255
 _META_BYTES = 2**20  # of meta.xml; published ones have 30 KB
 _LICENCES = 20  # that source.json counts by name
 
@@ -39,16 +45,19 @@ class UrlTable:
     facts: dict[str, object]
 
 
-def read_url_table(path: Path, label: str) -> UrlTable:
+def read_url_table(path: Path, label: str, most_bytes: int = MOST_BYTES) -> UrlTable:
     """Reads the table at `path`, with the labels of its column `label`.
 
+    Args:
+        most_bytes: of the columns that are needed, in memory.
+
     Raises:
-        TemperError: the file, or a column of it, is missing, damaged or of another format.
+        TemperError: the file, or a column of it, is missing, damaged, too large or of another format.
     """
     if path.is_dir() or path.suffix.lower() == ".zip":
-        rows, facts = _read_archive(path, label)
+        rows, facts = _read_archive(path, label, most_bytes)
     elif path.suffix.lower() in {".csv", ".tsv", ".txt", ".parquet"}:
-        rows, facts = _read_table(path, label), {}
+        rows, facts = _read_table(path, label, most_bytes), {}
     else:
         raise TemperError(f"{path}: expected .csv, .tsv, .txt, .parquet, or a Darwin Core archive (.zip or a folder)")
     rows = _without_repeats(rows)
@@ -62,14 +71,17 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise TemperError(f"{path}: expected a table, found nothing there; correct it") from None
-    except (pa.ArrowException, csv.Error, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise TemperError(f"{path}: expected a readable table, received {str(error)[:300]}") from None
+    except (pa.ArrowException, csv.Error, LookupError, *DAMAGE) as error:
+        if is_of_the_disk(error):
+            raise
+        # The error may repeat a row, and the row hold an address with a token.
+        raise TemperError(f"{path}: expected a readable table, received {redacted(str(error))[:300]}") from None
 
 
 # --- CSV, TSV, Parquet
 
 
-def _read_table(path: Path, label: str) -> pa.Table:
+def _read_table(path: Path, label: str, most_bytes: int) -> pa.Table:
     with _readable(path):
         layout = _Layout("," if path.suffix.lower() == ".csv" else "\t")
         names = pq.read_schema(path).names if path.suffix.lower() == ".parquet" else _header(path, layout)
@@ -78,11 +90,13 @@ def _read_table(path: Path, label: str) -> pa.Table:
         licence = _column(path, names, "licence", "license", optional=True)
         wanted = [url, named, split, licence]
         if path.suffix.lower() == ".parquet":
-            table = pq.ParquetFile(path).read([names[index] for index in wanted if index is not None])
+            with pq.ParquetFile(path) as parquet:
+                schema = pa.schema([parquet.schema_arrow.field(name) for name in _named(names, wanted)])
+                table = _gather(parquet.iter_batches(columns=schema.names), schema, path, most_bytes)
             columns = [None if index is None else table[names[index]].cast(pa.string()) for index in wanted]
         else:
             with path.open("rb") as file:
-                columns = _read_columns(file, replace(layout, width=len(names)), wanted)
+                columns = _read_columns(file, replace(layout, width=len(names)), wanted, path, most_bytes)
     rows = _as_rows(columns)
     if rows["url"].null_count:
         number = pc.index(pc.is_null(rows["url"]), True).as_py() + 1
@@ -103,7 +117,30 @@ class _Layout:
 
 def _header(path: Path, layout: _Layout) -> list[str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return [name.strip() for name in next(csv.reader(file, delimiter=layout.delimiter), [])]
+        lines = iter(lambda: file.readline(_LONGEST_LINE), "")
+        return [name.strip() for name in next(csv.reader(lines, delimiter=layout.delimiter), [])]
+
+
+def _named(names: Sequence[str], wanted: Sequence[int | None]) -> list[str]:
+    return list(dict.fromkeys(names[index] for index in wanted if index is not None))
+
+
+def _gather(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, most_bytes: int) -> pa.Table:
+    """A table of batches, which are counted as they come: a small file may hold any number of equal rows.
+
+    Raises:
+        TemperError: they are more than `most_bytes`.
+    """
+    kept, left = [], most_bytes
+    for batch in batches:
+        left -= batch.nbytes
+        if left < 0:
+            raise TemperError(
+                f"{path}: expected columns of at most {in_words(most_bytes)}, received more; raise max_table_mb of "
+                "its source if that is right"
+            )
+        kept.append(batch)
+    return pa.Table.from_batches(kept, schema)
 
 
 def _column(
@@ -122,16 +159,18 @@ def _column(
     close = difflib.get_close_matches(wanted[0], names, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     where = f" ({key})" if key else ""
-    raise TemperError(f"{path}: expected a column {wanted[0]}{where}, found {', '.join(names) or 'none'}{hint}")
+    raise TemperError(f"{path}: expected a column {wanted[0]}{where}, found {', '.join(names)[:500] or 'none'}{hint}")
 
 
-def _read_columns(file: IO[bytes], layout: _Layout, wanted: Sequence[int | None]) -> list[pa.ChunkedArray | None]:
+def _read_columns(
+    file: IO[bytes], layout: _Layout, wanted: Sequence[int | None], path: Path, most_bytes: int
+) -> list[pa.ChunkedArray | None]:
     """Some columns of a text file as text, by their indexes.
 
     Arrow reads a stream block by block; it knows no limit of a field as the csv module has, only that of the block.
     """
     names = {index: f"f{index}" for index in wanted if index is not None}  # as Arrow calls columns without names
-    table = arrow_csv.read_csv(
+    reader = arrow_csv.open_csv(
         file,
         arrow_csv.ReadOptions(
             skip_rows=layout.header_lines,
@@ -149,6 +188,7 @@ def _read_columns(file: IO[bytes], layout: _Layout, wanted: Sequence[int | None]
             include_columns=list(names.values()), column_types=dict.fromkeys(names.values(), pa.string())
         ),
     )
+    table = _gather(reader, reader.schema, path, most_bytes)
     return [None if index is None else table[names[index]] for index in wanted]
 
 
@@ -179,7 +219,7 @@ class _DwcFile:
     fields: dict[str, int]  # the indexes of the columns by the last part of their terms: species, identifier, ...
 
 
-def _read_archive(path: Path, label: str) -> tuple[pa.Table, dict[str, object]]:
+def _read_archive(path: Path, label: str, most_bytes: int) -> tuple[pa.Table, dict[str, object]]:
     """The images of multimedia.txt in its order, each with what its row of occurrence.txt says."""
     with _readable(path):
         core, media = _read_meta(path)
@@ -187,11 +227,11 @@ def _read_archive(path: Path, label: str) -> tuple[pa.Table, dict[str, object]]:
         address = _field(path, media, "accessURI" if "accessURI" in media.fields else "identifier")
         with _open_inside(path, media.name) as file:
             optional = [media.fields.get(term) for term in ("type", "format", "license")]
-            joined, urls, *said = _read_columns(file, media.layout, [media.identity, address, *optional])
+            wanted = [media.identity, address, *optional]
+            joined, urls, *said = _read_columns(file, media.layout, wanted, path / media.name, most_bytes)
         with _open_inside(path, core.name) as file:
-            identities, labels, licences = _read_columns(
-                file, core.layout, [core.identity, named, core.fields.get("license")]
-            )
+            wanted = [core.identity, named, core.fields.get("license")]
+            identities, labels, licences = _read_columns(file, core.layout, wanted, path / core.name, most_bytes)
         doi = _doi(path)
     at = pc.index_in(joined, value_set=identities)
     nothing = pa.nulls(len(at), pa.string())
@@ -220,7 +260,7 @@ class _WithoutDoctype(ElementTree.TreeBuilder):
     """Refuses a document type declaration: entities, and so bombs of them, can be declared nowhere else."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise TemperError("expected a meta.xml without DOCTYPE, received one; remove it")
+        raise ValueError("one with a DOCTYPE; remove that")
 
 
 def _read_meta(path: Path) -> tuple[_DwcFile, _DwcFile]:
@@ -238,7 +278,9 @@ def _read_meta(path: Path) -> tuple[_DwcFile, _DwcFile]:
         media.sort(key=lambda extension: "rs.gbif.org" not in extension.get("rowType", ""))
         return _described(cores[0], "id"), _described(media[0], "coreid")
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
-        raise TemperError(f"{path}: expected a meta.xml of a Darwin Core archive, received {error}") from None
+        raise TemperError(
+            f"{path}: expected the meta.xml of a Darwin Core archive, received {str(error)[:500]}"
+        ) from None
 
 
 def _described(element: ElementTree.Element, identity: str) -> _DwcFile:
@@ -249,19 +291,46 @@ def _described(element: ElementTree.Element, identity: str) -> _DwcFile:
     """
     names = [location.text or "" for location in element.findall("{*}files/{*}location")]
     joins = element.find(f"{{*}}{identity}")
-    if len(names) != 1 or Path(names[0]).name != names[0] or joins is None:
-        raise ValueError(f"locations {names} instead of one plain file name, or no <{identity} index=...>")
+    if len(names) != 1 or Path(names[0]).name != names[0] or len(names[0]) > _LONGEST_FILE_NAME or joins is None:
+        raise ValueError(f"locations {str(names)[:300]} instead of one plain file name, or no <{identity} index=...>")
     delimiter = element.get("fieldsTerminatedBy", ",").replace("\\t", "\t")
     quote = element.get("fieldsEnclosedBy", '"')
     if len(delimiter) != 1 or len(quote) > 1 or not (delimiter + quote).isascii():
-        raise ValueError(f"fields ended by {delimiter!r}, enclosed by {quote!r} instead of by one ASCII character")
-    encoding = codecs.lookup(element.get("encoding", "UTF-8")).name
-    layout = _Layout(delimiter, quote or None, int(element.get("ignoreHeaderLines", "0")), encoding)
+        raise ValueError(
+            f"fields ended by {delimiter[:30]!r}, enclosed by {quote[:30]!r} instead of by one ASCII character"
+        )
+    header_lines = _number(element.get("ignoreHeaderLines", "0"), "ignoreHeaderLines")
+    layout = _Layout(delimiter, quote or None, header_lines, _encoding(element.get("encoding", "UTF-8")))
     fields: dict[str, int] = {}
     for field in element.findall("{*}field"):
         if (index := field.get("index")) is not None:
-            fields.setdefault(re.split("[/#]", field.get("term", ""))[-1], int(index))
-    return _DwcFile(names[0], layout, int(joins.get("index", "0")), fields)
+            fields.setdefault(re.split("[/#]", field.get("term", ""))[-1], _number(index, "index"))
+    return _DwcFile(names[0], layout, _number(joins.get("index", "0"), "index"), fields)
+
+
+def _number(text: str, what: str) -> int:
+    """A number of lines or columns.
+
+    Raises:
+        ValueError: it is none, or one that no table needs.
+    """
+    if not re.fullmatch(r"[0-9]{1,4}", text.strip()):
+        raise ValueError(f"{what}={text[:30]!r} instead of a number up to 9999")
+    return int(text)
+
+
+def _encoding(name: str) -> str:
+    """The name of a text encoding as Python knows it.
+
+    Raises:
+        ValueError: there is no such encoding, or one that is not of text.
+    """
+    try:
+        if "a\t".encode(name).decode(name) != "a\t":
+            raise LookupError
+        return codecs.lookup(name).name
+    except (LookupError, ValueError):
+        raise ValueError(f"encoding={name[:30]!r} instead of one such as UTF-8") from None
 
 
 @contextmanager
@@ -277,7 +346,7 @@ def _open_inside(path: Path, name: str) -> Iterator[IO[bytes]]:
         if name not in archive.namelist():
             raise TemperError(f"{path}: expected a Darwin Core archive, found no {name} in it")
         try:
-            member = archive.open(name)
+            member = zips.open_member(archive, archive.getinfo(name))
         except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown compression
             raise TemperError(f"{path}: expected a plain zip, received {error}") from None
         with member:

@@ -17,10 +17,10 @@ from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
 from temper.base.paths import existing
 from temper.settings.base import Text
-from temper.settings.fetch import SourceSettings
+from temper.settings.fetch import ArchiveSettings
 
 
-class Settings(SourceSettings):
+class Settings(ArchiveSettings):
     """`source: csv`: a table of file names and labels beside a folder of images, from Kaggle or from `path`."""
 
     source: Literal["csv"]
@@ -40,7 +40,7 @@ def open_source(settings: Settings) -> Source:
         TemperError: the table or one of its columns is missing, it is no UTF-8 text, or none of its images is there.
     """
     downloaded = obtain_dataset(settings.kaggle, []) if settings.kaggle else None
-    bundle = open_bundle(downloaded.folder if downloaded else existing(settings.path))
+    bundle = open_bundle(downloaded.folder if downloaded else existing(settings.path), settings.limits)
     rows = read_rows(bundle, settings)
     places, missing = match_rows(rows, bundle, settings)
     if not places:
@@ -65,7 +65,8 @@ def open_source(settings: Settings) -> Source:
     facts = (
         downloaded.facts if downloaded else {"from": PurePosixPath(settings.path).name, "licence": "as its owner says"}
     )
-    return Source({"source": "csv", **facts, "table": settings.table, "label": settings.label_column}, total, photos())
+    facts = {"source": "csv", **facts, "table": settings.table, "label": settings.label_column}
+    return Source(facts, total, photos(), bundle.bytes_of(set(places) | unlabelled))
 
 
 def read_rows(bundle: Bundle, settings: Settings) -> dict[str, list[Place]]:
@@ -91,7 +92,7 @@ def _rows_of(text: str, settings: Settings) -> dict[str, list[Place]]:
             names = reader.fieldnames or []
             hint = "; its separator is no comma: save it with commas" if len(names) == 1 and ";" in names[0] else ""
             raise TemperError(
-                f"{settings.table}: expected one column {column}, received {reader.fieldnames}{hint}; "
+                f"{settings.table}: expected one column {column}, received {str(reader.fieldnames)[:500]}{hint}; "
                 "see image_column, label_column and split_column"
             )
     rows: dict[str, list[Place]] = defaultdict(list)

@@ -1,19 +1,20 @@
 """`source: cub`: Caltech-UCSD Birds-200-2011, 11,788 photos of 200 species, with boxes."""
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from stages.fetch.reading.archives import list_contents, read_files
+from stages.fetch.reading.archives import list_contents
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
 from temper.downloads import obtain
 from temper.settings.base import Sha256, Text
-from temper.settings.fetch import SourceSettings
+from temper.settings.fetch import ArchiveSettings
 
 
-class Settings(SourceSettings):
+class Settings(ArchiveSettings):
     """`source: cub`: CUB_200_2011.tgz, known by its checksum."""
 
     source: Literal["cub"]
@@ -38,10 +39,11 @@ def open_source(settings: Settings) -> Source:
         TemperError: the archive is not the published one, or its tables do not fit each other.
     """
     path = obtain(settings.archive, settings.sha256, "archive")
-    files = set(list_contents(path).files)
+    listing = list_contents(path, settings.limits)
+    files = set(listing.files)
     top = next((name.removesuffix("images.txt") for name in sorted(files) if name.endswith("/images.txt")), "")
     wanted = {f"{top}{table}.txt": table for table in _TABLES}
-    texts = {wanted[name]: data for name, data in read_files(path, set(wanted) & files)}
+    texts = {wanted[name]: data for name, data in listing.read(set(wanted) & files)}
     if set(texts) != set(_TABLES):
         lacking = sorted(set(_TABLES) - set(texts))
         raise TemperError(f"{settings.archive}: expected CUB_200_2011/{lacking[0]}.txt, found {sorted(files)[:5]}")
@@ -53,7 +55,7 @@ def open_source(settings: Settings) -> Source:
         ) from None
 
     def photos() -> Iterator[Photo]:
-        for name, data in read_files(path, set(described) & files):
+        for name, data in listing.read(set(described) & files):
             split, label, box = described[name]
             yield Photo(name, label, split, data, box=box)
         for name in sorted(set(described) - files):
@@ -67,7 +69,7 @@ def open_source(settings: Settings) -> Source:
         "origin": "The Caltech-UCSD Birds-200-2011 Dataset, C. Wah et al., CNS-TR-2011-001, 2011",
         "licence": "non-commercial research and education",
     }
-    return Source(facts, len(described), photos())
+    return Source(facts, len(described), photos(), listing.bytes_of(set(described)))
 
 
 def _describe(texts: dict[str, bytes]) -> dict[str, tuple[str, str, tuple[float, float, float, float]]]:
@@ -81,5 +83,7 @@ def _describe(texts: dict[str, bytes]) -> dict[str, tuple[str, str, tuple[float,
         x, y, width, height = map(float, tables["bounding_boxes"][number].split())
         split = {"1": "train", "0": "test"}[tables["train_test_split"][number]]
         label = tables["classes"][tables["image_class_labels"][number]]
+        if not all(map(math.isfinite, (x, y, width, height))):
+            raise ValueError(f"the box of {name}: {x, y, width, height}")
         described[name] = (split, label, (x, y, x + width, y + height))
     return described

@@ -4,15 +4,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.fetch.reading.archives import list_contents, read_files
+from stages.fetch.reading.archives import list_contents
 from stages.fetch.reading.trees import open_tree
 from stages.fetch.source import Source
 from temper.downloads import obtain
 from temper.settings.base import Sha256, Text
-from temper.settings.fetch import SourceSettings
+from temper.settings.fetch import ArchiveSettings
 
 
-class Settings(SourceSettings):
+class Settings(ArchiveSettings):
     """`source: flowers`: TensorFlow's flower_photos.tgz, known by its checksum."""
 
     source: Literal["flowers"]
@@ -28,7 +28,6 @@ class Settings(SourceSettings):
 def open_source(settings: Settings) -> Source:
     """The photos of the archive, labelled by their folders, without a published split."""
     path = obtain(settings.archive, settings.sha256, "archive")
-    listing = list_contents(path)
     facts = {
         "source": "flowers",
         "from": "flower_photos.tgz",
@@ -37,6 +36,4 @@ def open_source(settings: Settings) -> Source:
         "licence": "CC BY 2.0; LICENSE.txt in the archive names the photographers",
     }
     # LICENSE.txt beside the folders names every photographer: no photo, so it is left out.
-    return open_tree(
-        settings.archive, listing.files, listing.folders, None, lambda names: read_files(path, names), facts
-    )
+    return open_tree(settings.archive, list_contents(path, settings.limits), None, facts)

@@ -5,15 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.fetch.reading.archives import list_contents, read_files
+from stages.fetch.reading.archives import list_contents
 from stages.fetch.reading.notations import Layout
 from stages.fetch.reading.trees import LAYOUT, open_tree
 from stages.fetch.source import Source
 from temper.base.paths import existing
-from temper.settings.fetch import SourceSettings
+from temper.settings.fetch import ArchiveSettings
 
 
-class Settings(SourceSettings):
+class Settings(ArchiveSettings):
     """`source: folder`: the class folders, or the archive of them, at `path`."""
 
     source: Literal["folder"]
@@ -27,17 +27,8 @@ def open_source(settings: Settings) -> Source:
         TemperError: nothing is there, it cannot be read, or it does not hold class folders with files in them.
     """
     local = existing(settings.path)
-    listing = list_contents(local)
     facts: dict[str, object] = {"source": "folder", "from": local.name, "licence": "as its owner says"}
     if local.is_file():
         with local.open("rb") as archive:
             facts["sha256"] = hashlib.file_digest(archive, "sha256").hexdigest()
-    return open_tree(
-        settings.path,
-        listing.files,
-        listing.folders,
-        settings.layout,
-        lambda names: read_files(local, names),
-        facts,
-        listing.unreadable,
-    )
+    return open_tree(settings.path, list_contents(local, settings.limits), settings.layout, facts)

@@ -10,10 +10,10 @@ from stages.fetch.reading.notations import Layout, Slug
 from stages.fetch.reading.trees import LAYOUT, open_tree
 from stages.fetch.source import Source
 from temper.settings.base import Text
-from temper.settings.fetch import SourceSettings
+from temper.settings.fetch import ArchiveSettings
 
 
-class Settings(SourceSettings):
+class Settings(ArchiveSettings):
     """`source: kaggle`: a dataset or a competition, whole or some of its files."""
 
     source: Literal["kaggle"]
@@ -29,8 +29,5 @@ def open_source(settings: Settings) -> Source:
         TemperError: what is missing or refused, or no image fits.
     """
     downloaded = obtain_dataset(settings.dataset, settings.files)
-    bundle = open_bundle(downloaded.folder)
-    facts = {"source": "kaggle", **downloaded.facts}
-    return open_tree(
-        settings.dataset, bundle.files, bundle.folders, settings.layout, bundle.read, facts, bundle.unreadable
-    )
+    bundle = open_bundle(downloaded.folder, settings.limits)
+    return open_tree(settings.dataset, bundle, settings.layout, {"source": "kaggle", **downloaded.facts})

@@ -5,6 +5,7 @@ The devkit's `cars_meta.mat` names the classes, `cars_train_annos.mat` and `cars
 """
 
 import io
+import resource
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,9 +14,9 @@ from multiprocessing import get_context
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from stages.fetch.reading.bundles import Bundle, open_bundle
 from stages.fetch.reading.kaggle_downloads import obtain_dataset
@@ -23,16 +24,18 @@ from stages.fetch.reading.notations import Slug
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
 from temper.base.paths import existing
-from temper.settings.fetch import SourceSettings
+from temper.settings.fetch import ArchiveSettings
 
 
-class Settings(SourceSettings):
+class Settings(ArchiveSettings):
     """`source: stanford_cars`: cars_train, cars_test and the devkit, from Kaggle or from `path`."""
 
     source: Literal["stanford_cars"]
     kaggle: Slug | None = Field(None, description="owner/name of a copy on Kaggle; null: the files lie at `path`")
 
 
+_MOST_MEMORY = 8 * 2**30  # bytes of addresses; the devkit's files take some MB of it, the libraries one or two GB
+_MOST_SECONDS = 600
 _ANNOTATIONS = {
     "train": ("cars_train_annos.mat",),
     "test": ("cars_test_annos_withlabels.mat", "cars_test_annos.mat"),
@@ -56,7 +59,7 @@ def open_source(settings: Settings) -> Source:
         TemperError: no photos or no devkit there, or files that are not the devkit's.
     """
     downloaded = obtain_dataset(settings.kaggle, []) if settings.kaggle else None
-    bundle = open_bundle(downloaded.folder if downloaded else existing(settings.path))
+    bundle = open_bundle(downloaded.folder if downloaded else existing(settings.path), settings.limits)
     where = settings.kaggle or settings.path
     annotations = read_annotations(bundle, where)
     splits = {name: split for name in bundle.images() if (split := _split_of(name))}
@@ -79,7 +82,7 @@ def open_source(settings: Settings) -> Source:
         "licence": "non-commercial research",
         "annotated_but_not_there": len(set(annotations) - found),
     }
-    return Source(facts, len(splits), photos())
+    return Source(facts, len(splits), photos(), bundle.bytes_of(set(splits)))
 
 
 def _split_of(name: str) -> str | None:
@@ -93,35 +96,54 @@ def read_annotations(bundle: Bundle, where: str) -> dict[tuple[str, str], Annota
     meta = bundle.find("cars_meta.mat")
     if meta is None:
         raise TemperError(f"{where}: expected the devkit's cars_meta.mat, found {', '.join(bundle.files[:3])}, ...")
-    names = [str(name) for name in _load(bundle, meta, "class_names").tolist()]
+    names = [str(name) for name in _load(bundle, meta, "class_names").ravel()]
     annotations: dict[tuple[str, str], Annotation] = {}
     for split, candidates in _ANNOTATIONS.items():
         path = next(filter(None, map(bundle.find, candidates)), None)
         try:
             for row in _load(bundle, path, "annotations").ravel() if path else ():
                 number = int(row["class"]) if "class" in row.dtype.names else None
-                annotations[split, str(row["fname"])] = Annotation(names[number - 1] if number else None, _box(row))
-        except (ValueError, TypeError, IndexError, AttributeError) as error:
+                annotations[split, str(row["fname"])] = Annotation(_label(number, names), _box(row))
+        except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise TemperError(f"{path}: expected fname, bbox_x1, ... and class in each row: {error}") from None
     return annotations
 
 
+def _label(number: int | None, names: list[str]) -> str | None:
+    """The name of a class by its number, which is counted from 1.
+
+    Raises:
+        IndexError: there is no such class.
+    """
+    if number is None:
+        return None
+    if not 1 <= number <= len(names):
+        raise IndexError(f"expected classes from 1 to {len(names)}, received {number}")
+    return names[number - 1]
+
+
 def _load(bundle: Bundle, name: str, key: str) -> Any:
-    """One variable of a .mat file, read by another process: SciPy crashes on some damaged ones."""
+    """One variable of a .mat file, an array of any shape.
+
+    It is read by another process with bounded memory: SciPy crashes on some damaged files, and believes all of them
+    how large they are.
+    """
     data = bundle.only(name)
     try:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            return pool.submit(_read_mat, data, key).result()
+            return pool.submit(_read_mat, data, key).result(_MOST_SECONDS)
     except BrokenProcessPool:
         raise TemperError(f"{name}: expected one of the devkit's .mat files, received a damaged one") from None
-    except (MatReadError, OSError, ValueError, TypeError, NotImplementedError, LookupError) as error:
+    except Exception as error:  # SciPy has no error of its own for most damage
         raise TemperError(
-            f"{name}: expected one of the devkit's .mat files with {key} in it, received another: {error}"
+            f"{name}: expected one of the devkit's .mat files with {key} in it, received another: "
+            f"{type(error).__name__}: {str(error)[:300]}"
         ) from None
 
 
 def _read_mat(data: bytes, key: str) -> Any:
-    return loadmat(io.BytesIO(data), squeeze_me=True)[key]
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
+    return np.asarray(loadmat(io.BytesIO(data), squeeze_me=True)[key])
 
 
 def _box(row: Any) -> tuple[float, float, float, float]:

@@ -3,17 +3,19 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from stages.fetch.reading.url_downloads import Manners, cached, download_missing
+from stages.fetch.reading import url_cache
+from stages.fetch.reading.url_downloads import Manners, download_missing
 from stages.fetch.reading.url_tables import read_url_table
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
 from temper.base.paths import existing, scratch
+from temper.redaction import redacted, secrets_of
 from temper.settings.base import Count, Fraction, Text
 from temper.settings.fetch import SourceSettings
 
@@ -26,6 +28,15 @@ class Settings(SourceSettings):
     per_host: Count = Field(4, description="downloads at a time from one host")
     attempts: Count = Field(5, description="of each download, with growing pauses between them")
     failures: Fraction = Field(0.05, description="the share of the downloads that may fail for good")
+    max_table_mb: Count = Field(4000, description="MB of memory for the columns that are read; 25 million rows or so")
+    max_photo_mb: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        200, description="millions of bytes of one photo; a longer answer is cut off and rejected"
+    )
+    allow_private_addresses: bool = Field(
+        False,
+        description="whether photos may come from hosts of your own network or machine, also by a redirect; only for "
+        "a table that you trust",
+    )
 
 
 _ROWS = 10_000  # made into Python objects at a time
@@ -42,24 +53,34 @@ def open_source(settings: Settings) -> Source:
         TemperError: the table cannot be read; later, more downloads failed than `settings.failures` allows.
     """
     local = existing(settings.path)
-    table = read_url_table(local, settings.label)
+    table = read_url_table(local, settings.label, settings.max_table_mb * 10**6)
     folder = scratch("downloads/urls")
 
     def photos() -> Iterator[Photo]:
         urls = pc.unique(table.rows["url"]).to_pylist()
-        failures = download_missing(urls, folder, Manners(settings.per_host, settings.attempts))
+        manners = Manners(
+            settings.per_host,
+            settings.attempts,
+            most_bytes=settings.max_photo_mb * 10**6,
+            private=settings.allow_private_addresses,
+        )
+        failures = download_missing(urls, folder, manners)
         refuse_too_many(failures, len(urls), settings.failures)
-        yield from _read_photos(table.rows, folder, failures)
+        yield from _read_photos(table.rows, folder, failures, manners)
 
     return Source({"source": "urls", "from": local.name, **table.facts}, len(table.rows), photos())
 
 
-def _read_photos(rows: pa.Table, folder: Path, failures: Mapping[str, str]) -> Iterator[Photo]:
+def _read_photos(rows: pa.Table, folder: Path, failures: Mapping[str, str], manners: Manners) -> Iterator[Photo]:
     for batch in rows.to_batches(_ROWS):
         for url, label, split, licence in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             problem = failures.get(url)
-            data = b"" if problem else cached(folder, url).read_bytes()
-            yield Photo(url, label, split, data, licence=licence, problem=problem)
+            data = None if problem else url_cache.read(folder, url)
+            if data is None and problem is None:  # damaged since it was downloaded
+                problem = download_missing([url], folder, manners).get(url)
+                data = url_cache.read(folder, url)
+            path = redacted(url, secrets_of(url))  # the raw table is shared: it holds no password and no signature
+            yield Photo(path, label, split, data or b"", licence=licence, problem=problem)
 
 
 def refuse_too_many(failures: Mapping[str, str], total: int, share: float) -> None:

@@ -1,0 +1,111 @@
+"""evaluate: the figures of both models under names that are unique, and the tables of the fine-tuned one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.evaluate.__main__ import figures_of
+from stages.evaluate.figures import measured
+from stages.evaluate.tables import class_table, confusion_table, curve_table, reliability_table
+from temper import card
+from temper.base.texts import write_csv, write_json
+from temper.calibration import fit_temperature
+
+CLASSES = ["a", "b", "c", "unseen"]
+
+
+def case(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that are too modest, and labels of the first three classes."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, images)
+    powers = np.exp(random.normal(size=(images, 4)) + 1.5 * np.eye(4)[labels])
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def test_the_metrics_have_the_names_that_pull_requests_compare() -> None:
+    """Names that were there before must stay; a figure without prefix is the fine-tuned model's on test."""
+    found = {
+        model: {split: measured(*case(40, seed), 1.5) for split in ("", "validation_")}
+        for seed, model in enumerate(("", "warm_up_"))
+    }
+    figures = figures_of(found)
+    before = {"accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_over_classes", "loss", "test_images"}
+    before |= {
+        f"{model}{split}{name}"
+        for model, split in (("", "validation_"), ("warm_up_", ""), ("warm_up_", "validation_"))
+        for name in ("accuracy", "macro_f1", "loss")
+    }
+    assert before <= set(figures.values)
+    assert {"temperature", "warm_up_temperature", "validation_scaled_calibration_error"} <= set(figures.values)
+    assert set(figures.intervals) <= set(figures.values)
+    assert figures.values["accuracy"] == found[""][""].values["accuracy"]
+    assert figures.values["warm_up_validation_loss"] == found["warm_up_"]["validation_"].values["loss"]
+
+
+def test_scaling_is_measured_before_and_after() -> None:
+    probabilities, labels = case(400)
+    temperature = fit_temperature(probabilities, labels)
+    found = measured(probabilities, labels, temperature)
+    assert found.values["scaled_loss"] < found.values["loss"]
+    assert found.values["scaled_calibration_error"] <= found.values["calibration_error"]
+    low, high = found.intervals["scaled_loss"]
+    assert low < found.values["scaled_loss"] < high
+    plain = measured(probabilities, labels, 1.0)
+    assert plain.values["scaled_loss"] == plain.values["loss"]
+    assert plain.intervals["scaled_calibration_error"] == plain.intervals["calibration_error"]
+
+
+def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
+    """Law 10."""
+    for name in ("first", "second"):
+        found = measured(*case(50), 1.2)
+        write_json(tmp_path / f"{name}.json", found.rounded)
+        write_csv(tmp_path / f"{name}.csv", *class_table(found, CLASSES))
+    assert (tmp_path / "first.json").read_bytes() == (tmp_path / "second.json").read_bytes()
+    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
+    assert json.loads((tmp_path / "first.json").read_text())["accuracy"].keys() == {"low", "high"}
+
+
+def test_the_table_of_classes_has_intervals_counts_and_empty_cells() -> None:
+    columns, rows = class_table(measured(*case(60), 1.0), CLASSES)
+    table = [dict(zip(columns, row, strict=True)) for row in rows]
+    assert [row["class_name"] for row in table] == CLASSES
+    for row in table[:3]:
+        for name in ("precision", "recall", "f1"):
+            low, value, high = (float(str(row[f"{name}{end}"])) for end in ("_low", "", "_high"))
+            assert low <= value <= high
+    assert [sum(int(str(row[name])) for row in table) for name in ("images", "guesses")] == [60, 60]
+    assert [table[3][name] for name in ("recall", "recall_low", "f1", "f1_high")] == [""] * 4
+
+
+def test_the_reliability_table_counts_each_image_once_before_and_after() -> None:
+    columns, rows = reliability_table(measured(*case(60), 0.5), CLASSES)
+    images = columns.index("images")
+    for said in ("as predicted", "scaled"):
+        assert sum(int(str(row[images])) for row in rows if row[0] == said) == 60
+    assert {row[0] for row in rows} == {"as predicted", "scaled"}
+
+
+@pytest.mark.parametrize(("classes", "drawn"), [(4, {"a", "b", "c"}), (11, set())])
+def test_curves_are_written_for_few_classes(classes: int, drawn: set[str]) -> None:
+    probabilities, labels = case(60)
+    padded = np.pad(probabilities, ((0, 0), (0, classes - 4)))
+    names = [*CLASSES, *"efghijk"][:classes]
+    assert {row[0] for row in curve_table(measured(padded, labels, 1.0), names)[1]} == drawn
+
+
+def test_confusions_are_a_row_an_image() -> None:
+    columns, rows = confusion_table(measured(np.eye(4)[[0, 1, 1]], np.array([0, 1, 2]), 1.0), CLASSES)
+    assert (columns, rows) == (["actual", "predicted"], [("a", "a"), ("b", "b"), ("c", "b")])
+
+
+def test_a_card_from_before_has_temperature_one() -> None:
+    preparation = card.Preparation(height=8, width=8, fit="pad", crop=None)
+    backbone = card.Backbone(name="tiny", arguments={}, weights="none", sha256=None)
+    made = card.Card(classes=CLASSES, preparation=preparation, backbone=backbone, temperature=1.7)
+    written = json.loads(made.as_entry()[card.NAME])
+    assert written["temperature"] == 1.7
+    del written["temperature"]
+    assert card.Card.model_validate(written).temperature == 1.0
