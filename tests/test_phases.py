@@ -277,3 +277,14 @@ def test_an_interrupted_phase_waits_for_the_next_run(tmp_path: Path, keep: bool,
     resumed, result = train(tmp_path / "phase", replace(how, epochs=4))
     whole, expected = train(tmp_path / "whole", replace(how, epochs=4))
     assert result == expected and same(resumed.get_weights(), whole.get_weights())
+
+
+def test_the_validation_loss_is_plain_cross_entropy_even_with_a_penalty_of_weights(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(SEED)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2, "softmax", kernel_regularizer="l2")])
+    validation = Batches(lambda rows: INPUTS[rows], one_hot(LABELS, 2), np.arange(64, 96), 32)
+    how = replace(phase(Adam()), epochs=1)
+    with chdir(tmp_path), logged("toy") as live:
+        result = fit(model, how, lambda epoch: validation, validation, Unfinished(tmp_path), live)
+    right = model.predict(INPUTS[64:], verbose=0)[np.arange(32), LABELS[64:]]
+    assert result.best["val_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-5)

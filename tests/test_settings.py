@@ -102,8 +102,8 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
         ({"fine_tune__average": "{name: none, decay: 0.9}"}, "unknown key fine_tune.average.decay: expected one of"),
         ({"fine_tune": "{lr_decay: 0.8, unfreeze_from: none}"}, "lr_decay: expected 1 where unfreeze_from is none"),
         (
-            {"fine_tune": "{sampling: balanced, class_weights: balanced}"},
-            "fine_tune: class_weights: expected none where sampling is balanced",
+            {"fine_tune": "{class_weights: balanced, sampling: sqrt}"},
+            "class_weights: expected none with sampling: sqrt",
         ),
         ({"fine_tune__precision": "float16"}, "fine_tune.precision: Input should be 'float32', 'mixed_bfloat16' or"),
         ({"batch_size": "32.5"}, "batch_size: Input should be a valid integer, received 32.5"),

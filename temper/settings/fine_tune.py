@@ -76,18 +76,18 @@ class FineTune(Section):
         return self
 
     @model_validator(mode="after")
-    def _decay_has_blocks(self) -> "FineTune":
-        if self.lr_decay < 1 and self.unfreeze_from == "none":
-            raise ValueError("lr_decay: expected 1 where unfreeze_from is none, for no block trains; remove it")
+    def _classes_are_balanced_once(self) -> "FineTune":
+        if self.class_weights == "balanced" and self.sampling != "natural":
+            raise ValueError(
+                f"class_weights: expected none with sampling: {self.sampling}, which balances the classes already, "
+                "received balanced; remove one of the two"
+            )
         return self
 
     @model_validator(mode="after")
-    def _rare_classes_are_helped_once(self) -> "FineTune":
-        if self.sampling != "natural" and self.class_weights != "none":
-            raise ValueError(
-                f"class_weights: expected none where sampling is {self.sampling}, for each makes rare classes count "
-                f"more; received {self.class_weights}: remove one of them"
-            )
+    def _decay_has_blocks(self) -> "FineTune":
+        if self.lr_decay < 1 and self.unfreeze_from == "none":
+            raise ValueError("lr_decay: expected 1 where unfreeze_from is none, for no block trains; remove it")
         return self
 
 

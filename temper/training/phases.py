@@ -140,7 +140,7 @@ def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) 
     decay = phase.average.decay if isinstance(phase.average, Ema) else None
     extras = optimizers.Extras(factor, phase.scales, decay, phase.accumulate, phase.scale_loss)
     metrics = [keras.metrics.CategoricalAccuracy("accuracy")]
-    if phase.loss != CrossEntropy() or phase.class_weights is not None:
+    if phase.loss != CrossEntropy() or phase.class_weights is not None or model.losses:
         metrics.append(keras.metrics.CategoricalCrossentropy("cross_entropy"))
     model.compile(
         optimizers.build(phase.optimizer, phase.lr, extras),
