@@ -34,7 +34,7 @@ SECTIONS = ("fetch", "normalize", "detect", "pack", "backbone", "embed", "warm_u
 NOT_IN_THE_TOY = {
     "metrics/gallery/boxes.png",
     "metrics/gallery/mixing.png",
-    "metrics/overview/mistakes/",
+    "metrics/overview/pictures/",
     ".temper/boxes/",
     ".temper/downloads/",
     "train.csv",

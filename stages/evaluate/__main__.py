@@ -1,4 +1,4 @@
-"""evaluate: packed images and both models -> metrics/evaluate/, data/predictions.parquet.
+"""evaluate: packed images and both models -> metrics/evaluate/, data/predictions.parquet, data/to_label.csv.
 
 Both phases are measured on validation and on test, so that `dvc metrics diff` shows what each of them brought, and each
 figure gets a 95 % interval. The fine-tuned model, which is the one to use, also gives the tables of each class, the
@@ -20,7 +20,7 @@ from stages.evaluate.figures import Figures, Measured, measured
 from stages.evaluate.tables import TABLES
 from temper import card, images, keras_files, predictions, tables
 from temper.base import running
-from temper.base.atomic import atomic_folder
+from temper.base.atomic import atomic_file, atomic_folder
 from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
 from temper.calibration import Probabilities
@@ -28,10 +28,12 @@ from temper.intervals import Interval
 from temper.packs import Pack
 from temper.settings.base import StageSettings
 from temper.training.batches import INFERENCE_BATCH, Batches
+from temper.uncertainty import margins, worth_labelling
 
 MODELS = {"": "models/fine_tune.keras", "warm_up_": "models/warm_up.keras"}  # by the prefix of their figures
 SPLITS = {"": "test", "validation_": "validation"}
 FINE_TUNE = MODELS[""]
+TO_LABEL = "data/to_label.csv"
 
 
 def open_pack(split: str, made: card.Card) -> Pack:
@@ -97,6 +99,18 @@ def write_predictions(probabilities: Mapping[str, Probabilities], names: list[st
     tables.write(predictions.PATH, predictions.PREDICTIONS, columns)
 
 
+def write_to_label() -> None:
+    """Writes data/to_label.csv: the unlabelled images, those first that are most worth a label."""
+    found = predictions.read("unlabelled")
+    sure, between = found.probabilities.max(axis=1, initial=0), margins(found.probabilities)
+    rows = (
+        (found.paths[row], found.predicted[row], f"{sure[row]:.4f}", f"{between[row]:.4f}")
+        for row in worth_labelling(found.probabilities).tolist()
+    )
+    with atomic_file(TO_LABEL) as partial:
+        write_csv(partial, ["path", "predicted", "probability", "margin"], rows)
+
+
 def main(settings: StageSettings) -> None:
     made = card.read(FINE_TUNE)
     packs = {split: open_pack(split, made) for split in ("validation", "test", "unlabelled")}
@@ -117,6 +131,7 @@ def main(settings: StageSettings) -> None:
         for name, table in TABLES.items():
             write_csv(folder / name, *table(test, made.classes))
     write_predictions({"test": test.probabilities, **unlabelled}, made.classes)
+    write_to_label()
     low, high = figures.intervals["accuracy"]
     print(f"test accuracy {figures.values['accuracy']:.4f} ({low:.4f} to {high:.4f}) ", end="")
     print(f"on {len(test.labels)} images; before the fine-tune it was {figures.values['warm_up_accuracy']:.4f}")
