@@ -197,7 +197,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
     "temper/uncertainty.py": {"evaluate", "overview"},
     "temper/unfreezing.py": TRAINING,
-    "temper/views.py": set(),
+    "temper/views.py": {"evaluate"},
     "temper/wrapping.py": {"audit", "gallery", "overview"},
 }
 
