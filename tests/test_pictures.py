@@ -8,7 +8,7 @@ import pytest
 
 from stages.evaluate.__main__ import write_to_label
 from stages.overview import pictures
-from temper import predictions, tables
+from temper import occlusion, predictions, tables
 from temper.packs import PackWriter
 
 Row = tuple[str | None, tuple[float, ...]]
@@ -20,6 +20,7 @@ TEST: list[Row] = [  # what it is, and its probabilities
     ("cow", (0.0, 0.95, 0.05)),
     ("cow", (0.1, 0.44, 0.46)),
 ]
+LOOK = np.eye(occlusion.GRID)[0].repeat(occlusion.GRID).tolist()  # the first row of cells speaks for the class
 UNLABELLED: list[Row] = [
     (None, (0.8, 0.1, 0.1)),
     (None, (0.5, 0.45, 0.05)),
@@ -44,6 +45,9 @@ def write_results(test: list[Row], unlabelled: list[Row]) -> None:
             for name, value in zip(predictions.PREDICTIONS.names, of_image, strict=True):
                 columns[name].append(value)
     tables.write(predictions.PATH, predictions.PREDICTIONS, columns)
+    shown_maps = [columns[name][-1:] if test else [] for name in ("image_id", "path", "class_name", "predicted")]
+    of_last = dict(zip(occlusion.OCCLUSION.names, [*shown_maps, [LOOK]] if test else [[]] * 5, strict=True))
+    tables.write(occlusion.PATH, occlusion.OCCLUSION, of_last)
 
 
 def shown(path: Path) -> list[tuple[str, int]]:
@@ -72,7 +76,7 @@ def test_each_sheet_shows_its_images_in_its_order() -> None:
 def test_a_sheet_without_images_is_not_drawn() -> None:
     write_results([("ant", (1.0, 0.0, 0.0))], [])
     pictures.write(Path("pictures"), NAMES)
-    assert [path.name for path in Path("pictures").iterdir()] == ["least_certain.png"]
+    assert sorted(path.name for path in Path("pictures").iterdir()) == ["least_certain.png", "where_it_looks.png"]
 
 
 @pytest.mark.usefixtures("in_tmp_path")
@@ -90,3 +94,13 @@ def test_to_label_has_its_header_where_all_images_are_labelled() -> None:
     write_results(TEST, [])
     write_to_label()
     assert Path("data/to_label.csv").read_text() == "path,predicted,probability,margin\n"
+
+
+def test_a_map_is_red_where_it_speaks_for_the_class_and_blue_where_against() -> None:
+    image = np.full((28, 28, 3), 100, np.uint8)
+    found = np.zeros((occlusion.GRID, occlusion.GRID))
+    found[0, 0], found[6, 6] = 2.0, -1.0
+    drawn = pictures.with_map(image, found).astype(int)
+    assert drawn[0, 0, 0] - drawn[0, 0, 2] > 150 and drawn[27, 27, 2] - drawn[27, 27, 0] > 60
+    assert np.array_equal(drawn[14, 14], [100, 100, 100])
+    assert np.array_equal(pictures.with_map(image, np.zeros_like(found)), image)

@@ -163,6 +163,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/keras_files.py": {"backbone", "embed", "warm_up", "fine_tune", "evaluate"},
     "temper/main_object.py": {"pack"},
     "temper/measures.py": {"evaluate"},
+    "temper/occlusion.py": {"evaluate", "overview"},
     "temper/packs.py": {"pack", "gallery", "embed", "fine_tune", "evaluate", "overview"},
     "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed", "fine_tune"},
     "temper/noise.py": set(),

@@ -1,8 +1,9 @@
-"""evaluate: packed images and both models -> metrics/evaluate/, data/predictions.parquet, data/to_label.csv.
+"""evaluate: packed images and both models -> metrics/evaluate/, data/predictions.parquet, and more.
 
 Both phases are measured on validation and on test, so that `dvc metrics diff` shows what each of them brought, and each
 figure gets a 95 % interval. The fine-tuned model, which is the one to use, also gives the tables of each class, the
-curves and the predictions; all of these with `evaluate.test_time_augmentation`.
+curves, the predictions and data/to_label.csv, all with `evaluate.test_time_augmentation`; and data/occlusion.parquet,
+where it looks on some test images.
 """
 
 from temper.base import starting
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
+from stages.evaluate import occlusion_maps
 from stages.evaluate.figures import Figures, Measured, measured
 from stages.evaluate.tables import TABLES
 from temper import card, images, keras_files, predictions, tables
@@ -136,23 +138,24 @@ def main(settings: Settings) -> None:
     if not len(packs["test"]):
         raise TemperError("evaluate: expected test images, received none; raise normalize.test")
     chosen = chosen_views(settings.evaluate)
-    found, unlabelled, parameters = {}, {}, 0
+    found, unlabelled = {}, {}
     for prefix, path in MODELS.items():
         classifier = keras_files.load(path)
         found[prefix] = measure_model(path, classifier, packs, chosen if path == FINE_TUNE else [View()])
         if path == FINE_TUNE:
-            parameters = classifier.count_params()
+            fine_tuned = classifier
             if len(packs["unlabelled"]):
                 unlabelled = {"unlabelled": predict(classifier, packs["unlabelled"], chosen)}
     figures, test = figures_of(found), found[""][""]
     with atomic_folder("metrics/evaluate") as folder:
-        beside = {"parameters": parameters, **augmented(settings.evaluate)}
+        beside = {"parameters": fine_tuned.count_params(), **augmented(settings.evaluate)}
         write_json(folder / "metrics.json", {**figures.values, **beside})
         write_json(folder / "intervals.json", figures.rounded)
         for name, table in TABLES.items():
             write_csv(folder / name, *table(test, made.classes))
     write_predictions({"test": test.probabilities, **unlabelled}, made.classes)
     write_to_label()
+    occlusion_maps.write(fine_tuned, packs["test"], predictions.read("test"), settings.evaluate.occlusion_maps)
     low, high = figures.intervals["accuracy"]
     print(f"test accuracy {figures.values['accuracy']:.4f} ({low:.4f} to {high:.4f}) ", end="")
     print(f"on {len(test.labels)} images; before the fine-tune it was {figures.values['warm_up_accuracy']:.4f}")

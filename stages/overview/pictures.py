@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from temper import predictions
+from temper import occlusion, predictions, tables
 from temper.packs import Pack
+from temper.photos import Pixels
 from temper.predictions import Predictions
 from temper.sheets import write_sheet
 from temper.uncertainty import margins, worth_labelling
@@ -17,6 +19,8 @@ MOST_MISTAKES = 40
 MOST_UNCERTAIN = 24
 CELL = 160  # pixels
 ACROSS = 6
+FOR, AGAINST = np.array((255, 40, 0)), np.array((0, 90, 255))
+MOST_COLOUR = 0.75  # of the strongest cell; the image stays visible
 MOST_CLASSES = 60  # of unlabelled images, those that were predicted most often
 OF_CLASS = 8  # images of each
 
@@ -31,6 +35,7 @@ def write(folder: Path, names: Sequence[str]) -> None:
     test, of_test = predictions.read("test"), Pack("data/packed/test")
     write_mistakes(folder / "surest_mistakes.png", test, of_test)
     write_least_certain(folder / "least_certain.png", test, of_test, names)
+    write_looks(folder / "where_it_looks.png", of_test)
     unlabelled, of_unlabelled = predictions.read("unlabelled"), Pack("data/packed/unlabelled")
     write_predicted(folder / "unlabelled.png", unlabelled, of_unlabelled)
     write_worth_labelling(folder / "to_label.png", unlabelled, of_unlabelled, names)
@@ -70,6 +75,31 @@ def write_worth_labelling(path: Path, unlabelled: Predictions, pack: Pack, names
     rows = worth_labelling(unlabelled.probabilities)[:MOST_UNCERTAIN].tolist()
     strips = [(two_likeliest(unlabelled, row, names), [pack.image(row)]) for row in rows]
     write_sheet(path, strips, per_strip=1, across=ACROSS, cell=CELL)
+
+
+def write_looks(path: Path, pack: Pack) -> None:
+    """Draws the images of data/occlusion.parquet, each beside what speaks for its predicted class and against it."""
+    rows = {image_id: row for row, image_id in enumerate(pack.image_ids.tolist())}
+    strips = []
+    for one in tables.read(occlusion.PATH, occlusion.OCCLUSION).to_pylist():
+        right = one["class_name"] == one["predicted"]
+        image = pack.image(rows[one["image_id"]])
+        said = one["predicted"] if right else f"{one['class_name']}, taken for {one['predicted']}"
+        strips.append((said, [image, with_map(image, np.array(one["map"]).reshape(occlusion.GRID, occlusion.GRID))]))
+    write_sheet(path, strips, per_strip=2, across=ACROSS // 2, cell=CELL)
+
+
+def with_map(image: Pixels, found: npt.NDArray[np.float64]) -> Pixels:
+    """An image in grey under its occlusion map: red speaks for the predicted class, blue against it."""
+    height, width = image.shape[:2]
+    strength = cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR) / max(
+        float(np.abs(found).max()), 1e-9
+    )
+    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    colour = np.where(strength[..., None] > 0, FOR, AGAINST)
+    share = MOST_COLOUR * np.abs(strength)[..., None]
+    mixed: Pixels = (grey * (1 - share) + colour * share).round().astype(np.uint8)
+    return mixed
 
 
 def wrong_rows(test: Predictions) -> list[int]:

@@ -16,6 +16,11 @@ class Evaluate(Section):
         "none (the image alone), flip (with its mirror image), or so many: the image, and crops of 7/8 of its centre "
         "and corners",
     )
+    occlusion_maps: Annotated[int, Field(ge=0, le=1000)] = Field(
+        12,
+        description="of so many test images a map of where the model looks, which costs 50 predictions each: up to "
+        "half of them the surest mistakes, the others right ones of each class; 0: none",
+    )
 
 
 class Settings(StageSettings):
