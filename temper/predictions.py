@@ -1,6 +1,15 @@
 """The table of predictions: what the classifier says of each test image and of each unlabelled one."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from temper import tables
 
 PATH = "data/predictions.parquet"
 
@@ -14,3 +23,36 @@ PREDICTIONS = pa.schema(
         ("probabilities", pa.list_(pa.float32())),  # in the order of the classes
     ]
 )
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of one split, in the order of its pack.
+
+    Attributes:
+        class_names: what each image is; `None` where nobody knows.
+        predicted: what it was taken for.
+        probabilities: float32 (N, classes), in the order of the classes; (0, 0) without images.
+    """
+
+    image_ids: Sequence[str]
+    paths: Sequence[str]
+    class_names: Sequence[str | None]
+    predicted: Sequence[str]
+    probabilities: npt.NDArray[np.float32]
+
+
+def read(split: str, path: str | Path = PATH) -> Predictions:
+    """The predictions of a split: "test" or "unlabelled".
+
+    Raises:
+        TemperError: as `tables.read`.
+    """
+    table = tables.read(path, PREDICTIONS)
+    table = table.filter(pc.equal(table["split"], split))
+    values = pc.list_flatten(table["probabilities"]).to_numpy()
+    image_ids, paths, class_names, predicted = (
+        table[name].to_pylist() for name in ("image_id", "path", "class_name", "predicted")
+    )
+    shape = len(table), values.size // max(len(table), 1)
+    return Predictions(image_ids, paths, class_names, predicted, values.reshape(shape))

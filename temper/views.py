@@ -4,7 +4,7 @@ Ten views of crops and mirror images are those of AlexNet (Krizhevsky et al. 201
 learned on whole photos should see most of one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -61,14 +61,14 @@ def seen(images: Images, view: View) -> Images:
     return np.ascontiguousarray(images[:, :, ::-1]) if view.mirrored else images
 
 
-def averaged(predict: Callable[[Images], Probabilities], images: Images, chosen: list[View]) -> Probabilities:
+def averaged(predict: Callable[[View], Probabilities], chosen: Sequence[View]) -> Probabilities:
     """The mean of the probabilities of all views: float32 (n, classes).
 
     Args:
-        predict: the probabilities of images. It is called once a view, with all the images.
-        images: uint8 (n, height, width, 3), n at least 1.
+        predict: the probabilities of all images, (n, classes), each as `seen` by a view. It is called once a view, so
+            that it can read the images in batches.
         chosen: at least one view. With the whole image alone, the result is what `predict` says, to the bit.
     """
-    found = [predict(seen(images, view)) for view in chosen]
-    mean: Probabilities = np.asarray(np.mean(found, axis=0, dtype=np.float64), np.float32)
+    total = np.sum([predict(view) for view in chosen], axis=0, dtype=np.float64)
+    mean: Probabilities = np.asarray(total / len(chosen), np.float32)
     return mean

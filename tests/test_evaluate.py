@@ -3,15 +3,20 @@
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from stages.evaluate.__main__ import figures_of
+from stages.evaluate.__main__ import augmented, chosen_views, figures_of, predict
 from stages.evaluate.figures import measured
 from stages.evaluate.tables import class_table, confusion_table, curve_table, reliability_table
 from temper import card
 from temper.base.texts import write_csv, write_json
 from temper.calibration import fit_temperature
+from temper.packs import Pack, PackWriter
+from temper.settings.evaluate import Evaluate
+from temper.views import MOST, View, seen, views
 
 CLASSES = ["a", "b", "c", "unseen"]
 
@@ -109,3 +114,52 @@ def test_a_card_from_before_has_temperature_one() -> None:
     assert written["temperature"] == 1.7
     del written["temperature"]
     assert card.Card.model_validate(written).temperature == 1.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected", "written"),
+    [
+        ("none", [View()], {}),
+        ("flip", [View(), View(mirrored=True)], {"test_time_augmentation": "flip"}),
+        (2, [View(), View((0.5, 0.5))], {"test_time_augmentation": 2}),
+        (MOST, views(MOST), {"test_time_augmentation": MOST}),
+    ],
+)
+def test_which_views_are_averaged_and_what_the_metrics_say_of_them(
+    setting: str | int, expected: list[View], written: dict[str, str | int]
+) -> None:
+    settings = Evaluate.model_validate({"test_time_augmentation": setting})
+    assert chosen_views(settings) == expected and augmented(settings) == written
+
+
+@pytest.mark.parametrize("setting", [0, 1, MOST + 1, "mirror", 2.5, True, None])
+def test_other_views_are_refused(setting: object) -> None:
+    with pytest.raises(ValidationError):
+        Evaluate.model_validate({"test_time_augmentation": setting})
+
+
+@pytest.fixture
+def small_pack(tmp_path: Path) -> Pack:
+    """Seventy images, more than a batch of them, of random pixels."""
+    images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3)).astype(np.uint8)
+    (tmp_path / "pack").mkdir()
+    with PackWriter(tmp_path / "pack", np.array([f"{row:016x}" for row in range(70)]), 8, 8) as writer:
+        for image in images:
+            writer.append(image)
+        writer.finish(np.zeros(70, np.int32))
+    return Pack(tmp_path / "pack")
+
+
+def test_the_views_of_a_pack_are_averaged(small_pack: Pack) -> None:
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    classifier = keras.Sequential(
+        [layers.Input((8, 8, 3)), layers.Rescaling(0.01), layers.Flatten(), layers.Dense(3, activation="softmax")]
+    )
+    whole = small_pack.images(np.arange(70))
+    plain = classifier.predict(whole, batch_size=64, verbose=0)
+    assert predict(classifier, small_pack).tobytes() == plain.tobytes()
+    chosen = [View(), View((1, 0)), View(mirrored=True)]
+    expected = np.mean([classifier.predict(seen(whole, view), verbose=0) for view in chosen], axis=0)
+    found = predict(classifier, small_pack, chosen)
+    assert np.allclose(found, expected, atol=1e-6) and not np.allclose(found, plain, atol=1e-3)

@@ -25,7 +25,7 @@ from tests.toys.workspace import ROOT
 
 SETUP = summary.Setup("flowers", (224, 224), "MobileNetV2", "imagenet")
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-PICTURES = "metrics/overview/mistakes"  # a folder of them
+PICTURES = "metrics/overview/pictures"  # a folder of them
 PLOTS = {path: settings for plot in STAGES["overview"]["plots"] if plot != PICTURES for path, settings in plot.items()}
 STRANGE = [
     "</script><script>document.title = 'broken'</script>",

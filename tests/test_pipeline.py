@@ -187,6 +187,7 @@ def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> N
         ({"embed__aug": 0.2}, ["embed"]),  # views: 1 has nothing to augment: the same embeddings
         # The toys are square, so the pixels are the same; but the card of the models says how they were fed.
         ({"pack__fit": "crop"}, ["pack", "gallery", "warm_up", "fine_tune", "evaluate", "overview"]),
+        ({"evaluate__test_time_augmentation": "flip"}, ["evaluate", "overview"]),
         ({"pack__margin": 0.2}, ["pack"]),  # without a detector nothing is cropped
     ],
 )

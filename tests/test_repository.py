@@ -152,7 +152,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/base/*": EVERY,
     "temper/aside.py": {"fetch", "detect", "backbone"},
     "temper/boxes.py": {"detect", "pack"},
-    "temper/calibration.py": {"cross_validate", "warm_up", "fine_tune", "evaluate"},
+    "temper/calibration.py": {"cross_validate", "evaluate", "fine_tune", "overview", "warm_up"},
     "temper/card.py": {"pack", "gallery", "backbone", "warm_up", "fine_tune", "evaluate", "overview"},
     "temper/checksums.py": EVERY,
     "temper/classes.py": {"cross_validate", "normalize", "pack", "gallery", "warm_up"},
@@ -166,6 +166,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/logistic.py": HEADS,
     "temper/main_object.py": {"pack"},
     "temper/measures.py": {"cross_validate", "evaluate"},
+    "temper/occlusion.py": {"evaluate", "overview"},
     "temper/packs.py": {"pack", "gallery", "embed", "fine_tune", "evaluate", "overview"},
     "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed", "fine_tune"},
     "temper/noise.py": set(),
@@ -202,8 +203,9 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
     "temper/training/depth.py": {"fine_tune"},
     "temper/training/folding.py": {"fine_tune"},
+    "temper/uncertainty.py": {"evaluate", "overview"},
     "temper/unfreezing.py": TRAINING,
-    "temper/views.py": set(),
+    "temper/views.py": {"evaluate"},
     "temper/wrapping.py": {"audit", "gallery", "overview"},
 }
 

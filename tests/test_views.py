@@ -75,9 +75,9 @@ def test_what_the_views_show() -> None:
 
 
 def test_the_mean_of_probabilities_is_one_and_the_plain_view_alone_keeps_its_bits() -> None:
-    assert averaged(predict, PHOTOS, views(1)).tobytes() == predict(PHOTOS).tobytes()
+    assert averaged(lambda view: predict(seen(PHOTOS, view)), views(1)).tobytes() == predict(PHOTOS).tobytes()
     for chosen in (views(1, True), views(6), views(6, True)):
-        found = averaged(predict, PHOTOS, chosen)
+        found = averaged(lambda view: predict(seen(PHOTOS, view)), chosen)
         expected = np.mean([predict(seen(PHOTOS, view)) for view in chosen], axis=0)
         assert found.dtype == np.float32 and np.allclose(found, expected, atol=1e-7)
         assert np.allclose(found.sum(axis=1), 1, atol=1e-6)
@@ -85,6 +85,7 @@ def test_the_mean_of_probabilities_is_one_and_the_plain_view_alone_keeps_its_bit
 
 def test_with_mirror_images_an_image_and_its_mirror_image_are_predicted_alike() -> None:
     mirrored = np.ascontiguousarray(PHOTOS[:, :, ::-1])
-    found, of_mirrored = (averaged(predict, images, views(1, True)) for images in (PHOTOS, mirrored))
+    found = averaged(lambda view: predict(seen(PHOTOS, view)), views(1, True))
+    of_mirrored = averaged(lambda view: predict(seen(mirrored, view)), views(1, True))
     assert np.array_equal(found, of_mirrored)
     assert not np.allclose(predict(PHOTOS), predict(mirrored))

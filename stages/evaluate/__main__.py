@@ -1,8 +1,9 @@
-"""evaluate: packed images and both models -> metrics/evaluate/, data/predictions.parquet.
+"""evaluate: packed images and both models -> metrics/evaluate/, data/predictions.parquet, and more.
 
 Both phases are measured on validation and on test, so that `dvc metrics diff` shows what each of them brought, and each
 figure gets a 95 % interval. The fine-tuned model, which is the one to use, also gives the tables of each class, the
-curves and the predictions.
+curves, the predictions and data/to_label.csv, all with `evaluate.test_time_augmentation`; and data/occlusion.parquet,
+where it looks on some test images.
 """
 
 from temper.base import starting
@@ -11,27 +12,31 @@ if __name__ == "__main__":
     starting.begin(with_keras=True)  # before anything heavy is imported
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 
+from stages.evaluate import occlusion_maps
 from stages.evaluate.figures import Figures, Measured, measured
 from stages.evaluate.tables import TABLES
 from temper import card, images, keras_files, predictions, tables
 from temper.base import running
-from temper.base.atomic import atomic_folder
+from temper.base.atomic import atomic_file, atomic_folder
 from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
 from temper.calibration import Probabilities
 from temper.intervals import Interval
 from temper.packs import Pack
-from temper.settings.base import StageSettings
+from temper.settings.evaluate import Evaluate, Settings
 from temper.training.batches import INFERENCE_BATCH, Batches
+from temper.uncertainty import margins, worth_labelling
+from temper.views import View, averaged, seen, views
 
 MODELS = {"": "models/fine_tune.keras", "warm_up_": "models/warm_up.keras"}  # by the prefix of their figures
 SPLITS = {"": "test", "validation_": "validation"}
 FINE_TUNE = MODELS[""]
+TO_LABEL = "data/to_label.csv"
 
 
 def open_pack(split: str, made: card.Card) -> Pack:
@@ -50,18 +55,30 @@ def open_pack(split: str, made: card.Card) -> Pack:
     return pack
 
 
-def predict(classifier: keras.Model, pack: Pack) -> Probabilities:
-    """The classifier's probabilities for every image of a pack, in its order."""
-    batches = Batches(pack.images, None, np.arange(len(pack)), INFERENCE_BATCH)
-    probabilities: Probabilities = classifier.predict(batches, verbose=int(sys.stdout.isatty()))
-    return probabilities
+def chosen_views(settings: Evaluate) -> list[View]:
+    """The views of each image that `evaluate.test_time_augmentation` chooses."""
+    chosen = settings.test_time_augmentation
+    return views(chosen) if isinstance(chosen, int) else views(1, mirrored=chosen == "flip")
 
 
-def measure_model(path: str, classifier: keras.Model, packs: Mapping[str, Pack]) -> dict[str, Measured]:
+def predict(classifier: keras.Model, pack: Pack, chosen: Sequence[View] = (View(),)) -> Probabilities:
+    """The classifier's probabilities for every image of a pack, in its order: the mean of the chosen views."""
+
+    def of_view(view: View) -> Probabilities:
+        batches = Batches(lambda rows: seen(pack.images(rows), view), None, np.arange(len(pack)), INFERENCE_BATCH)
+        probabilities: Probabilities = classifier.predict(batches, verbose=int(sys.stdout.isatty()))
+        return probabilities
+
+    return averaged(of_view, chosen)
+
+
+def measure_model(
+    path: str, classifier: keras.Model, packs: Mapping[str, Pack], chosen: Sequence[View]
+) -> dict[str, Measured]:
     """A model measured on test and on validation, by the prefix of the split."""
     temperature = card.read(path).temperature
     return {
-        prefix: measured(predict(classifier, packs[split]), packs[split].labels, temperature)
+        prefix: measured(predict(classifier, packs[split], chosen), packs[split].labels, temperature)
         for prefix, split in SPLITS.items()
     }
 
@@ -97,30 +114,52 @@ def write_predictions(probabilities: Mapping[str, Probabilities], names: list[st
     tables.write(predictions.PATH, predictions.PREDICTIONS, columns)
 
 
-def main(settings: StageSettings) -> None:
+def augmented(settings: Evaluate) -> dict[str, str | int]:
+    """What metrics.json says of the views beside the figures: nothing where only whole images were shown."""
+    chosen = settings.test_time_augmentation
+    return {} if chosen == "none" else {"test_time_augmentation": chosen}
+
+
+def write_to_label() -> None:
+    """Writes data/to_label.csv: the unlabelled images, those first that are most worth a label."""
+    found = predictions.read("unlabelled")
+    sure, between = found.probabilities.max(axis=1, initial=0), margins(found.probabilities)
+    rows = (
+        (found.paths[row], found.predicted[row], f"{sure[row]:.4f}", f"{between[row]:.4f}")
+        for row in worth_labelling(found.probabilities).tolist()
+    )
+    with atomic_file(TO_LABEL) as partial:
+        write_csv(partial, ["path", "predicted", "probability", "margin"], rows)
+
+
+def main(settings: Settings) -> None:
     made = card.read(FINE_TUNE)
     packs = {split: open_pack(split, made) for split in ("validation", "test", "unlabelled")}
     if not len(packs["test"]):
         raise TemperError("evaluate: expected test images, received none; raise normalize.test")
-    found, unlabelled, parameters = {}, {}, 0
+    chosen = chosen_views(settings.evaluate)
+    found, unlabelled = {}, {}
     for prefix, path in MODELS.items():
         classifier = keras_files.load(path)
-        found[prefix] = measure_model(path, classifier, packs)
+        found[prefix] = measure_model(path, classifier, packs, chosen if path == FINE_TUNE else [View()])
         if path == FINE_TUNE:
-            parameters = classifier.count_params()
+            fine_tuned = classifier
             if len(packs["unlabelled"]):
-                unlabelled = {"unlabelled": predict(classifier, packs["unlabelled"])}
+                unlabelled = {"unlabelled": predict(classifier, packs["unlabelled"], chosen)}
     figures, test = figures_of(found), found[""][""]
     with atomic_folder("metrics/evaluate") as folder:
-        write_json(folder / "metrics.json", {**figures.values, "parameters": parameters})
+        beside = {"parameters": fine_tuned.count_params(), **augmented(settings.evaluate)}
+        write_json(folder / "metrics.json", {**figures.values, **beside})
         write_json(folder / "intervals.json", figures.rounded)
         for name, table in TABLES.items():
             write_csv(folder / name, *table(test, made.classes))
     write_predictions({"test": test.probabilities, **unlabelled}, made.classes)
+    write_to_label()
+    occlusion_maps.write(fine_tuned, packs["test"], predictions.read("test"), settings.evaluate.occlusion_maps)
     low, high = figures.intervals["accuracy"]
     print(f"test accuracy {figures.values['accuracy']:.4f} ({low:.4f} to {high:.4f}) ", end="")
     print(f"on {len(test.labels)} images; before the fine-tune it was {figures.values['warm_up_accuracy']:.4f}")
 
 
 if __name__ == "__main__":
-    running.run(main, StageSettings)
+    running.run(main, Settings)

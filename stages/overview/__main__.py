@@ -1,7 +1,8 @@
 """overview: what the stages measured -> metrics/overview/, the page of `dvc plots show`.
 
-Draws one picture for the top of the page, summary.svg, and the surest mistakes, and brings what other stages measured
-into a table for each chart. It computes nothing expensive, so the look of the page can be changed in a second.
+Draws one picture for the top of the page, summary.svg, and sheets of single images, pictures/, and brings what other
+stages measured into a table for each chart. It computes nothing expensive, so the look of the page can be changed in a
+second.
 """
 
 from temper.base import starting
@@ -11,7 +12,7 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
-from stages.overview import charts, mistakes
+from stages.overview import charts, pictures
 from stages.overview.results import Results, read_results
 from stages.overview.summary import Setup, draw
 from temper import card
@@ -54,7 +55,7 @@ def main(settings: Settings) -> None:
     results = read_results()
     with atomic_folder("metrics/overview") as folder:
         write_overview(folder, setup, results)
-        mistakes.write(folder / "mistakes")
+        pictures.write(folder / "pictures", made.classes)
     print(f"{setup.headline}: accuracy {results.test['accuracy']:.4g}; dvc plots show draws it all on one page")
 
 

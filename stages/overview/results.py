@@ -85,7 +85,7 @@ class Results:
 
     phases: list[Phase]
     data: Mapping[str, int]
-    test: Mapping[str, float]
+    test: Mapping[str, Any]
     classes: list[ClassScore]
     shorter_sides: list[tuple[str, int]]
     intervals: Mapping[str, Mapping[str, float]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stages.overview.charts import by_failure
 from stages.overview.picture import MARGIN, WIDTH, box, ems, fitted, svg, text
@@ -82,7 +83,7 @@ def phase_card(phase: Phase, before: Phase | None) -> Card:
     return f"{phase.name.capitalize()}: accuracy on validation", percent(phase.accuracy), lines
 
 
-def test_card(figures: Mapping[str, float], interval: Mapping[str, float] | None) -> Card:
+def test_card(figures: Mapping[str, Any], interval: Mapping[str, float] | None) -> Card:
     """What the finished classifier reached on the test images, and between what its true accuracy lies."""
     lines = [f"macro F1 {percent(figures['macro_f1'])}"]
     if "top_5_accuracy" in figures:
@@ -92,7 +93,10 @@ def test_card(figures: Mapping[str, float], interval: Mapping[str, float] | None
     lines.append(f"{count(int(figures['test_images']), 'image', 'images')} · loss {figures['loss']:.3g}")
     if "warm_up_accuracy" in figures and len(lines) < MOST_LINES:
         lines.append(f"{percent(figures['warm_up_accuracy'])} before the fine-tune")
-    return "Test: accuracy", percent(figures["accuracy"]), lines
+    views = {None: "", "flip": ", mirror images too"}.get(
+        figures.get("test_time_augmentation"), ", mean of several views"
+    )
+    return f"Test: accuracy{views}", percent(figures["accuracy"]), lines
 
 
 def draw_card(place: int, cards: int, label: str, figure: str, lines: Sequence[str]) -> list[str]:

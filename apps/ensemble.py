@@ -1,0 +1,316 @@
+"""python -m apps.ensemble REVISION REVISION ... [--by average|vote] [--json FILE] [--csv FILE]
+
+What several experiments predict together, from the predictions that `evaluate` wrote: no model runs again. A revision
+is a commit, branch, tag or experiment of this repository, or `workspace`; its predictions come from DVC's cache, or
+from the remote. All must have the same classes and the same test images.
+
+Prints the figures of each member and of the ensemble with their 95 % intervals, as `evaluate` measures them, and by how
+much the ensemble differs from the best member.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from temper import classes, predictions
+from temper.base.atomic import atomic_file
+from temper.base.errors import TemperError
+from temper.base.texts import write_csv, write_json
+from temper.calibration import Labels, Probabilities, log_losses
+from temper.intervals import OUTSIDE, Interval, intervals, resampled_averages
+from temper.measures import AnyFloats, measure
+from temper.predictions import Predictions
+from temper.resampling import resample
+
+WORKSPACE = "workspace"
+TIES = 1e-3  # what the mean probability weighs beside the votes: it decides between equal numbers of them
+SHOWN = 3  # of what differs, in a message
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one experiment predicts.
+
+    Attributes:
+        classes: in the order of the probabilities.
+        unlabelled: without images where there are none.
+    """
+
+    name: str
+    classes: list[str]
+    test: Predictions
+    unlabelled: Predictions
+
+
+Measured = dict[str, tuple[float, Interval | None]]  # by the name of the figure
+
+
+def read_member(revision: str) -> Member:
+    """The predictions of a revision, from the cache or the remote.
+
+    Raises:
+        TemperError: there is no such revision, its predictions are not to be had, or they do not fit its classes.
+    """
+    names = read_file(revision, classes.PATH).decode().splitlines()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "predictions.parquet"
+        copy.write_bytes(read_file(revision, predictions.PATH))
+        try:
+            test, unlabelled = (predictions.read(split, copy) for split in ("test", "unlabelled"))
+        except TemperError as error:
+            raise TemperError(str(error).replace(str(copy), f"{revision}: {predictions.PATH}")) from None
+    if test.probabilities.shape[1] != len(names) or list(test.predicted) != guesses(test.probabilities, names):
+        raise TemperError(
+            f"{revision}: expected {predictions.PATH} of the {len(names)} classes in {classes.PATH}, received one of "
+            "another list; run dvc repro there"
+        )
+    return Member(revision, names, test, unlabelled)
+
+
+def read_file(revision: str, path: str) -> bytes:
+    """An output of DVC as it was at a revision."""
+    import dvc.api  # noqa: PLC0415 (a second, and only who reads needs it)
+    from dvc.exceptions import DvcException  # noqa: PLC0415
+
+    try:
+        if revision == WORKSPACE:
+            return Path(path).read_bytes()
+        content: bytes = dvc.api.read(path, rev=revision, mode="rb")
+        return content
+    except (DvcException, OSError) as error:
+        problem = str(error).strip().split("\n", 1)[0]
+        raise TemperError(
+            f"{revision}: expected {path} of a commit, branch, tag, experiment or {WORKSPACE}: {problem}; dvc "
+            "exp list --all shows the experiments, and dvc fetch --all-commits gets what was pushed"
+        ) from None
+
+
+def guesses(probabilities: Probabilities, names: Sequence[str]) -> list[str]:
+    """The most probable class of each image."""
+    return [names[number] for number in probabilities.argmax(axis=1)]
+
+
+def require_same_classes(first: Member, other: Member) -> None:
+    """Raises a TemperError that says how the classes of two members differ."""
+    if first.classes == other.classes:
+        return
+    found = differing(first.name, first.classes, other.name, other.classes) or "they stand in another order"
+    raise TemperError(f"{first.name} and {other.name}: expected the same classes, received others: {found}")
+
+
+def aligned(first: Member, other: Member) -> Probabilities:
+    """The probabilities of another member's test images, in the order of the first one's.
+
+    Raises:
+        TemperError: they are not the same images, or not of the same classes.
+    """
+    places = {image_id: row for row, image_id in enumerate(other.test.image_ids)}
+    own = dict(zip(first.test.image_ids, first.test.paths, strict=True))
+    others = dict(zip(other.test.image_ids, other.test.paths, strict=True))
+    pair = f"{first.name} and {other.name}"
+    if own.keys() != others.keys():
+        only, strange = ([of[one] for one in of if one not in rest] for of, rest in ((own, others), (others, own)))
+        found = differing(first.name, only, other.name, strange)
+        raise TemperError(
+            f"{pair}: expected the same test images, received others: {found}; use the same seed and data"
+        )
+    rows = [places[image_id] for image_id in first.test.image_ids]
+    labels = zip(first.test.class_names, (other.test.class_names[row] for row in rows), first.test.paths, strict=True)
+    for label, theirs, path in labels:
+        if label != theirs:
+            raise TemperError(f"{pair}: expected the same labels, received {label} and {theirs} for {path}")
+    reordered: Probabilities = other.test.probabilities[rows]
+    return reordered
+
+
+def differing(name: str, own: Sequence[str], other: str, theirs: Sequence[str]) -> str:
+    """What only one of two lists has; empty where they have the same."""
+    parts = []
+    for of, these, those in ((name, own, set(theirs)), (other, theirs, set(own))):
+        only = [one for one in these if one not in those]
+        if only:
+            more = ", ..." if len(only) > SHOWN else ""
+            parts.append(f"{len(only)} only in {of} ({', '.join(only[:SHOWN])}{more})")
+    return ", ".join(parts)
+
+
+def combine(members: Sequence[Probabilities], by: str) -> Probabilities:
+    """The probabilities of several models, (N, classes) each, in one.
+
+    Args:
+        by: "average": their mean. "vote": the share of the models that take an image for the class; between as many
+            votes, the mean decides, which weighs `TIES`.
+    """
+    mean: Probabilities = np.asarray(np.mean(members, axis=0, dtype=np.float64))
+    if by == "average":
+        return mean
+    votes = sum(np.eye(mean.shape[1])[of.argmax(axis=1)] for of in members)
+    shares: Probabilities = (votes + TIES * mean) / (len(members) + TIES)
+    return shares
+
+
+def measure_all(probabilities: Probabilities, labels: Labels) -> Measured:
+    """The figures that `evaluate` writes, with their 95 % intervals."""
+    found = intervals(probabilities, labels)
+    return {name: (value, found.get(name)) for name, value in measure(probabilities, labels).items()}
+
+
+def differences(ensemble: Probabilities, member: Probabilities, labels: Labels) -> dict[str, tuple[float, Interval]]:
+    """Accuracy, macro F1 and loss of the ensemble minus those of a member, with 95 % intervals by the paired bootstrap.
+
+    Both are measured on the same resamples of the images, so what makes an image hard for both does not count.
+    """
+    both = ensemble, member
+    of_images = {
+        "accuracy": np.subtract(*((one.argmax(axis=1) == labels).astype(np.float32) for one in both)),
+        "loss": np.subtract(*(log_losses(one, labels).astype(np.float32) for one in both)),
+    }
+    found = {}
+    for name, each in of_images.items():
+        blocks = [
+            np.einsum("ri,i->r", weights, each) / np.maximum(weights.sum(axis=1), 1)
+            for weights in resample(len(labels))
+        ]
+        found[name] = float(each.mean(dtype=np.float64)), between(np.concatenate(blocks))
+    macro_f1 = [measure(one, labels)["macro_f1"] for one in both]
+    of_resamples = [resampled_averages(one, labels)["macro_f1"] for one in both]  # the same seed: the same resamples
+    found["macro_f1"] = macro_f1[0] - macro_f1[1], between(of_resamples[0] - of_resamples[1])
+    return found
+
+
+def between(values: AnyFloats) -> Interval:
+    """The quantiles between which 95 % of the values lie."""
+    low, high = np.quantile(values, OUTSIDE)
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out.
+
+    Attributes:
+        figures: of each member by its name, and of the ensemble, which is last.
+        best: the member with the highest accuracy on these images; of equal ones, the one with the lower loss.
+        gains: the ensemble's figures minus those of `best`.
+        test: the ensemble's probabilities for the first member's test images, in its order.
+    """
+
+    ensemble: str
+    figures: dict[str, Measured]
+    best: str
+    gains: dict[str, tuple[float, Interval]]
+    test: Probabilities
+
+
+def evaluate(members: Sequence[Member], by: str) -> Result:
+    """Measures the members and their ensemble.
+
+    Raises:
+        TemperError: they differ in their classes or test images.
+    """
+    first = members[0]
+    for other in members[1:]:
+        require_same_classes(first, other)
+    of_members = [aligned(first, member) for member in members]
+    labels = np.array([first.classes.index(str(name)) for name in first.test.class_names])
+    ensemble, name = combine(of_members, by), f"{by} of {len(members)}"
+    probabilities = dict(zip([member.name for member in members], of_members, strict=True))
+    figures = {of: measure_all(one, labels) for of, one in (probabilities | {name: ensemble}).items()}
+    best = min(probabilities, key=lambda of: (-figures[of]["accuracy"][0], figures[of]["loss"][0]))
+    return Result(name, figures, best, differences(ensemble, probabilities[best], labels), ensemble)
+
+
+def shown(value: float, interval: Interval | None, sign: str = "") -> str:
+    """A figure with its interval, for people."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:{sign}.4f}" + (f" ({interval[0]:{sign}.4f} to {interval[1]:{sign}.4f})" if interval else "")
+
+
+def print_result(result: Result) -> None:
+    """Prints a table of all figures, a column a model, and the differences to the best member."""
+    rows = [["", *result.figures]]
+    for name in result.figures[result.ensemble]:
+        rows.append([name, *(shown(*figures[name]) for figures in result.figures.values())])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\n{result.ensemble} minus {result.best}, the most accurate member on these images (95 % intervals):")
+    for name, (value, interval) in result.gains.items():
+        print(f"{name.ljust(widths[0])}  {shown(value, interval, '+')}")
+
+
+def write_figures(path: Path, result: Result) -> None:
+    """Writes all figures as JSON."""
+
+    def as_json(figures: Measured | dict[str, tuple[float, Interval]]) -> dict[str, dict[str, float]]:
+        bounds = ((name, value, interval) for name, (value, interval) in figures.items())
+        return {
+            name: {"value": value} | ({"low": round(interval[0], 6), "high": round(interval[1], 6)} if interval else {})
+            for name, value, interval in bounds
+        }
+
+    models = {name: as_json(figures) for name, figures in result.figures.items()}
+    with atomic_file(path) as partial:
+        gains = {"minus": result.best, "figures": as_json(result.gains)}
+        write_json(partial, {"models": models, "ensemble": result.ensemble, "difference": gains})
+
+
+def write_predictions(path: Path, members: Sequence[Member], result: Result, by: str) -> None:
+    """Writes what the ensemble predicts of each test image, and of each unlabelled one if all members have the same."""
+    first = members[0]
+    parts = [(first.test, result.test, "test")]
+    if all(list(member.unlabelled.image_ids) == list(first.unlabelled.image_ids) for member in members):
+        of_members = [member.unlabelled.probabilities for member in members]
+        if len(first.unlabelled.paths):
+            parts.append((first.unlabelled, combine(of_members, by), "unlabelled"))
+    else:
+        print("the members have not the same unlabelled images: only the test images are written")
+    rows = [
+        (image, split, actual or "", predicted, f"{share:.4f}")
+        for of_split, probabilities, split in parts
+        for image, actual, predicted, share in zip(
+            of_split.paths,
+            of_split.class_names,
+            guesses(probabilities, first.classes),
+            probabilities.max(axis=1),
+            strict=True,
+        )
+    ]
+    with atomic_file(path) as partial:
+        write_csv(partial, ["path", "split", "class_name", "predicted", "probability"], rows)
+
+
+def main() -> None:
+    """Reads the command line, and prints and writes what came out."""
+    parser = argparse.ArgumentParser(prog="python -m apps.ensemble", description=(__doc__ or "").split("\n\n", 1)[1])
+    parser.add_argument(
+        "revisions", nargs="+", help=f"two or more commits, branches, tags, experiments, or {WORKSPACE}"
+    )
+    parser.add_argument("--by", choices=["average", "vote"], default="average", help="how they are combined")
+    parser.add_argument("--json", type=Path, help="a file for all figures")
+    parser.add_argument("--csv", type=Path, help="a file for the predictions of the ensemble")
+    chosen = parser.parse_args()
+    if len(set(chosen.revisions)) < max(2, len(chosen.revisions)):
+        raise TemperError(f"expected two or more different revisions, received {' '.join(chosen.revisions)}")
+    members = [read_member(revision) for revision in chosen.revisions]
+    result = evaluate(members, chosen.by)
+    print_result(result)
+    if chosen.json:
+        write_figures(chosen.json, result)
+    if chosen.csv:
+        write_predictions(chosen.csv, members, result, chosen.by)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (TemperError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

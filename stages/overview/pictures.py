@@ -1,0 +1,125 @@
+"""Contact sheets of single images: what the model gets wrong, where it hesitates, what it says of unlabelled ones."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from temper import occlusion, predictions, tables
+from temper.packs import Pack
+from temper.photos import Pixels
+from temper.predictions import Predictions
+from temper.sheets import write_sheet
+from temper.uncertainty import margins, worth_labelling
+
+MOST_MISTAKES = 40
+MOST_UNCERTAIN = 24
+CELL = 160  # pixels
+ACROSS = 6
+FOR, AGAINST = np.array((255, 40, 0)), np.array((0, 90, 255))
+MOST_COLOUR = 0.75  # of the strongest cell; the image stays visible
+MOST_CLASSES = 60  # of unlabelled images, those that were predicted most often
+OF_CLASS = 8  # images of each
+
+
+def write(folder: Path, names: Sequence[str]) -> None:
+    """Draws every sheet into a folder, which must not exist; a sheet without images is left out.
+
+    Args:
+        names: of the classes, in the order of the probabilities.
+    """
+    folder.mkdir()
+    test, of_test = predictions.read("test"), Pack("data/packed/test")
+    write_mistakes(folder / "surest_mistakes.png", test, of_test)
+    write_least_certain(folder / "least_certain.png", test, of_test, names)
+    write_looks(folder / "where_it_looks.png", of_test)
+    unlabelled, of_unlabelled = predictions.read("unlabelled"), Pack("data/packed/unlabelled")
+    write_predicted(folder / "unlabelled.png", unlabelled, of_unlabelled)
+    write_worth_labelling(folder / "to_label.png", unlabelled, of_unlabelled, names)
+
+
+def write_mistakes(path: Path, test: Predictions, pack: Pack) -> None:
+    """Draws the wrong predictions, the surest first."""
+    sure = highest(test)
+    strips = [
+        (f"{test.class_names[row]}, taken for {test.predicted[row]} ({sure[row]:.2f})", [pack.image(row)])
+        for row in wrong_rows(test)[:MOST_MISTAKES]
+    ]
+    write_sheet(path, strips, per_strip=1, across=ACROSS, cell=CELL)
+
+
+def write_least_certain(path: Path, test: Predictions, pack: Pack, names: Sequence[str]) -> None:
+    """Draws the test images whose two most probable classes are nearest to each other, right or wrong."""
+    rows = np.argsort(margins(test.probabilities), kind="stable")[:MOST_UNCERTAIN].tolist()
+    strips = [(f"{test.class_names[row]}: {two_likeliest(test, row, names)}", [pack.image(row)]) for row in rows]
+    write_sheet(path, strips, per_strip=1, across=ACROSS, cell=CELL)
+
+
+def write_predicted(path: Path, unlabelled: Predictions, pack: Pack) -> None:
+    """Draws the surest images of each predicted class, the most frequent classes where they are too many."""
+    sure, counted = highest(unlabelled), Counter(unlabelled.predicted)
+    shown = sorted(name for name, _ in counted.most_common(MOST_CLASSES))
+    strips = []
+    for name in shown:
+        rows = surest([row for row, predicted in enumerate(unlabelled.predicted) if predicted == name], sure)[:OF_CLASS]
+        said = f"{counted[name]} taken for {name}; the surest, {sure[rows[0]]:.2f} to {sure[rows[-1]]:.2f}"
+        strips.append((said, [pack.image(row) for row in rows]))
+    write_sheet(path, strips, per_strip=min(OF_CLASS, max(counted.values(), default=1)), across=1, cell=CELL)
+
+
+def write_worth_labelling(path: Path, unlabelled: Predictions, pack: Pack, names: Sequence[str]) -> None:
+    """Draws the first images of data/to_label.csv."""
+    rows = worth_labelling(unlabelled.probabilities)[:MOST_UNCERTAIN].tolist()
+    strips = [(two_likeliest(unlabelled, row, names), [pack.image(row)]) for row in rows]
+    write_sheet(path, strips, per_strip=1, across=ACROSS, cell=CELL)
+
+
+def write_looks(path: Path, pack: Pack) -> None:
+    """Draws the images of data/occlusion.parquet, each beside what speaks for its predicted class and against it."""
+    rows = {image_id: row for row, image_id in enumerate(pack.image_ids.tolist())}
+    strips = []
+    for one in tables.read(occlusion.PATH, occlusion.OCCLUSION).to_pylist():
+        right = one["class_name"] == one["predicted"]
+        image = pack.image(rows[one["image_id"]])
+        said = one["predicted"] if right else f"{one['class_name']}, taken for {one['predicted']}"
+        strips.append((said, [image, with_map(image, np.array(one["map"]).reshape(occlusion.GRID, occlusion.GRID))]))
+    write_sheet(path, strips, per_strip=2, across=ACROSS // 2, cell=CELL)
+
+
+def with_map(image: Pixels, found: npt.NDArray[np.float64]) -> Pixels:
+    """An image in grey under its occlusion map: red speaks for the predicted class, blue against it."""
+    height, width = image.shape[:2]
+    strength = cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR) / max(
+        float(np.abs(found).max()), 1e-9
+    )
+    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    colour = np.where(strength[..., None] > 0, FOR, AGAINST)
+    share = MOST_COLOUR * np.abs(strength)[..., None]
+    mixed: Pixels = (grey * (1 - share) + colour * share).round().astype(np.uint8)
+    return mixed
+
+
+def wrong_rows(test: Predictions) -> list[int]:
+    """The rows of the wrong predictions, the surest first."""
+    pairs = zip(test.class_names, test.predicted, strict=True)
+    return surest([row for row, (actual, predicted) in enumerate(pairs) if actual != predicted], highest(test))
+
+
+def surest(rows: Iterable[int], sure: npt.NDArray[np.float32]) -> list[int]:
+    """Rows by falling probability; of equal ones the first."""
+    return sorted(rows, key=lambda row: (-sure[row], row))
+
+
+def highest(found: Predictions) -> npt.NDArray[np.float32]:
+    """The probability of the predicted class of each image, (N,)."""
+    sure: npt.NDArray[np.float32] = found.probabilities.max(axis=1, initial=0)
+    return sure
+
+
+def two_likeliest(found: Predictions, row: int, names: Sequence[str]) -> str:
+    """The two most probable classes of an image, with their probabilities."""
+    order = np.argsort(-found.probabilities[row], kind="stable")[:2].tolist()
+    return " or ".join(f"{names[number]} {found.probabilities[row, number]:.2f}" for number in order)

@@ -1,0 +1,106 @@
+"""The sheets of single images that `overview` draws: which images are on them, and in which order."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stages.evaluate.__main__ import write_to_label
+from stages.overview import pictures
+from temper import occlusion, predictions, tables
+from temper.packs import PackWriter
+
+Row = tuple[str | None, tuple[float, ...]]
+
+NAMES = ["ant", "bee", "cow"]
+TEST: list[Row] = [  # what it is, and its probabilities
+    ("ant", (0.9, 0.1, 0.0)),
+    ("bee", (0.6, 0.4, 0.0)),
+    ("cow", (0.0, 0.95, 0.05)),
+    ("cow", (0.1, 0.44, 0.46)),
+]
+LOOK = np.eye(occlusion.GRID)[0].repeat(occlusion.GRID).tolist()  # the first row of cells speaks for the class
+UNLABELLED: list[Row] = [
+    (None, (0.8, 0.1, 0.1)),
+    (None, (0.5, 0.45, 0.05)),
+    (None, (0.99, 0.0, 0.01)),
+    (None, (0.2, 0.3, 0.5)),
+]
+
+
+def write_results(test: list[Row], unlabelled: list[Row]) -> None:
+    """Packs and predictions of images in one colour each: red is 40 times the row, green tells the splits apart."""
+    columns: dict[str, list[object]] = {name: [] for name in predictions.PREDICTIONS.names}
+    for split, rows in (("unlabelled", unlabelled), ("test", test)):
+        image_ids = [f"{split[0]}{row:015}" for row in range(len(rows))]
+        Path(f"data/packed/{split}").mkdir(parents=True)
+        with PackWriter(Path(f"data/packed/{split}"), np.array(image_ids, "U16"), 8, 8) as writer:
+            for row in range(len(rows)):
+                writer.append(np.full((8, 8, 3), (40 * row, 200 if split == "test" else 100, 0), np.uint8))
+            writer.finish(np.array([NAMES.index(actual) if actual else -1 for actual, _ in rows], np.int32))
+        for row, (actual, shares) in enumerate(rows):
+            predicted = NAMES[int(np.argmax(shares))]
+            of_image = (image_ids[row], f"{split}/{row}.jpg", split, actual, predicted, list(shares))
+            for name, value in zip(predictions.PREDICTIONS.names, of_image, strict=True):
+                columns[name].append(value)
+    tables.write(predictions.PATH, predictions.PREDICTIONS, columns)
+    shown_maps = [columns[name][-1:] if test else [] for name in ("image_id", "path", "class_name", "predicted")]
+    of_last = dict(zip(occlusion.OCCLUSION.names, [*shown_maps, [LOOK]] if test else [[]] * 5, strict=True))
+    tables.write(occlusion.PATH, occlusion.OCCLUSION, of_last)
+
+
+def shown(path: Path) -> list[tuple[str, int]]:
+    """The images on a sheet, row by row: their split and their row in it."""
+    sheet = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    found: list[tuple[str, int]] = []
+    for line in sheet[:: pictures.CELL // 4]:
+        colours = [(int(red), int(green)) for red, green, blue in line.tolist() if blue == 0 and green in (100, 200)]
+        of_line = [("test" if green == 200 else "unlabelled", red // 40) for red, green in dict.fromkeys(colours)]
+        found += [one for one in of_line if one not in found]
+    return found
+
+
+@pytest.mark.usefixtures("in_tmp_path")
+def test_each_sheet_shows_its_images_in_its_order() -> None:
+    write_results(TEST, UNLABELLED)
+    folder = Path("pictures")
+    pictures.write(folder, NAMES)
+    assert shown(folder / "surest_mistakes.png") == [("test", 2), ("test", 1)]
+    assert shown(folder / "least_certain.png") == [("test", row) for row in (3, 1, 0, 2)]
+    assert shown(folder / "unlabelled.png") == [("unlabelled", row) for row in (2, 0, 1, 3)]
+    assert shown(folder / "to_label.png") == [("unlabelled", row) for row in (1, 3, 0, 2)]
+
+
+@pytest.mark.usefixtures("in_tmp_path")
+def test_a_sheet_without_images_is_not_drawn() -> None:
+    write_results([("ant", (1.0, 0.0, 0.0))], [])
+    pictures.write(Path("pictures"), NAMES)
+    assert sorted(path.name for path in Path("pictures").iterdir()) == ["least_certain.png", "where_it_looks.png"]
+
+
+@pytest.mark.usefixtures("in_tmp_path")
+def test_to_label_lists_the_unlabelled_images_that_are_drawn() -> None:
+    write_results(TEST, UNLABELLED)
+    write_to_label()
+    written = Path("data/to_label.csv").read_text().splitlines()
+    assert written[0] == "path,predicted,probability,margin"
+    assert written[1] == "unlabelled/1.jpg,ant,0.5000,0.0500"
+    assert [line.split(",")[0] for line in written[1:]] == [f"unlabelled/{row}.jpg" for row in (1, 3, 0, 2)]
+
+
+@pytest.mark.usefixtures("in_tmp_path")
+def test_to_label_has_its_header_where_all_images_are_labelled() -> None:
+    write_results(TEST, [])
+    write_to_label()
+    assert Path("data/to_label.csv").read_text() == "path,predicted,probability,margin\n"
+
+
+def test_a_map_is_red_where_it_speaks_for_the_class_and_blue_where_against() -> None:
+    image = np.full((28, 28, 3), 100, np.uint8)
+    found = np.zeros((occlusion.GRID, occlusion.GRID))
+    found[0, 0], found[6, 6] = 2.0, -1.0
+    drawn = pictures.with_map(image, found).astype(int)
+    assert drawn[0, 0, 0] - drawn[0, 0, 2] > 150 and drawn[27, 27, 2] - drawn[27, 27, 0] > 60
+    assert np.array_equal(drawn[14, 14], [100, 100, 100])
+    assert np.array_equal(pictures.with_map(image, np.zeros_like(found)), image)
