@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from temper import card, classes, keras_files
+from temper import card, classes, devices, keras_files
 from temper.base import running
 from temper.calibration import fit_temperature
 from temper.classifier import HEAD, freeze_backbone, trainable_parameters
@@ -121,6 +121,7 @@ def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settin
 
 
 def main(settings: Settings) -> None:
+    print(devices.described())
     keras.utils.set_random_seed(settings.seed)
     backbone = keras_files.load("models/backbone.keras")
     made = card.Card(

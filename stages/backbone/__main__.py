@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 
 from stages.backbone.architectures import build
-from temper import card, keras_files
+from temper import card, devices, keras_files
 from temper.base import running
 from temper.base.errors import TemperError
 from temper.base.paths import existing
@@ -41,6 +41,7 @@ def find_weights(settings: Backbone) -> tuple[str | None, str | None]:
 
 
 def main(settings: Settings) -> None:
+    print(devices.described())
     chosen = settings.backbone
     keras.utils.set_random_seed(settings.seed)
     weights, sha256 = find_weights(chosen)
