@@ -47,7 +47,11 @@ def main(settings: Settings) -> None:
     weights, sha256 = find_weights(chosen)
     model = build(chosen.name, chosen.arguments, weights, settings.image_size, chosen.input_size)
     origin = card.Backbone(
-        name=chosen.name, arguments=chosen.arguments, weights=Path(chosen.weights).name, sha256=sha256
+        name=chosen.name,
+        arguments=chosen.arguments,
+        weights=Path(chosen.weights).name,
+        sha256=sha256,
+        backend=chosen.backend,
     )
     keras_files.save(model, "models/backbone.keras", origin.as_entry())
     print(f"{chosen.name}: {model.count_params():,} parameters, {model.output_shape[-1]} features")

@@ -27,6 +27,9 @@ class Backbone(Section):
     arguments: dict[str, Any] = Field({}, description="of that class, such as alpha")
     weights: Text = Field("imagenet", description="imagenet (downloaded once), none, or the path of a weights file")
     sha256: Sha256 | None = Field(None, description="of the weights file: with it a new file at the path is noticed")
+    backend: Literal["tensorflow", "jax"] = Field(
+        "tensorflow", description="what Keras computes with, in all stages; jax needs `make JAX=1`"
+    )
     input_size: ImageSize | None = Field(
         None,
         description="images are resized to this inside the model: packed data stay small; null: image_size",
