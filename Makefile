@@ -1,7 +1,17 @@
 # `make` runs the pipeline on a fresh machine, `make test` the tests; each makes the environment it needs.
+# GPU=1 before or after a target takes TensorFlow with CUDA for it, and JAX=1 takes JAX; each has a lock and an
+# environment of its own, so that going from one to another installs nothing again.
 PYTHON ?= python3
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
-ENVIRONMENT := .venv/requirements.lock
+ifneq ($(and $(GPU),$(JAX)),)
+$(error expected GPU=1 or JAX=1, received both: requirements-jax.lock is for the CPU)
+endif
+KIND := $(if $(GPU),-gpu)$(if $(JAX),-jax)
+LOCK := requirements$(KIND).lock
+VENV := .venv$(KIND)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+ENVIRONMENT := $(VENV)/$(LOCK)
+COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
+	--no-header --python-version 3.11 --quiet
 
 .PHONY: run verify test test-slow lint lock clean
 .DEFAULT_GOAL := run
@@ -29,19 +39,21 @@ lint: $(ENVIRONMENT)
 	ruff format --check .
 	mypy
 
-# The lock is exact for every Python and platform that pyproject.toml admits, and names no index.
+# A lock is exact for every Python and platform that pyproject.toml admits, and names no index. What two locks share has
+# one version, which the first decides: experiments on other hardware then differ in nothing else.
 lock:
-	uv pip compile --universal --generate-hashes --extra cpu --extra dev --no-emit-index-url --no-emit-find-links \
-		--no-header --python-version 3.11 --upgrade --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra cpu --upgrade --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra gpu --upgrade --constraints requirements.lock --output-file requirements-gpu.lock pyproject.toml
+	$(COMPILE) --extra jax --upgrade --constraints requirements.lock --output-file requirements-jax.lock pyproject.toml
 
 clean:
-	rm -rf .venv .temper dvc_plots
+	rm -rf .venv .venv-gpu .venv-jax .temper dvc_plots
 
 # Copied last: an environment that was cut off while it was made has no copy, and is made anew.
-$(ENVIRONMENT): requirements.lock
+$(ENVIRONMENT): $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
 		"expected Python 3.11 to 3.13, received " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
-	@test ! -L .venv || { echo "expected .venv to be a folder of this clone, received a link: remove it" >&2; exit 1; }
-	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	cp requirements.lock $@
+	@test ! -L $(VENV) || { echo "expected $(VENV) to be a folder of this clone, received a link: remove it" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	cp $(LOCK) $@

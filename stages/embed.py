@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from temper import keras_files
+from temper import devices, keras_files
 from temper.base import running
 from temper.base.atomic import atomic_folder
 from temper.base.disk import require_room
@@ -81,6 +81,7 @@ def require_room_for(packs: dict[str, Pack], views: int, features: int) -> None:
 
 
 def main(settings: Settings) -> None:
+    print(devices.described())
     backbone = keras_files.load("models/backbone.keras")
     magnitude = magnitudes(settings.embed.aug, settings.embed.augmentation)
     packs = {split: Pack(f"data/packed/{split}") for split in ("train", "validation")}

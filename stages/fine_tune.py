@@ -16,12 +16,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from temper import card, keras_files
+from temper import card, devices, keras_files
 from temper.base import running
+from temper.base.machine import cores
 from temper.calibration import fit_temperature
 from temper.classifier import BACKBONE, trainable_parameters, unfreeze
 from temper.packs import Pack
-from temper.parallel import cores
 from temper.settings.fine_tune import Settings
 from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
@@ -110,6 +110,7 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
 
 
 def main(settings: Settings) -> None:
+    print(devices.described())
     keras.utils.set_random_seed(settings.seed)
     classifier = keras_files.load("models/warm_up.keras")
     made = card.read("models/warm_up.keras")

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from temper.base.errors import TemperError
 
@@ -57,6 +57,9 @@ class Backbone(Part):
     arguments: dict[str, Any]
     weights: str  # imagenet, none, or the name of a weights file
     sha256: str | None  # of the weights file
+    # What it was trained with, not what it needs: any backend runs it. It is here so that stages after `backbone` see
+    # it. Left out where it is the default.
+    backend: str = Field("tensorflow", exclude_if=lambda backend: backend == "tensorflow")
 
     @property
     def pretrained(self) -> bool:

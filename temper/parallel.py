@@ -1,23 +1,17 @@
 """Work spread over threads, results in order."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from temper.base.machine import cores
 
 LEAST_BYTES = 2**30  # in flight
 BYTES_PER_THREAD = 2**27  # in flight: photos of 40 megapixels keep every thread busy, larger ones some
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def ordered_map(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from temper import calibration, card, preparation
+from temper.base import backend
 from temper.base.errors import TemperError
 from temper.photos import BadPhoto, Box, Pixels
 
@@ -26,9 +27,10 @@ class Predictor:
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.card = card.read(path)
+        backend.prefer(self.card.backbone.backend)
         from temper import keras_files  # noqa: PLC0415 (seconds, and only who predicts needs it)
 
-        self.card = card.read(path)
         made = self.card.preparation
         margin = made.crop.margin if made.crop else 0.0
         self._preparation = preparation.Preparation(made.height, made.width, made.fit, margin)

@@ -25,6 +25,7 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # The first line of each block that is not run.
 NOT_RUN = {
     ("README.md", "make test"),  # the tests themselves
+    ("README.md", "make GPU=1"),  # downloads CUDA and needs a GPU
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),
     ("docs/detection.md", "python3 -m venv .venv-detectron2"),  # downloads PyTorch and compiles
     ("docs/scale.md", "python -m benchmarks.scale --yolox yolox_nano.onnx    # 500, 2,000 and 8,000 photos"),

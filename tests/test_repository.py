@@ -159,6 +159,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/classifier.py": TRAINING,
     "temper/crops.py": {"pack", "gallery"},
     "temper/cuts.py": EVERY - {"backbone"},
+    "temper/devices.py": {"backbone", "embed", "warm_up", "fine_tune", "evaluate"},
     "temper/downloads.py": {"fetch", "detect"},
     "temper/images.py": {"cross_validate", "normalize", "detect", "pack", "gallery", "evaluate"},
     "temper/intervals.py": {"cross_validate", "evaluate"},
@@ -168,7 +169,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/measures.py": {"cross_validate", "evaluate"},
     "temper/occlusion.py": {"evaluate", "overview"},
     "temper/packs.py": {"pack", "gallery", "embed", "fine_tune", "evaluate", "overview"},
-    "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed", "fine_tune"},
+    "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed"},
     "temper/noise.py": set(),
     "temper/embeddings.py": HEADS,
     "temper/folds.py": HEADS,
@@ -380,12 +381,42 @@ def test_nothing_is_called_utils_common_or_helpers() -> None:
     assert not [path for path in TRACKED if re.search(r"util|common|helper", path.stem, re.I)]
 
 
-def test_the_lock_is_exact_hashed_and_names_no_index() -> None:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+LOCKS = ("requirements.lock", "requirements-gpu.lock", "requirements-jax.lock")
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_is_exact_hashed_and_names_no_index(name: str) -> None:
+    lock = (ROOT / name).read_text(encoding="utf-8")
     packages = re.findall(r"^[a-z0-9][^\s;]*", lock, re.M)
     assert len(packages) > 100 and all("==" in package for package in packages)
     assert lock.count("--hash=sha256:") > len(packages)
     assert not re.search(r"https?:|file:|--index|--extra-index|--find-links|@", lock)
+
+
+@pytest.mark.parametrize("name", LOCKS[1:])
+def test_locks_agree_on_what_they_share(name: str) -> None:
+    """So that an experiment on a GPU or on JAX differs in nothing else from one on the CPU."""
+
+    def versions(name: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        lock = (ROOT / name).read_text(encoding="utf-8")
+        for package, version in re.findall(r"^([a-z0-9][\w.-]*)==(\S+)", lock, re.M):
+            found.setdefault(package, set()).add(version)
+        return found
+
+    ours, theirs = versions("requirements.lock"), versions(name)
+    shared = ours.keys() & theirs.keys()
+    assert len(shared) > 100 and {package for package in shared if ours[package] != theirs[package]} == set()
+    engine = {"requirements-gpu.lock": "nvidia-cudnn-cu12", "requirements-jax.lock": "jaxlib"}[name]
+    assert engine in theirs and engine not in ours
+
+
+@pytest.mark.parametrize(("chosen", "kind"), [("", ""), ("GPU=1", "-gpu"), ("JAX=1", "-jax")])
+def test_make_takes_the_environment_that_is_chosen(chosen: str, kind: str) -> None:
+    command = ["make", "--dry-run", "--always-make", "test", *chosen.split()]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"--require-hashes -r requirements{kind}.lock\ncp requirements{kind}.lock .venv{kind}/" in said
+    assert set(re.findall(r"\.venv[-\w]*", said)) == {f".venv{kind}"}
 
 
 def test_the_code_fits_a_screen() -> None:

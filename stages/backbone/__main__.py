@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 
 from stages.backbone.architectures import build
-from temper import card, keras_files
+from temper import card, devices, keras_files
 from temper.base import running
 from temper.base.errors import TemperError
 from temper.base.paths import existing
@@ -41,12 +41,17 @@ def find_weights(settings: Backbone) -> tuple[str | None, str | None]:
 
 
 def main(settings: Settings) -> None:
+    print(devices.described())
     chosen = settings.backbone
     keras.utils.set_random_seed(settings.seed)
     weights, sha256 = find_weights(chosen)
     model = build(chosen.name, chosen.arguments, weights, settings.image_size, chosen.input_size, chosen.pooling)
     origin = card.Backbone(
-        name=chosen.name, arguments=chosen.arguments, weights=Path(chosen.weights).name, sha256=sha256
+        name=chosen.name,
+        arguments=chosen.arguments,
+        weights=Path(chosen.weights).name,
+        sha256=sha256,
+        backend=chosen.backend,
     )
     keras_files.save(model, "models/backbone.keras", origin.as_entry())
     print(f"{chosen.name}: {model.count_params():,} parameters, {model.output_shape[-1]} features")

@@ -6,6 +6,11 @@
 stops a run before any photo is fetched.
 """
 
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin(with_keras=True)  # before Keras is imported
+
 import json
 import sys
 

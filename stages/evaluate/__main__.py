@@ -20,7 +20,7 @@ import numpy as np
 from stages.evaluate import occlusion_maps
 from stages.evaluate.figures import Figures, Measured, measured
 from stages.evaluate.tables import TABLES
-from temper import card, images, keras_files, predictions, tables
+from temper import card, devices, images, keras_files, predictions, tables
 from temper.base import running
 from temper.base.atomic import atomic_file, atomic_folder
 from temper.base.errors import TemperError
@@ -133,6 +133,7 @@ def write_to_label() -> None:
 
 
 def main(settings: Settings) -> None:
+    print(devices.described())
     made = card.read(FINE_TUNE)
     packs = {split: open_pack(split, made) for split in ("validation", "test", "unlabelled")}
     if not len(packs["test"]):

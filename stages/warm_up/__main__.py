@@ -13,7 +13,7 @@ import keras
 
 from stages.warm_up import gradient, regression
 from stages.warm_up.heads import assemble, build_head
-from temper import card, classes, keras_files
+from temper import card, classes, devices, keras_files
 from temper.base import running
 from temper.calibration import fit_temperature
 from temper.classifier import freeze_backbone, trainable_parameters
@@ -51,6 +51,7 @@ def temperature(head: keras.Model) -> float:
 
 
 def main(settings: Settings) -> None:
+    print(devices.described())
     keras.utils.set_random_seed(settings.seed)
     backbone = keras_files.load("models/backbone.keras")
     made = card.Card(

@@ -33,6 +33,9 @@ class Backbone(Section):
         description="of each feature its average over the image, its maximum (max), or both, which are twice as many "
         "(concat)",
     )
+    backend: Literal["tensorflow", "jax"] = Field(
+        "tensorflow", description="what Keras computes with, in all stages; jax needs `make JAX=1`"
+    )
     input_size: ImageSize | None = Field(
         None,
         description="images are resized to this inside the model: packed data stay small; null: image_size",

@@ -76,7 +76,7 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     named = isinstance(start, str) and start not in ("all", "none")
     if chosen.backbone.name == "tiny" and not named:
         return  # it takes any size, and importing Keras would cost seconds
-    described = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256"}})
+    described = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256", "backend"}})
     text = json.dumps([described, metadata.version("keras")], sort_keys=True)
     kept = scratch("backbones") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not kept.exists():

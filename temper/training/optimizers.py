@@ -55,7 +55,7 @@ class Extended(keras.optimizers.Optimizer):
         if self.extras.average is not None:
             self.averages = [self.add_variable_from_reference(variable, "average") for variable in variables]
             for average, variable in zip(self.averages, variables, strict=True):
-                average.assign(variable)
+                average.assign(keras.ops.copy(variable))  # JAX frees an array once for each who holds it
 
     @property
     def learning_rate(self) -> Any:

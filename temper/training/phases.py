@@ -102,6 +102,7 @@ def fit(
     """
     factor = schedules.step_factor(phase.schedule, phase.epochs, len(training(0)))
     _compile(model, phase, factor)
+    _build_step(model, validation)
     state = _continued(model, unfinished) or _start(model, phase, validation)
     _log_so_far(live, state)
     with Interrupts(phase.keep_on_interrupt) as interrupts:
@@ -149,6 +150,16 @@ def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) 
         steps_per_execution=STEPS_AT_ONCE,
     )
     model.optimizer.build(model.trainable_variables)
+
+
+def _build_step(model: keras.Model, validation: keras.utils.PyDataset) -> None:
+    """Lets Keras build what it builds when it sees its first batch.
+
+    On JAX it takes that batch from the epoch's own, which then come in another order: the first process trains it last,
+    and one that goes on after a kill does so in its own first epoch. Of TensorFlow nothing of this is known.
+    """
+    if keras.backend.backend() == "jax":
+        model.test_on_batch(*validation[0])
 
 
 def _continued(model: keras.Model, unfinished: Unfinished) -> State | None:

@@ -28,10 +28,10 @@ from stages.detect.detectors import detectron2_worker
 from temper import photos
 from temper.base import memory
 from temper.base.errors import TemperError
+from temper.base.machine import cores
 from temper.base.paths import repository, scratch
 from temper.boxes import Boxes
 from temper.downloads import obtain
-from temper.parallel import cores
 from temper.settings.base import Count, Sha256, Share, Text
 from temper.settings.detect import EngineSettings
 

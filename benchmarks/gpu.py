@@ -1,0 +1,159 @@
+"""ResNet50 in bfloat16 on one NVIDIA GPU: images a second of a training step, here and in PyTorch, interleaved.
+
+    python -m benchmarks.gpu --torch .venv-detectron2/bin/python [--rounds 3] [--batch 128] [--image 224]
+
+Both train on the same uint8 images in memory, with SGD and momentum. `keras` reads them as the fine-tune does, with
+TensorFlow's deterministic operations; `keras_xla` lets them go and compiles by XLA; `torch` is a plain loop with
+channels_last, bfloat16 and torch.compile, in another environment with torch and torchvision. Each runs in a process of
+its own, and its first epoch, which compiles, does not count. `busy` is the mean of what nvidia-smi says ten times a
+second: the share of the time in which the GPU computes anything.
+
+Without a GPU or torch it says so in one line; `--anyway` then runs what is there, to try the script itself.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+
+from temper.base.machine import gpu_names
+
+KERAS = ("keras", "keras_xla")
+EPOCHS = 3  # after the first
+CLASSES = 1000
+
+
+# Heavy imports stay inside the functions that run as processes of their own.
+
+
+def images(count: int, side: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(256, size=(count, side, side, 3), dtype=np.uint8)
+
+
+def keras_epoch(arguments: argparse.Namespace, deterministic: bool) -> Callable[[], None]:
+    """An epoch as the fine-tune trains it."""
+    import os  # noqa: PLC0415
+
+    os.environ["TF_DETERMINISTIC_OPS"] = "1" if deterministic else "0"
+    import keras  # noqa: PLC0415
+
+    from temper.base.machine import cores  # noqa: PLC0415
+    from temper.training.batches import Batches, one_hot, shuffled  # noqa: PLC0415
+    from temper.training.phases import STEPS_AT_ONCE  # noqa: PLC0415
+
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    pixels = keras.Input((arguments.image, arguments.image, 3))
+    scaled = keras.layers.Rescaling(1 / 127.5, -1)(pixels)
+    network = keras.applications.ResNet50(weights=None, classes=CLASSES, input_shape=pixels.shape[1:])
+    model = keras.Model(pixels, network(scaled))
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    compiled = {"jit_compile": not deterministic, "steps_per_execution": STEPS_AT_ONCE}
+    model.compile(optimizer, "categorical_crossentropy", **compiled)
+    photos = images(arguments.images, arguments.image)
+    targets = one_hot(np.arange(len(photos), dtype=np.int32) % CLASSES, CLASSES)
+    order = shuffled(len(photos), 0, 0)
+    batches = Batches(lambda rows: photos[rows], targets, order, arguments.batch, cores())
+    return lambda: (model.fit(batches, verbose=0, shuffle=False), None)[1]
+
+
+def torch_epoch(arguments: argparse.Namespace) -> Callable[[], None]:
+    """The plain loop of PyTorch's tuning guide, with batches copied from pinned memory while the GPU computes."""
+    import torch  # noqa: PLC0415
+    from torchvision.models import resnet50  # noqa: PLC0415
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
+    model = resnet50(num_classes=CLASSES).to(device, memory_format=torch.channels_last)
+    step = torch.compile(model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    data = torch.from_numpy(images(arguments.images, arguments.image))
+    labels = torch.arange(len(data)) % CLASSES
+
+    def epoch() -> None:
+        for rows in torch.randperm(len(data)).split(arguments.batch):
+            photos, targets = data[rows], labels[rows]
+            if device == "cuda":
+                photos, targets = photos.pin_memory(), targets.pin_memory()
+            photos = photos.to(device, non_blocking=True).permute(0, 3, 1, 2)  # channels last in memory as they are
+            targets = targets.to(device, non_blocking=True)
+            with torch.autocast(device, torch.bfloat16):
+                loss = torch.nn.functional.cross_entropy(step(photos.float() / 127.5 - 1), targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return epoch
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """In a process of its own: prints images a second, and the share of the time in which the GPU was busy."""
+    epoch = torch_epoch(arguments) if arguments.run == "torch" else keras_epoch(arguments, arguments.run == "keras")
+    epoch()  # compiles
+    asked = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100", "--id=0"]
+    watch = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) if gpu_names() else None
+    start = time.perf_counter()
+    for _ in range(EPOCHS):
+        epoch()
+    seconds = time.perf_counter() - start
+    said = ""
+    if watch is not None:
+        watch.terminate()
+        said, _ = watch.communicate()
+    busy = statistics.mean(map(float, said.split())) if said.split() else float("nan")
+    print(EPOCHS * arguments.images / seconds, busy)
+
+
+def run(kind: str, arguments: argparse.Namespace) -> tuple[float, float]:
+    """What one measurement prints."""
+    python = arguments.torch if kind == "torch" else sys.executable
+    passed = [f"--{name}={getattr(arguments, name)}" for name in ("batch", "image", "images")]
+    command = [python, "-m", "benchmarks.gpu", "--run", kind, *passed]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    rate, busy = map(float, done.stdout.split()[-2:])
+    return rate, busy
+
+
+def has_torch(python: str | None) -> bool:
+    """Whether an environment has what `torch` needs."""
+    with suppress(OSError):
+        asked = [python or "", "-c", "import torch, torchvision"]
+        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch", help="the Python of an environment with torch and torchvision")
+    for name, default in (("rounds", 3), ("batch", 128), ("image", 224), ("images", 4096)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--anyway", action="store_true", help="run what is there")
+    parser.add_argument("--run", choices=(*KERAS, "torch"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        return measure(arguments)
+    torch = has_torch(arguments.torch)
+    lacks = [] if gpu_names() else ["an NVIDIA GPU with its driver"]
+    lacks += [] if torch else ["--torch PYTHON, an environment with torch and torchvision"]
+    if lacks and not arguments.anyway:
+        sys.exit(f"nothing is measured: expected {' and '.join(lacks)}, found none")
+    kinds = [*KERAS, "torch"] if torch else [*KERAS]
+    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for number in range(arguments.rounds):
+        for kind in kinds:
+            rate, busy = run(kind, arguments)
+            rates[kind].append(rate)
+            print(f"round {number + 1}, {kind}: {rate:,.1f} images a second, GPU busy {busy:.0f} %", flush=True)
+    for kind in KERAS if torch else ():
+        ratios = [ours / theirs for ours, theirs in zip(rates[kind], rates["torch"], strict=True)]
+        print(f"{kind} / torch: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""What the machine has: processor cores and GPUs, whatever a library makes of them."""
+
+import os
+import subprocess
+
+_PATIENCE = 20  # seconds that the driver has for an answer; with many GPUs it takes some
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpu_names() -> list[str]:
+    """The NVIDIA GPUs of this machine, as their driver names them; none where there is no driver that answers."""
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=_PATIENCE, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in said.splitlines() if line.strip()]
