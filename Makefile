@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ENVIRONMENT := .venv/requirements.lock
 
-.PHONY: run verify test test-slow lint lock clean
+.PHONY: run verify trackers test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -17,6 +17,10 @@ run: $(ENVIRONMENT)
 # Every output that is here, and all of DVC's cache, against the checksums that DVC wrote down.
 verify: $(ENVIRONMENT)
 	python -m apps.verify
+
+# The clients of MLflow and TensorBoard: docs/trackers.md.
+trackers: $(ENVIRONMENT)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-trackers.lock
 
 test: $(ENVIRONMENT)
 	python -m pytest
@@ -33,6 +37,8 @@ lint: $(ENVIRONMENT)
 lock:
 	uv pip compile --universal --generate-hashes --extra cpu --extra dev --no-emit-index-url --no-emit-find-links \
 		--no-header --python-version 3.11 --upgrade --output-file requirements.lock pyproject.toml
+	uv pip compile --universal --generate-hashes --group trackers --constraints requirements.lock --no-emit-index-url \
+		--no-emit-find-links --no-header --python-version 3.11 --upgrade --output-file requirements-trackers.lock
 
 clean:
 	rm -rf .venv .temper dvc_plots

@@ -192,6 +192,8 @@ TOUCHES: dict[str, set[str]] = {
     "temper/split_names.py": {"fetch", "normalize"},
     "temper/table_checksums.py": EVERY - TRAINING - {"backbone", "embed"},
     "temper/tables.py": {"cross_validate", "normalize", "detect", "pack", "gallery", "evaluate", "overview"},
+    "temper/settings/trackers.py": set(),
+    "temper/tracking/*": set(),
     "temper/training/*": TRAINING,
     "temper/training/augmentation.py": {"gallery", "embed", "fine_tune"},
     "temper/training/erasing.py": {"gallery", "embed", "fine_tune"},
@@ -303,6 +305,8 @@ def test_only_fetch_lists_folders() -> None:
         "stages/backbone/published_weights.py",  # what Keras downloaded
         "temper/base/atomic.py",  # what a stage is about to write
         "temper/base/locks.py",
+        "temper/tracking/finished.py",  # what is told of what stages wrote, to no stage
+        "temper/tracking/event_files.py",
     }
     for path in [*modules_in(ROOT / "temper"), *modules_in(ROOT / "stages")]:
         file = path.relative_to(ROOT).as_posix()
@@ -376,10 +380,11 @@ def test_nothing_is_called_utils_common_or_helpers() -> None:
     assert not [path for path in TRACKED if re.search(r"util|common|helper", path.stem, re.I)]
 
 
-def test_the_lock_is_exact_hashed_and_names_no_index() -> None:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "least"), [("requirements.lock", 100), ("requirements-trackers.lock", 30)])
+def test_the_lock_is_exact_hashed_and_names_no_index(name: str, least: int) -> None:
+    lock = (ROOT / name).read_text(encoding="utf-8")
     packages = re.findall(r"^[a-z0-9][^\s;]*", lock, re.M)
-    assert len(packages) > 100 and all("==" in package for package in packages)
+    assert len(packages) > least and all("==" in package for package in packages)
     assert lock.count("--hash=sha256:") > len(packages)
     assert not re.search(r"https?:|file:|--index|--extra-index|--find-links|@", lock)
 
