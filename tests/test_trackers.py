@@ -1,5 +1,6 @@
 """Trackers: what they are told, by their own readers and a real MLflow server; without one, the run goes on."""
 
+import importlib.util
 import json
 import socket
 import subprocess
@@ -70,7 +71,23 @@ def test_everything_is_read(experiment: Path) -> None:
     assert one.metrics["validation.accuracy"] == 0.95 and one.metrics["fine_tune_epoch"] == 3
     assert one.curves == {"fine_tune/validation/loss": list(enumerate(LOSSES, 1))}
     assert [path.name for path in one.pictures] == ["classes.png", "summary.svg"]
-    assert [path.name for path in finished.read(experiment, drawn_by=hooks.DRAWN).pictures] == ["summary.svg"]
+
+
+def test_what_another_stage_may_still_write_is_not_read(experiment: Path) -> None:
+    write(experiment / "metrics/export/metrics.json", '{"seconds": 3}')
+    whole, now = finished.read(experiment), finished.read(experiment, whole=False)
+    assert whole.metrics == now.metrics | {"seconds": 3.0} and whole.fingerprint == now.fingerprint
+    assert [path.name for path in now.pictures] == ["summary.svg"]
+
+
+def test_overview_runs_after_what_it_reports() -> None:
+    with Repo(str(ROOT)) as repo:
+        (overview,) = (stage for stage in repo.index.stages if stage.name == "overview")
+        before, waiting = set(), [overview]
+        while waiting:  # from each stage to those that it depends on
+            waiting += repo.index.graph.successors(waiting[0])
+            before.add(waiting.pop(0).name)
+    assert {*finished.MEASURING, *finished.DRAWING} <= before
 
 
 def test_an_experiment_without_figures_is_refused(experiment: Path) -> None:
@@ -192,6 +209,8 @@ def test_a_pipeline_goes_on_without_its_server(pipeline: Workspace) -> None:
     pipeline.set(lr=2e-3, trackers={"tensorboard": True, "mlflow": {"uri": uri}})
     output = pipeline.run("dvc repro")
     assert ran(output) == ["fine_tune", "evaluate", "overview"]
+    written = list((pipeline.folder / ".temper/tensorboard/fine_tune").glob("main-*/events.out.tfevents.*"))
+    assert len(written) == 1 or "TensorBoard is not told" in output
     assert len([line for line in output.splitlines() if "MLflow is not told, and the run goes on" in line]) == 1
     assert ran(pipeline.run("dvc repro")) == []
     assert "expected a server that answers" in pipeline.run("python -m apps.track", code=1)
@@ -322,12 +341,17 @@ def test_experiments_that_differ_are_runs_of_their_own(experiment: Path, uri: st
 @pytest.mark.slow  # real experiments of DVC
 def test_experiments_of_dvc_are_logged_under_their_names(pipeline: Workspace, uri: str) -> None:
     client = server._client(uri)
-    pipeline.set(trackers={"mlflow": {"uri": uri, "experiment": "dvc"}})
+    pipeline.set(trackers={"tensorboard": True, "mlflow": {"uri": uri, "experiment": "dvc"}})
     pipeline.commit("a server")
     pipeline.run("dvc exp run -n first -S lr=2e-3")
     assert [run.info.run_name for run in runs_of(client, "dvc")] == ["first"]
     pipeline.run("dvc exp run -n second --temp -S lr=3e-3")
     assert {run.info.run_name for run in runs_of(client, "dvc")} == {"first", "second"}
+    curves = pipeline.folder / ".temper/tensorboard/fine_tune"  # of the copy that --temp works in too
+    assert not importlib.util.find_spec("tensorboard") or {path.name for path in curves.iterdir()} == {
+        "first",
+        "second",
+    }
     for rev, done in (("first", "updated"), ("second", "updated"), ("HEAD", "logged")):
         assert f"{done} " in pipeline.run(f"python -m apps.track {rev}")
     assert len(runs_of(client, "dvc")) == 3

@@ -18,8 +18,10 @@ from temper.base.loading import PARAMS
 
 MODEL = Path("models/fine_tune.keras")
 PHASES = ("warm_up", "fine_tune")
-# The stages that measure data and models. Those that only draw, or come later, may not have run yet.
+# What `overview` depends on, and what is measured there belongs to one experiment as soon as `overview` runs. Of other
+# stages, DVC may run some after it: till then their files are those of an earlier experiment.
 MEASURING = ("normalize", "pack", *PHASES, "evaluate")
+DRAWING = ("evaluate", "overview")
 PICTURES = (".png", ".svg", ".jpg")
 
 
@@ -32,10 +34,10 @@ class Finished:
         name: as a reader would call it.
         commit: the git commit that it has, or started from; empty outside git.
         params: params.yaml by dotted keys, without `trackers`.
-        metrics: every number of metrics/*/metrics.json, by dotted keys.
+        metrics: the numbers of metrics/*/metrics.json, by dotted keys.
         curves: the value at each epoch, by names such as "fine_tune/validation/loss".
         pictures: relative to `folder`.
-        fingerprint: 16 hex digits of its params and of what was measured; equal experiments have equal ones.
+        fingerprint: 16 hex digits of its params and of what MEASURING measured; equal experiments have equal ones.
     """
 
     folder: Path
@@ -48,13 +50,13 @@ class Finished:
     fingerprint: str
 
 
-def read(folder: Path, name: str = "", commit: str = "", drawn_by: tuple[str, ...] = ()) -> Finished:
+def read(folder: Path, name: str = "", commit: str = "", whole: bool = True) -> Finished:
     """Reads an experiment from a folder that holds what its stages wrote.
 
     Args:
         name: `name_of` decides where it is empty.
         commit: that of the folder's git where it is empty.
-        drawn_by: the stages of whose pictures the folder surely holds this experiment's; empty: of all.
+        whole: whether every stage has run; otherwise only those that `overview` depends on.
 
     Raises:
         TemperError: it has not been measured.
@@ -64,6 +66,9 @@ def read(folder: Path, name: str = "", commit: str = "", drawn_by: tuple[str, ..
     if not metrics["evaluate"]:
         raise TemperError(f"{folder / 'metrics/evaluate/metrics.json'}: expected figures, found none; run dvc repro")
     text = json.dumps([params, metrics], sort_keys=True, default=str)
+    if whole:
+        others = {path.parent.name: path for path in sorted(folder.glob("metrics/*/metrics.json"))}
+        metrics |= {stage: _read_metrics(path) for stage, path in others.items() if stage not in MEASURING}
     return Finished(
         folder=folder,
         name=name or name_of(params, folder),
@@ -71,7 +76,7 @@ def read(folder: Path, name: str = "", commit: str = "", drawn_by: tuple[str, ..
         params={key: str(value) for key, value in flattened(params)},
         metrics={key: value for one in metrics.values() for key, value in _numbers(one)},
         curves=dict(_curves(folder)),
-        pictures=[path for path in _pictures(folder) if not drawn_by or path.parts[1] in drawn_by],
+        pictures=[path for path in _pictures(folder) if whole or path.parts[1] in DRAWING],
         fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
     )
 

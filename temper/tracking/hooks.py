@@ -16,8 +16,6 @@ from temper.redaction import redacted
 from temper.settings.trackers import Settings, Trackers
 
 Listener = Callable[[str, float, int], None]  # the name of a figure, its value and its epoch
-# `overview` calls `report` as the last stage that measures; DVC may run others that draw after it.
-DRAWN = ("evaluate", "overview")
 
 
 def chosen() -> Trackers:
@@ -65,13 +63,13 @@ def _tensorboard(phase: str) -> Iterator[Listener]:
 
 
 def report() -> None:
-    """Logs the experiment of the working folder to MLflow, where params.yaml says so."""
+    """Logs the experiment of the working folder to MLflow, where params.yaml says so; `overview` calls it."""
     try:
         settings = chosen().mlflow
         if settings is not None:
             from temper.tracking import finished, server  # noqa: PLC0415
 
-            print(server.log(finished.read(Path(), drawn_by=DRAWN), settings))
+            print(server.log(finished.read(Path(), whole=False), settings))
     except Exception as error:  # whatever it is
         _warn("MLflow", error, "; python -m apps.track logs it later")
 
