@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dvc.repo import Repo
 from temper.base.errors import TemperError
 from temper.base.loading import load
 from temper.settings.trackers import Mlflow, Settings
-from temper.tracking import finished, hooks, server
+from temper.tracking import event_files, finished, hooks, server
 from temper.training.phases import logged
 from tests.toys.experiments import CARD, LOSSES, METRICS, PARAMS, write, write_experiment
 from tests.toys.mlflow_server import free_port, mlflow_server
@@ -246,6 +247,19 @@ def test_what_tensorboard_cannot_write_does_not_stop_a_phase(
     choose(experiment, tensorboard=True)
     log_epochs(LOSSES)
     assert capsys.readouterr().err.count("warning: TensorBoard is not told") == 1
+
+
+def test_a_disk_that_fills_up_stops_no_phase(
+    experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(name: str, value: float, epoch: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(event_files, "written", lambda folder: nullcontext(write))
+    choose(experiment, tensorboard=True)
+    log_epochs(LOSSES)
+    assert capsys.readouterr().err.count("the run goes on: [Errno 28] No space left on device") == 1
+    assert len(finished.read(experiment).curves["fine_tune/validation/loss"]) == len(LOSSES)
 
 
 def test_tensorboard_reads_every_epoch_once(experiment: Path) -> None:
