@@ -19,13 +19,16 @@ import numpy.typing as npt
 from temper import card, keras_files
 from temper.base import running
 from temper.calibration import fit_temperature
-from temper.classifier import trainable_parameters, unfreeze
+from temper.classifier import BACKBONE, trainable_parameters, unfreeze
 from temper.packs import Pack
 from temper.parallel import cores
 from temper.settings.fine_tune import Settings
 from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
 from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot
+from temper.training.depth import computing_in, scales
+from temper.training.folding import fold_frozen_norms
+from temper.training.losses import balanced
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 
@@ -59,19 +62,46 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
     return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores())
 
 
+def plan(
+    classifier: keras.Model,
+    backbone: keras.Model,
+    settings: Settings,
+    labels: npt.NDArray[np.int32],
+    classes: int,
+) -> Phase:
+    """How the settings say that a classifier trains on images of these labels."""
+    chosen = settings.fine_tune
+    return Phase(
+        chosen.epochs,
+        settings.lr,
+        chosen.optimizer,
+        chosen.schedule,
+        chosen.early_stopping,
+        chosen.select,
+        counts_start=True,
+        loss=chosen.loss,
+        class_weights=balanced(labels, classes) if chosen.class_weights == "balanced" else None,
+        average=chosen.average,
+        scales=scales(classifier, backbone, chosen.lr_decay) if chosen.lr_decay < 1 else None,
+        accumulate=chosen.accumulate,
+        scale_loss=chosen.precision == "mixed_float16",
+        keep_on_interrupt=chosen.on_interrupt == "keep",
+    )
+
+
 def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> Result:
     """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune."""
     count = len(made.classes)
     train, held_out = (Pack(f"data/packed/{split}", count) for split in ("train", "validation"))
     targets = one_hot(held_out.labels, count)
     validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
-    chosen = settings.fine_tune
-    phase = Phase(
-        chosen.epochs, settings.lr, chosen.optimizer, chosen.schedule, chosen.early_stopping, chosen.select, True
-    )
+    precision = settings.fine_tune.precision
+    trains = fold_frozen_norms(classifier, BACKBONE) if precision == "float32" else classifier
+    phase = plan(trains, classifier.get_layer(BACKBONE), settings, train.labels, count)
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         training = partial(epoch_batches, train, count, settings)
-        result = fit(classifier, phase, training, validation, state, live)
+        with computing_in(classifier.get_layer(BACKBONE), precision):
+            result = fit(trains, phase, training, validation, state, live)
         found = fit_temperature(classifier.predict(validation, verbose=0), held_out.labels)
         made = made.model_copy(update={"temperature": found})
         # Before the state that could make it again is removed:

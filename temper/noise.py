@@ -39,6 +39,9 @@ LOGGED = {
     r"could not open file to read NUMA node: /sys/bus/pci/devices/\S+/numa_node": "true of every container",
     "Local rendezvous is aborting with status: RESOURCE_EXHAUSTED: OOM when": "an error follows that says so too",
     r"OP_REQUIRES failed at \S+ : RESOURCE_EXHAUSTED: OOM when allocating": "an error follows that says so too",
+    "NodeDef mentions attribute use_unbounded_threadpool which is not in the op definition": (
+        "TensorFlow 2.21 says it of its own data sets"
+    ),
     "Error occurred when finalizing GeneratorDataset iterator: FAILED_PRECONDITION: Python interpreter state is not": (
         "follows every error in a phase"
     ),

@@ -17,6 +17,29 @@ def _few(names: Sequence[str], most: int = 20) -> str:
     return f"{', '.join(names[: most // 2])}, ..., {', '.join(names[-most // 2 :])}"
 
 
+def _block(name: str) -> str | None:
+    """The block of a layer, by its name: "block_13" of "block_13_expand"; `None` where the name has no number."""
+    match = re.match(r".*?\d+[a-z]?(?=_|$)", name)
+    return match[0] if match else None
+
+
+def blocks_above(layers: Layers) -> list[int]:
+    """For each layer, how many blocks lie between it and the head, its own counted: 1 for the last block.
+
+    A layer without weights, or without a number in its name, belongs to the block before it. MobileNet's depthwise and
+    pointwise halves ("conv_dw_3", "conv_pw_3") are one block, and so are a convolution and its norm ("bn_Conv1").
+    """
+    numbers: list[int] = []
+    block = ""  # the layers before the first one with weights belong to its block
+    for name, has_weights in layers:
+        own = re.sub(r"^bn_|_(dw|pw)(?=_)", "", _block(name) or "") or block or name
+        first = not numbers
+        started = has_weights and own != block
+        numbers.append(1 if first else numbers[-1] + (started and bool(block)))
+        block = own if started else block
+    return [numbers[-1] + 1 - number for number in numbers]
+
+
 def first_open(layers: Layers, start: str | float) -> int:
     """The number of the first layer that is open to training; `len(layers)` where none is.
 
@@ -37,8 +60,7 @@ def first_open(layers: Layers, start: str | float) -> int:
         if name == start or name.startswith(f"{start}_"):
             return number
     trained = [name for name, has_weights in layers if has_weights]
-    numbered = [re.match(r".*?\d+[a-z]?(?=_|$)", name) for name in trained]  # block_13_expand: block_13
-    blocks = list(dict.fromkeys(match[0] for match in numbered if match))
+    blocks = list(dict.fromkeys(block for block in map(_block, trained) if block))
     close = difflib.get_close_matches(start, [*blocks, *trained], 1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise TemperError(

@@ -105,7 +105,10 @@ def test_off_it_reads_nothing_and_writes_tables_without_rows(in_tmp_path: Path) 
 
 def test_embeddings_of_other_images_are_refused(in_tmp_path: Path) -> None:
     write_toys()
-    np.save("data/embeddings/train/labels.npy", np.zeros(3, np.int32))
+    with ShardWriter(Path("data/embeddings/train"), "embeddings", ["0" * 16] * 3, (3, 12), "<f4") as writer:
+        for _ in range(3):
+            writer.append(np.zeros((3, 12), np.float32))
+        writer.finish({"labels": np.zeros(3, np.int32)})
     with pytest.raises(TemperError, match=r"embeddings/train: expected the 64 images .*, received 3; run dvc repro"):
         run(5)
 

@@ -1,7 +1,11 @@
 """Phases inside one process: one that is cut off goes on to the same bits (law 5), and none ends worse (law 13)."""
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,27 @@ import numpy as np
 import pytest
 
 from temper.base.errors import TemperError
-from temper.settings.training import Adam, AdamW, Cosine, EarlyStopping, Optimizer, Plateau, Schedule, Sgd
+from temper.settings.training import (
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    CrossEntropy,
+    EarlyStopping,
+    Ema,
+    Focal,
+    Lamb,
+    Lion,
+    Optimizer,
+    Piecewise,
+    Plateau,
+    RmsProp,
+    Schedule,
+    Sgd,
+)
+from temper.training import phases
 from temper.training.batches import Batches, one_hot, shuffled
+from temper.training.depth import computing_in
 from temper.training.phases import Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import Unfinished
 
@@ -25,15 +48,41 @@ class Cut(Exception):
     """Stands for a kill."""
 
 
-OPTIMIZERS: list[Optimizer] = [Adam(), AdamW(name="adamw"), Sgd(name="sgd")]
-SCHEDULES: list[Schedule] = [Cosine(), Plateau(name="plateau", patience=1)]
+def phase(optimizer: Optimizer, schedule: Schedule | None = None, lr: float = 0.05, **more: Any) -> Phase:
+    return Phase(9, lr, optimizer, schedule or Cosine(by="epoch"), EarlyStopping(patience=4), "val_accuracy", **more)
 
 
-def phase(
-    optimizer: Optimizer, schedule: Schedule = SCHEDULES[0], lr: float = 0.05, counts_start: bool = False
-) -> Phase:
-    stopping = EarlyStopping(patience=4)
-    return Phase(9, lr, optimizer, schedule, stopping, select="val_accuracy", counts_start=counts_start)
+# What a run that is killed must not lose (law 5). Each setting is in a row, and with others that could disturb it.
+ADAM, EMA = Adam(), Ema(name="ema", decay=0.9)
+WEIGHTS = np.array([0.5, 1.5], np.float32)
+ROWS: dict[str, tuple[Phase, str]] = {
+    "cosine by epochs": (phase(ADAM), "float32"),
+    "plateau, counted start": (phase(ADAM, Plateau(name="plateau", patience=1), counts_start=True), "float32"),
+    "cosine by steps, warm-up": (phase(ADAM, Cosine(warm_up=1.5)), "float32"),
+    "adamw, ema, smoothing": (
+        phase(AdamW(name="adamw"), average=EMA, loss=CrossEntropy(label_smoothing=0.1), counts_start=True),
+        "float32",
+    ),
+    "sgd, piecewise, focal": (
+        phase(
+            Sgd(name="sgd", nesterov=True, clipvalue=0.1),
+            Piecewise(name="piecewise", epochs=[2], factors=[0.1]),
+            loss=Focal(name="focal"),
+        ),
+        "float32",
+    ),
+    "rmsprop, class weights, clipnorm": (
+        phase(RmsProp(name="rmsprop", clipnorm=0.5), class_weights=WEIGHTS, lr=0.01),
+        "float32",
+    ),
+    "lion, accumulated, ema": (phase(Lion(name="lion"), Cosine(), lr=0.01, accumulate=2, average=EMA), "float32"),
+    "lamb, rates by depth, global clipnorm": (
+        phase(Lamb(name="lamb", global_clipnorm=0.5), scales=(0.5, 0.5, 0.8, 0.8, 1.0, 1.0)),
+        "float32",
+    ),
+    "bfloat16": (phase(ADAM, Cosine()), "mixed_bfloat16"),
+    "float16, accumulated, ema": (phase(ADAM, accumulate=2, average=EMA, scale_loss=True), "mixed_float16"),
+}
 
 
 def fresh_model() -> keras.Model:
@@ -43,11 +92,17 @@ def fresh_model() -> keras.Model:
     x = keras.layers.Dropout(0.2)(inputs)
     x = keras.layers.BatchNormalization()(keras.layers.Dense(8, "relu")(x))
     x = keras.layers.Dropout(0.4)(x)
-    return keras.Model(inputs, keras.layers.Dense(2, "softmax")(x))
+    return keras.Model(inputs, keras.layers.Dense(2, "softmax", dtype="float32")(x))
 
 
 def train(
-    folder: Path, how: Phase, cut_at: int | None = None, start: list[np.ndarray] | None = None
+    folder: Path,
+    how: Phase,
+    cut_at: int | None = None,
+    *,
+    interrupt_at: int | None = None,
+    start: list[np.ndarray] | None = None,
+    precision: str = "float32",
 ) -> tuple[keras.Model, Result]:
     """A phase of a fresh model; or of one with the weights `start`, which only gets worse: it learns wrong labels."""
     model = fresh_model()
@@ -59,40 +114,64 @@ def train(
         def read(rows: np.ndarray) -> Any:
             if epoch == cut_at and rows[0] != order[0]:
                 raise Cut  # in the middle of the epoch
+            if epoch == interrupt_at and rows[0] == order[48]:  # Keras reads the first two batches twice
+                os.kill(os.getpid(), signal.SIGINT)
             return INPUTS[rows]
 
         order = shuffled(64, SEED, epoch)
-        return Batches(read, one_hot(labels, 2), order, 16)
+        return Batches(read, one_hot(labels, 2), order, 24)  # 24, 24 and 16: the batches differ in length
 
     validation = Batches(lambda rows: INPUTS[rows], one_hot(LABELS, 2), np.arange(64, 96), 32)
     folder.mkdir(exist_ok=True)
-    with chdir(folder), logged("toy") as live:
+    hidden = keras.Model(model.input, model.layers[-2].output)  # all but the softmax
+    with chdir(folder), logged("toy") as live, computing_in(hidden, precision):
         result = fit(model, how, training, validation, Unfinished(folder), live)
     return model, result
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda settings: settings.name)
-@pytest.mark.parametrize(
-    ("schedule", "counts_start"), [(SCHEDULES[0], False), (SCHEDULES[1], True)], ids=["cosine", "plateau"]
-)
-def test_a_phase_cut_off_twice_ends_in_the_same_bits(
-    tmp_path: Path, optimizer: Optimizer, schedule: Schedule, counts_start: bool
-) -> None:
-    how = phase(optimizer, schedule, counts_start=counts_start)
-    whole, expected = train(tmp_path / "whole", how)
-    for cut_at in (1, 3):
-        with pytest.raises(Exception) as cut:  # TensorFlow wraps it in an error of its own
-            train(tmp_path / "cut", how, cut_at)
-        assert "Cut" in f"{cut.type.__name__} {cut.value}"
-    resumed, result = train(tmp_path / "cut", how)
-    assert result == expected
-    for ours, theirs in zip(resumed.get_weights(), whole.get_weights(), strict=True):
-        assert np.array_equal(ours, theirs)
-    curves = sorted((tmp_path / "whole/metrics/toy").rglob("*.tsv"))
+def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+Whole = Callable[[str], tuple[Path, keras.Model, Result]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A row's phase that nothing disturbed, and the folder of its curves; run once."""
+    done: dict[str, tuple[Path, keras.Model, Result]] = {}
+
+    def run(row: str) -> tuple[Path, keras.Model, Result]:
+        if row not in done:
+            folder = tmp_path_factory.mktemp("whole")
+            how, precision = ROWS[row]
+            done[row] = (folder, *train(folder, replace(how, epochs=5), precision=precision))
+        return done[row]
+
+    return run
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path: Path, row: str, whole: Whole) -> None:
+    how, precision = ROWS[row]
+    how = replace(how, epochs=5)
+    folder, model, expected = whole(row)
+    with pytest.raises(Exception) as cut:  # TensorFlow wraps it in an error of its own
+        train(tmp_path / "cut", how, 2, precision=precision)
+    assert "Cut" in f"{cut.type.__name__} {cut.value}"
+    resumed, result = train(tmp_path / "cut", how, precision=precision)
+    assert result == expected and len(result.history) > 3
+    assert same(resumed.get_weights(), model.get_weights())
+    curves = sorted((folder / "metrics/toy").rglob("*.tsv"))
     assert len(curves) == 5
     for curve in curves:
-        again = tmp_path / "cut" / curve.relative_to(tmp_path / "whole")
+        again = tmp_path / "cut" / curve.relative_to(folder)
         assert again.read_bytes() == curve.read_bytes()
+
+
+def test_the_rows_are_all_different_phases(whole: Whole) -> None:
+    """Each setting does something: no two rows end in the same figures."""
+    assert len({tuple(whole(row)[2].history[-1].values()) for row in ROWS}) == len(ROWS)
 
 
 def test_the_best_epoch_is_restored_not_the_last(tmp_path: Path) -> None:
@@ -105,10 +184,6 @@ def test_the_best_epoch_is_restored_not_the_last(tmp_path: Path) -> None:
     assert best["val_accuracy"] == max(record["val_accuracy"] for record in result.history)
 
 
-def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
-    return all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
-
-
 @pytest.mark.parametrize("cut_at", [None, 2], ids=["whole", "cut off"])
 def test_where_no_epoch_is_better_the_start_is_kept(tmp_path: Path, cut_at: int | None) -> None:
     """Law 13, also for a run that was killed."""
@@ -117,11 +192,11 @@ def test_where_no_epoch_is_better_the_start_is_kept(tmp_path: Path, cut_at: int 
     bad = phase(Adam(), counts_start=True)
     if cut_at is not None:
         with pytest.raises(Exception) as cut:  # TensorFlow wraps it in an error of its own
-            train(tmp_path / "bad", bad, cut_at, start)
+            train(tmp_path / "bad", bad, cut_at, start=start)
         assert "Cut" in f"{cut.type.__name__} {cut.value}"
     model, result = train(tmp_path / "bad", bad, start=start)
     assert result.best_epoch == 0 and same(model.get_weights(), start)
-    assert len(result.history) == 1 + 4, "the patience counts epochs among themselves"
+    assert len(result.history) == 4, "the start counts, so no epoch was a gain"
     assert all(record["val_accuracy"] < result.best["val_accuracy"] for record in result.history)
     curve = (tmp_path / "bad/metrics/toy/plots/metrics/validation/accuracy.tsv").read_text(encoding="utf-8")
     shown = [float(line.split("\t")[1]) for line in curve.splitlines()[1:]]
@@ -166,5 +241,50 @@ def test_dropout_differs_from_epoch_to_epoch(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TemperError, match="expected finite figures"):
+    with pytest.raises(TemperError, match=r"epoch 1, .* 1 to 3 of 3: expected a finite loss.* rate 1e\+30; lower"):
         train(tmp_path / "phase", phase(Sgd(name="sgd"), lr=1e30))
+
+
+def test_the_step_that_ended_in_a_loss_that_is_not_finite_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rate jumps in the third epoch; after its first step nothing is finite. What was saved before stays."""
+    monkeypatch.setattr(phases, "STEPS_AT_ONCE", 1)
+    jumps = Piecewise.model_construct(name="piecewise", epochs=[2], factors=[1e33], warm_up=0.0)  # refused otherwise
+    with pytest.raises(TemperError, match=r"epoch 3, step [23] of 3: .* at the rate 1e\+30; lower lr"):
+        train(tmp_path / "phase", phase(Sgd(name="sgd", momentum=0.0), jumps, lr=1e-3))
+    state = Unfinished(tmp_path / "phase").load()
+    assert state is not None and len(state.history) == 2
+
+
+def test_an_interrupted_phase_keeps_its_best_epoch_if_asked(tmp_path: Path) -> None:
+    """Ctrl-C in the third epoch: it does not count, and everything is as it was after the second."""
+    how = phase(Adam(), Constant(), counts_start=True, keep_on_interrupt=True)
+    before = signal.getsignal(signal.SIGINT)
+    model, result = train(tmp_path / "phase", how, interrupt_at=2)
+    assert signal.getsignal(signal.SIGINT) is before
+    two, expected = train(tmp_path / "two", replace(how, epochs=2))
+    assert result == expected and same(model.get_weights(), two.get_weights())
+
+
+@pytest.mark.parametrize(("keep", "at", "kept"), [(False, 2, 2), (True, 0, 0)], ids=["resume", "no epoch is over"])
+def test_an_interrupted_phase_waits_for_the_next_run(tmp_path: Path, keep: bool, at: int, kept: int) -> None:
+    how = phase(Adam(), Constant(), counts_start=True, keep_on_interrupt=keep)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "phase", how, interrupt_at=at)
+    state = Unfinished(tmp_path / "phase").load()
+    assert (len(state.history) if state else 0) == kept
+    resumed, result = train(tmp_path / "phase", replace(how, epochs=4))
+    whole, expected = train(tmp_path / "whole", replace(how, epochs=4))
+    assert result == expected and same(resumed.get_weights(), whole.get_weights())
+
+
+def test_the_validation_loss_is_plain_cross_entropy_even_with_a_penalty_of_weights(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(SEED)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2, "softmax", kernel_regularizer="l2")])
+    validation = Batches(lambda rows: INPUTS[rows], one_hot(LABELS, 2), np.arange(64, 96), 32)
+    how = replace(phase(Adam()), epochs=1)
+    with chdir(tmp_path), logged("toy") as live:
+        result = fit(model, how, lambda epoch: validation, validation, Unfinished(tmp_path), live)
+    right = model.predict(INPUTS[64:], verbose=0)[np.arange(32), LABELS[64:]]
+    assert result.best["val_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-5)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import time
 import zipfile
 from collections.abc import Callable
@@ -221,6 +223,28 @@ def test_two_forced_runs_give_the_same_bytes(pipeline: Workspace) -> None:
     before = {path.name: checksum(path) for path in sorted((pipeline.folder / "models").glob("*.keras"))}
     assert ran(pipeline.run("dvc repro --force")) == STAGES
     assert {path.name: checksum(path) for path in sorted((pipeline.folder / "models").glob("*.keras"))} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", [True, False], ids=["keep", "resume"])
+def test_ctrl_c_ends_the_fine_tune_with_what_it_has_or_leaves_it_for_the_next_run(
+    pipeline: Workspace, keep: bool
+) -> None:
+    """A terminal sends SIGINT to all: `dvc` ignores it while a stage runs, and goes on if the stage ends well."""
+    pipeline.set(lr=2e-3, fine_tune__epochs=3000, fine_tune__on_interrupt="keep" if keep else "resume")
+    process = pipeline.start("dvc repro", start_new_session=True)
+    while not list(pipeline.folder.glob(".temper/unfinished/fine_tune-*/state.npz")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate()
+    assert "Traceback" not in output
+    assert (pipeline.folder / "models/fine_tune.keras").exists() == keep
+    assert bool(list(pipeline.folder.glob(".temper/unfinished/fine_tune-*/state.npz"))) == (not keep)
+    if keep:
+        assert process.returncode == 0 and ran(output)[-3:] == ["fine_tune", "evaluate", "overview"]
+        phase = json.loads((pipeline.folder / "metrics/fine_tune/metrics.json").read_text(encoding="utf-8"))
+        assert 1 <= phase["fine_tune_epochs"] < 3000
 
 
 def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline: Workspace) -> None:

@@ -51,6 +51,8 @@ NOISE = [
     "If the cause is memory fragmentation maybe the environment variable 'TF_GPU_ALLOCATOR=cuda_malloc_async' will",
     "Current allocation summary follows.",
     "Limit:                        23.54GiB",
+    "E0000 00:00:1795301126.045109   16733 node_def_util.cc:682] NodeDef mentions attribute use_unbounded_threadpool "
+    "which is not in the op definition: Op<name=MapDataset; signature=input_dataset:variant>",
 ]
 NOISE_WITHOUT_GPU = [
     f"{ABSL}cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.",

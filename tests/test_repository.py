@@ -202,6 +202,8 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/mixing.py": {"gallery", "fine_tune"},
     "temper/training/sampling.py": {"fine_tune"},
     "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
+    "temper/training/depth.py": {"fine_tune"},
+    "temper/training/folding.py": {"fine_tune"},
     "temper/unfreezing.py": TRAINING,
     "temper/views.py": set(),
     "temper/wrapping.py": {"audit", "gallery", "overview"},

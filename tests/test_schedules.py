@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Select
-from temper.training.schedules import Record, beats, best_epoch, rate, stopped
+from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Schedule, Select
+from temper.training.schedules import Record, beats, best_epoch, rate, step_factor, stopped
 
 
 def history(losses: list[float], accuracies: list[float] | None = None) -> list[Record]:
@@ -26,8 +26,8 @@ def test_piecewise_as_the_stanford_cars_project_had_it() -> None:
     assert rates == pytest.approx([1e-3] * 7 + [5e-4] + [5e-5] * 8 + [1e-5] * 4)
 
 
-def test_cosine_falls_from_lr_towards_its_end() -> None:
-    schedule = Cosine(name="cosine", end=0.1)
+def test_cosine_by_epochs_falls_from_lr_towards_its_end() -> None:
+    schedule = Cosine(name="cosine", end=0.1, by="epoch")
     rates = [rate(schedule, 1.0, 10, history([1] * epoch)) for epoch in range(10)]
     assert rates[0] == 1 and rates[5] == pytest.approx(0.55) and 0.1 < rates[-1] < 0.15
     assert rates == sorted(rates, reverse=True)
@@ -74,6 +74,43 @@ def test_plateau_is_that_of_keras(settings: dict[str, Any]) -> None:
         assert ours == pytest.approx(keras_rates(schedule, 0.1, losses), rel=1e-5)
 
 
+def rates_of_steps(schedule: Schedule, epochs: int, batches: int) -> list[float]:
+    """The rate of every step of a phase whose lr is 1."""
+    factor = step_factor(schedule, epochs, batches)
+    assert factor is not None
+    factors = np.asarray(keras.ops.convert_to_numpy(factor(np.arange(epochs * batches)))).reshape(epochs, batches)
+    rates = [rate(schedule, 1.0, epochs, history([1] * epoch)) for epoch in range(epochs)]
+    return [float(value) for value in (np.array(rates)[:, None] * factors).ravel()]
+
+
+def test_cosine_by_steps_is_that_of_keras() -> None:
+    theirs = keras.optimizers.schedules.CosineDecay(1.0, decay_steps=12, alpha=0.1)
+    expected = [float(theirs(step)) for step in range(12)]
+    assert rates_of_steps(Cosine(end=0.1), 3, 4) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        (Constant(warm_up=1), [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]),
+        (Constant(warm_up=0.5), [0.5, 1, 1, 1, 1, 1, 1, 1]),
+        (Constant(warm_up=1.5), [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1]),
+        (Constant(warm_up=1e-3), [1.0] * 8),  # less than a step
+        (Piecewise(name="piecewise", epochs=[1], factors=[0.5], warm_up=1), [0.25, 0.5, 0.75, 1, *[0.5] * 4]),
+        (Plateau(name="plateau", warm_up=1), [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]),
+        (Cosine(by="epoch", warm_up=1), [0.25, 0.5, 0.75, 1, *[0.5] * 4]),
+    ],
+    ids=str,
+)
+def test_a_warm_up_rises_in_even_steps_to_the_rate_of_the_schedule(schedule: Schedule, rates: list[float]) -> None:
+    assert rates_of_steps(schedule, 2, 4) == pytest.approx(rates)
+
+
+def test_without_a_warm_up_no_step_is_special() -> None:
+    for schedule in (Constant(), Cosine(by="epoch"), Plateau(name="plateau")):
+        assert step_factor(schedule, 2, 4) is None
+
+
 def keras_stop(stopping: EarlyStopping, accuracies: list[float]) -> int | None:
     """The epoch at whose end EarlyStopping stops."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -94,8 +131,39 @@ def test_early_stopping_is_that_of_keras(patience: int, min_delta: float) -> Non
     stopping = EarlyStopping(patience=patience, min_delta=min_delta)
     for seed in range(20):
         tops = [round(float(top), 2) for top in np.random.default_rng(seed).uniform(0, 1, 15)]
-        ours = next((n - 1 for n in range(1, 16) if stopped(stopping, history([1] * n, tops[:n]))), None)
+        ours = next(
+            (n - 1 for n in range(1, 16) if stopped(stopping, history([1] * n, tops[:n]), "val_accuracy")), None
+        )
         assert ours == keras_stop(stopping, tops)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 4])
+def test_the_start_is_a_baseline_for_early_stopping(patience: int) -> None:
+    stopping = EarlyStopping(patience=patience)
+    start = {"val_loss": 1.0, "val_accuracy": 0.8}
+    waits = []
+    for seed in range(20):
+        tops = [round(float(top), 2) for top in np.random.default_rng(seed).uniform(0, 1, 15)]
+        records = history([1] * 15, tops)
+        ours = next((n - 1 for n in range(1, 16) if stopped(stopping, records[:n], "val_accuracy", start)), None)
+        without = next((n - 1 for n in range(1, 16) if stopped(stopping, records[:n], "val_accuracy")), None)
+        # An epoch that does not beat the start is no gain, so a phase ends when no epoch of the last ones did.
+        best, waited, expected = 0.8, 0, None
+        for epoch, top in enumerate(tops):
+            best, waited = (top, 0) if top > best else (best, waited + 1)
+            if waited >= patience:
+                expected = epoch
+                break
+        assert ours == expected
+        waits.append(ours != without)
+    assert any(waits)
+
+
+def test_a_phase_has_its_least_epochs() -> None:
+    worse = history([1.0, 2.0, 3.0, 4.0, 5.0])
+    for least, end in ((0, 3), (2, 3), (4, 4)):
+        stopping = EarlyStopping(patience=2, min_epochs=least)
+        assert next(n for n in range(1, 6) if stopped(stopping, worse[:n])) == end
 
 
 def test_without_patience_a_phase_never_stops() -> None:
@@ -115,8 +183,8 @@ def test_without_patience_a_phase_never_stops() -> None:
 )
 def test_the_best_epoch(losses: list[float], accuracies: list[float], by_accuracy: int, by_loss: int) -> None:
     records = history(losses, accuracies)
-    assert best_epoch(records) == best_epoch(records, "val_accuracy") == by_accuracy
-    assert best_epoch(records, "val_loss") == by_loss
+    assert best_epoch(records, "val_accuracy") == by_accuracy
+    assert best_epoch(records) == best_epoch(records, "val_loss") == by_loss
 
 
 @pytest.mark.parametrize(
@@ -133,8 +201,8 @@ def test_the_best_epoch(losses: list[float], accuracies: list[float], by_accurac
 )
 def test_what_beats_the_start(loss: float, accuracy: float, by_accuracy: bool, by_loss: bool) -> None:
     start, record = history([0.5, loss], [0.8, accuracy])
-    assert beats(record, start) == beats(record, start, "val_accuracy") == by_accuracy
-    assert beats(record, start, "val_loss") == by_loss
+    assert beats(record, start, "val_accuracy") == by_accuracy
+    assert beats(record, start) == beats(record, start, "val_loss") == by_loss
 
 
 @pytest.mark.parametrize("select", ["val_accuracy", "val_loss"])

@@ -89,6 +89,23 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
             {"fine_tune__schedule": "{name: piecewise, epochs: [30], factors: [0.1]}"},
             "fine_tune: schedule.epochs: expected epochs below 20",
         ),
+        (
+            {"fine_tune__schedule": "{name: constant, warm_up: 20}"},
+            "schedule.warm_up: expected less than the phase's 20",
+        ),
+        ({"fine_tune__optimizer": "{name: adam, weight_decay: 1}"}, "unknown key fine_tune.optimizer.weight_decay"),
+        (
+            {"fine_tune__optimizer": "{name: sgd, clipnorm: 1, clipvalue: 1}"},
+            "fine_tune.optimizer: expected at most one of clipnorm, global_clipnorm and clipvalue",
+        ),
+        ({"fine_tune__loss": "{name: crossentropy, gamma: 2}"}, "unknown key fine_tune.loss.gamma: expected one of"),
+        ({"fine_tune__average": "{name: none, decay: 0.9}"}, "unknown key fine_tune.average.decay: expected one of"),
+        ({"fine_tune": "{lr_decay: 0.8, unfreeze_from: none}"}, "lr_decay: expected 1 where unfreeze_from is none"),
+        (
+            {"fine_tune": "{class_weights: balanced, sampling: sqrt}"},
+            "class_weights: expected none with sampling: sqrt",
+        ),
+        ({"fine_tune__precision": "float16"}, "fine_tune.precision: Input should be 'float32', 'mixed_bfloat16' or"),
         ({"batch_size": "32.5"}, "batch_size: Input should be a valid integer, received 32.5"),
         ({"batch_size": "'32'"}, "batch_size: Input should be a valid integer, received '32'"),
         ({"image_size": "4"}, "image_size.0: Input should be greater than or equal to 8, received 4"),
@@ -118,7 +135,7 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
         ({"warm_up__epoch": "3"}, "did you mean epochs?"),
         (
             {"fine_tune__schedule": "{name: cosine, factors: [1]}"},
-            "unknown key fine_tune.schedule.factors: expected one of end, name",
+            "unknown key fine_tune.schedule.factors: expected one of by, end, name",
         ),
         ({"fine_tune__schedule": "{name: step}"}, "fine_tune.schedule: Input tag 'step' found using 'name'"),
         (
@@ -193,11 +210,17 @@ def test_a_misspelt_key_is_named_rather_than_the_one_it_makes_missing(tmp_path: 
         refuse_wrong_params(changed(tmp_path, batch_size="DELETE", batchsize="32"))
 
 
-def test_every_choice_of_a_schedule_can_be_made_by_its_name_alone(tmp_path: Path) -> None:
+def test_every_choice_can_be_made_by_its_name_alone(tmp_path: Path) -> None:
     """So that `-S fine_tune.schedule.name=cosine` is enough."""
-    for name in ("constant", "cosine", "plateau"):
-        path = changed(tmp_path, fine_tune__schedule=f"{{name: {name}}}")
-        assert load(fine_tune.Settings, path).fine_tune.schedule.name == name
+    for key, names in (
+        ("schedule", ("constant", "cosine", "plateau")),
+        ("optimizer", ("adam", "adamw", "sgd", "rmsprop", "lion", "lamb")),
+        ("loss", ("crossentropy", "focal")),
+        ("average", ("none", "ema")),
+    ):
+        for name in names:
+            path = changed(tmp_path, **{f"fine_tune__{key}": f"{{name: {name}}}"})
+            assert getattr(load(fine_tune.Settings, path).fine_tune, key).name == name
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,7 @@ def checksum(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow  # three runs of the pipeline
 def test_the_pipeline_with_a_regression(pipeline: Workspace) -> None:
     """The page of results is drawn, the figures keep their names, and a kill changes no bit (law 5)."""
     before = json.loads((pipeline.folder / "metrics/warm_up/metrics.json").read_text(encoding="utf-8"))

@@ -111,8 +111,11 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(section: type[BaseModel], place: str, name: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """A row for each key of a section and of those in it: key, what it takes, default, meaning."""
+Row = tuple[str, str, str, str]  # key, what it takes, default, meaning
+
+
+def _rows(section: type[BaseModel], place: str, is_variant: bool = False) -> Iterator[Row]:
+    """A row for each key of a section and of those in it; of a variant, the name that chooses it is left out."""
     for key, field in section.model_fields.items():
         full = f"{place}.{key}"
         inside = sections_in(field.annotation)
@@ -121,15 +124,24 @@ def _rows(section: type[BaseModel], place: str, name: str = "") -> Iterator[tupl
         if variants:
             names = ", ".join(f"`{_name_of(one)}`" for one in variants)
             yield full, f"`name:` one of {names}", default, field.description or ""
-            for one in variants:
-                yield from _rows(one, full, _name_of(one))
+            yield from _rows_of_variants(variants, full)
         elif inside:
             yield full, "a mapping", default if default == "required" else "", field.description or ""
             for one in inside:
                 yield from _rows(one, full)
-        elif key not in ("source", "detector") and not (name and key == "name"):
-            kind = _kind(field.rebuild_annotation()) + (f" (with `{name}`)" if name else "")
-            yield full, kind, default, field.description or ""
+        elif key not in ("source", "detector") and not (is_variant and key == "name"):
+            yield full, _kind(field.rebuild_annotation()), default, field.description or ""
+
+
+def _rows_of_variants(variants: list[type[BaseModel]], place: str) -> Iterator[Row]:
+    """A row for each key of the variants of a section, with the names of those that have it."""
+    names: dict[Row, list[str]] = {}
+    for one in variants:
+        for row in _rows(one, place, is_variant=True):
+            names.setdefault(row, []).append(f"`{_name_of(one)}`")
+    for (key, kind, default, meaning), having in names.items():
+        who = "any" if len(having) == len(variants) else ", ".join(having)
+        yield key, f"{kind} (with {who})", default, meaning
 
 
 def _table(rows: Any) -> list[str]:
@@ -182,7 +194,8 @@ def _range(schema: dict[str, Any]) -> str:
 def _yaml(value: Any) -> str:
     """A default as it would stand in params.yaml."""
     if isinstance(value, BaseModel):
-        value = value.model_dump(exclude_defaults=False)
+        name = {"name": value.name} if hasattr(value, "name") else {}
+        value = name | value.model_dump(exclude_defaults=True)
     if isinstance(value, tuple):
         value = value[0] if len(set(value)) == 1 else list(value)
     if value is None:

@@ -1,4 +1,4 @@
-"""Settings that the stages which train share: optimizers, schedules, early stopping, which epoch is kept.
+"""Settings that the stages which train share: optimizers, schedules, losses, averages, when a phase ends.
 
 An optimizer is a class here and nothing else: `temper/training/optimizers.py` builds it by the name of Keras's class.
 """
@@ -7,44 +7,122 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from temper.settings.base import Count, Fraction, Magnitude, NotNegative, Rate, Section, Share, Whole
+from temper.settings.base import Count, Fraction, FromText, Magnitude, NotNegative, Rate, Section, Share, Whole
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]
+# The meanings of what several optimizers have, under Keras's names.
+BETA_1 = "how slowly the mean of the gradients follows"
+BETA_2 = "how slowly the mean of the squared gradients follows"
+EPSILON = "keeps the division by the root of the squared gradients from blowing up; larger: steadier, slower"
+MOMENTUM = "how much of the last step is added to the next"
+SMOOTHING = "the share of each target that is spread evenly over all classes (Szegedy et al., arXiv:1512.00567)"
+WEIGHT_DECAY = "times the rate: the share of each weight that a step takes away; biases and norms are spared"
 
 
-class Adam(Section):
+class Clipping(Section):
+    """What every optimizer takes: how large gradients are cut down, by one rule at most."""
+
+    clipnorm: Positive | None = Field(None, description="the largest norm of one variable's gradient; null: any")
+    global_clipnorm: Positive | None = Field(
+        None, description="the largest norm of all gradients together (Pascanu et al., arXiv:1211.5063); null: any"
+    )
+    clipvalue: Positive | None = Field(None, description="the largest absolute value in a gradient; null: any")
+
+    @model_validator(mode="after")
+    def _by_one_rule(self) -> "Clipping":
+        chosen = [name for name in ("clipnorm", "global_clipnorm", "clipvalue") if getattr(self, name) is not None]
+        if len(chosen) > 1:
+            raise ValueError(f"expected at most one of clipnorm, global_clipnorm and clipvalue, received {chosen}")
+        return self
+
+
+class Adam(Clipping):
     """Adam (Kingma and Ba, arXiv:1412.6980)."""
 
     keras_class: ClassVar[str] = "Adam"
     name: Literal["adam"] = "adam"
+    beta_1: Fraction = Field(0.9, description=BETA_1)
+    beta_2: Fraction = Field(0.999, description=BETA_2)
+    epsilon: Positive = Field(1e-7, description=EPSILON)
 
 
-class AdamW(Section):
+class AdamW(Clipping):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
 
-    keras_class: ClassVar[str] = "AdamW"
+    keras_class: ClassVar[str] = "Adam"
     name: Literal["adamw"]
-    weight_decay: NotNegative = Field(
-        0.004, description="times the rate: the share of each weight that a step takes away"
-    )
+    weight_decay: NotNegative = Field(0.004, description=WEIGHT_DECAY)
+    beta_1: Fraction = Field(0.9, description=BETA_1)
+    beta_2: Fraction = Field(0.999, description=BETA_2)
+    epsilon: Positive = Field(1e-7, description=EPSILON)
 
 
-class Sgd(Section):
+class Sgd(Clipping):
     """Stochastic gradient descent."""
 
     keras_class: ClassVar[str] = "SGD"
     name: Literal["sgd"]
-    momentum: Fraction = Field(0.9, description="how much of the last step is added to the next")
+    momentum: Fraction = Field(0.9, description=MOMENTUM)
+    nesterov: bool = Field(False, description="whether the gradient is taken where the momentum leads (Nesterov)")
+    weight_decay: NotNegative = Field(0.0, description=WEIGHT_DECAY)
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> "Sgd":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: expected a momentum above 0 with it, received 0.0")
+        return self
 
 
-Optimizer = Annotated[Adam | AdamW | Sgd, Field(discriminator="name")]
+class RmsProp(Clipping):
+    """RMSprop (Hinton's lecture 6e, 2012)."""
+
+    keras_class: ClassVar[str] = "RMSprop"
+    name: Literal["rmsprop"]
+    rho: Fraction = Field(0.9, description="how slowly the mean of the squared gradients follows")
+    momentum: Fraction = Field(0.0, description=MOMENTUM)
+    epsilon: Positive = Field(1e-7, description=EPSILON)
+    weight_decay: NotNegative = Field(0.0, description=WEIGHT_DECAY)
 
 
-class Constant(Section):
+class Lion(Clipping):
+    """Lion (Chen et al., arXiv:2302.06675): steps of one length, so its lr is a third to a tenth of Adam's."""
+
+    keras_class: ClassVar[str] = "Lion"
+    name: Literal["lion"]
+    beta_1: Annotated[float, Field(gt=0, lt=1), FromText] = Field(0.9, description=BETA_1)
+    beta_2: Fraction = Field(0.99, description="how slowly the momentum follows the gradients")
+    weight_decay: NotNegative = Field(0.0, description=WEIGHT_DECAY)
+
+
+class Lamb(Clipping):
+    """LAMB (You et al., arXiv:1904.00962): Adam whose steps are scaled by each variable's norm, for large batches."""
+
+    keras_class: ClassVar[str] = "Lamb"
+    name: Literal["lamb"]
+    weight_decay: NotNegative = Field(0.0, description=WEIGHT_DECAY)
+    beta_1: Fraction = Field(0.9, description=BETA_1)
+    beta_2: Fraction = Field(0.999, description=BETA_2)
+    epsilon: Positive = Field(1e-7, description=EPSILON)
+
+
+Optimizer = Annotated[Adam | AdamW | Sgd | RmsProp | Lion | Lamb, Field(discriminator="name")]
+
+
+class Warmed(Section):
+    """What every schedule takes: how the rate begins."""
+
+    warm_up: NotNegative = Field(
+        0.0, description="epochs, also parts of one, in which the rate rises to that of the schedule in even steps"
+    )
+
+
+class Constant(Warmed):
     """The rate stays at lr."""
 
     name: Literal["constant"] = "constant"
 
 
-class Piecewise(Section):
+class Piecewise(Warmed):
     """`epochs: [7, 8], factors: [0.5, 0.05]`: lr for 7 epochs, half of it to epoch 8, then a twentieth."""
 
     name: Literal["piecewise"]
@@ -58,14 +136,15 @@ class Piecewise(Section):
         return self
 
 
-class Cosine(Section):
+class Cosine(Warmed):
     """From lr down to lr * end along half a cosine (Loshchilov and Hutter, arXiv:1608.03983, without restarts)."""
 
     name: Literal["cosine"] = "cosine"
     end: Magnitude = Field(0.0, description="the last rate, as a fraction of lr")
+    by: Literal["step", "epoch"] = Field("step", description="whether the rate falls after each step or each epoch")
 
 
-class Plateau(Section):
+class Plateau(Warmed):
     """lr times factor whenever the validation loss has not improved for `patience` epochs (as ReduceLROnPlateau)."""
 
     name: Literal["plateau"]
@@ -76,19 +155,61 @@ class Plateau(Section):
     min_lr: NotNegative = Field(0.0, description="the rate does not fall below this")
 
 
-def refuse_steps_beyond_the_end(schedule: "Constant | Piecewise | Cosine | Plateau", epochs: int) -> None:
+Schedule = Annotated[Constant | Piecewise | Cosine | Plateau, Field(discriminator="name")]
+
+
+def refuse_steps_beyond_the_end(schedule: Schedule, epochs: int) -> None:
     """Raises a ValueError where a schedule changes the rate in an epoch that the phase does not have."""
     if isinstance(schedule, Piecewise) and schedule.epochs and schedule.epochs[-1] >= epochs:
         raise ValueError(
             f"schedule.epochs: expected epochs below {epochs}, the phase's own, received {schedule.epochs}"
         )
+    if schedule.warm_up >= epochs:
+        raise ValueError(
+            f"schedule.warm_up: expected less than the phase's {epochs} epochs, received {schedule.warm_up}"
+        )
 
 
-Schedule = Annotated[Constant | Piecewise | Cosine | Plateau, Field(discriminator="name")]
+class CrossEntropy(Section):
+    """Cross-entropy: minus the logarithm of the probability of the right class."""
+
+    name: Literal["crossentropy"] = "crossentropy"
+    label_smoothing: Fraction = Field(0.0, description=SMOOTHING)
 
 
-# The figure on validation by which epochs are compared; if it is equal, the other one decides.
-Select = Literal["val_accuracy", "val_loss"]
+class Focal(Section):
+    """Focal loss (Lin et al., arXiv:1708.02002): images that are already right count less."""
+
+    name: Literal["focal"]
+    gamma: NotNegative = Field(2.0, description="how much less; 0: cross-entropy")
+    label_smoothing: Fraction = Field(0.0, description=SMOOTHING)
+
+
+Loss = Annotated[CrossEntropy | Focal, Field(discriminator="name")]
+
+
+class NoAverage(Section):
+    """The weights of the last step."""
+
+    name: Literal["none"] = "none"
+
+
+class Ema(Section):
+    """An exponential moving average of the weights after each step (Polyak and Juditsky 1992; Izmailov et al. 2018).
+
+    In the first steps it follows faster, by min(decay, (1 + step) / (10 + step)): the first weights soon leave it.
+    """
+
+    name: Literal["ema"]
+    decay: Share = Field(0.99, description="how slowly the average follows: about 1 / (1 - decay) steps are in it")
+
+
+Average = Annotated[NoAverage | Ema, Field(discriminator="name")]
+
+
+# The figure on validation by which epochs are compared; if it is equal, the other one decides. The loss is the default:
+# on five splits of 300 photos its best epoch was 1 to 3 points better on test than the most accurate one.
+Select = Literal["val_loss", "val_accuracy"]
 
 
 class EarlyStopping(Section):
@@ -96,3 +217,4 @@ class EarlyStopping(Section):
 
     patience: Count | None = Field(None, description="epochs without improvement before the phase ends; null: never")
     min_delta: NotNegative = Field(0.0, description="a smaller gain is no improvement")
+    min_epochs: Whole = Field(0, description="epochs that are trained in any case")

@@ -87,11 +87,9 @@ class WarmUp(Section):
     epochs: Count = Field(30, description="the most epochs that are trained")
     lr: Rate = Field(1e-3, description="the learning rate that the phase starts with")
     optimizer: Optimizer = Field(Adam(), description="the optimizer, and its own settings")
-    schedule: Schedule = Field(Constant(), description="how the rate changes from epoch to epoch")
+    schedule: Schedule = Field(Constant(), description="how the rate changes")
     early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends early")
-    select: Select = Field(
-        "val_accuracy", description="which epoch is kept: the best by this; if equal, the other decides"
-    )
+    select: Select = Field("val_loss", description="which epoch is kept: the best by this; if equal, the other decides")
 
     @model_validator(mode="after")
     def _schedule_ends_in_time(self) -> "WarmUp":

@@ -1,11 +1,12 @@
 """A phase of training: Keras's `fit`, one epoch at a time, exactly resumable."""
 
+import gc
 import importlib
 import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -14,14 +15,37 @@ from dvclive import Live
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.texts import write_json
-from temper.settings.training import EarlyStopping, Optimizer, Schedule, Select
-from temper.training import optimizers, schedules
+from temper.settings.training import (
+    Average,
+    CrossEntropy,
+    EarlyStopping,
+    Ema,
+    Loss,
+    NoAverage,
+    Optimizer,
+    Schedule,
+    Select,
+)
+from temper.training import losses, optimizers, schedules
+from temper.training.interrupts import Interrupts
 from temper.training.unfinished import Arrays, State, Unfinished
+
+# Steps that the backend runs without coming back to Python. It changes no result.
+STEPS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Phase:
-    """How to train."""
+    """How to train.
+
+    Attributes:
+        counts_start: whether the weights before the first epoch are kept where no epoch is better (law 13).
+        class_weights: how much an image of each class counts; `None`: all the same.
+        scales: what the rate is multiplied by for each trainable variable; `None`: 1 for all.
+        accumulate: batches whose gradients are averaged for one step.
+        scale_loss: whether float16 gradients need it.
+        keep_on_interrupt: whether Ctrl-C ends the phase with what it has; otherwise its state waits for the next run.
+    """
 
     epochs: int
     lr: float
@@ -29,7 +53,14 @@ class Phase:
     schedule: Schedule
     early_stopping: EarlyStopping
     select: Select
-    counts_start: bool = False  # whether the weights before the first epoch are kept where no epoch is better (law 13)
+    counts_start: bool = False
+    loss: Loss = field(default_factory=CrossEntropy)
+    class_weights: losses.ClassWeights | None = None
+    average: Average = field(default_factory=NoAverage)
+    scales: tuple[float, ...] | None = None
+    accumulate: int = 1
+    scale_loss: bool = False
+    keep_on_interrupt: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,36 +93,77 @@ def fit(
     that is killed and started again therefore ends in the same bits.
 
     Args:
-        model: uncompiled, frozen as it should be trained.
-        training: the batches of an epoch, by its number.
+        model: uncompiled, frozen as it should be trained; uncompiled again at the end.
+        training: the batches of an epoch, by its number; as many in each epoch.
         live: what happened so far is logged again, for DVC has removed it.
+
+    Raises:
+        TemperError: the loss is not finite any more.
+        KeyboardInterrupt: Ctrl-C, unless the phase keeps what it has and an epoch is over.
     """
-    model.compile(optimizers.build(phase.optimizer, phase.lr), "categorical_crossentropy", metrics=["accuracy"])
-    model.optimizer.build(model.trainable_variables)
-    state = unfinished.load()
-    if state is not None and not _fits(model, state):
-        unfinished.put_aside("that of another model")
-        state = None
-    if state is None:
-        state = _start(model, phase, validation)
-    else:
-        print(f"going on after {len(state.history)} epochs, saved by a run that did not end")
-        _assign(model.variables, state.weights)
-        _assign(model.optimizer.variables, state.optimizer)
+    factor = schedules.step_factor(phase.schedule, phase.epochs, len(training(0)))
+    _compile(model, phase, factor)
+    state = _continued(model, unfinished) or _start(model, phase, validation)
     _log_so_far(live, state)
-    while len(state.history) < phase.epochs and not _stopped(phase, state):
-        record = _fit_epoch(model, phase, training, validation, state.history)
-        state.history.append(record)
-        state.weights, state.optimizer = _arrays(model.variables), _arrays(model.optimizer.variables)
-        if _best_epoch(phase, state) == len(state.history):
-            state.best = state.weights
-        unfinished.save(state)
-        _log(live, record)
+    with Interrupts(phase.keep_on_interrupt) as interrupts:
+        while len(state.history) < phase.epochs and not _stopped(phase, state):
+            rate = schedules.rate(phase.schedule, phase.lr, phase.epochs, state.history)
+            watch = Watch(interrupts, factor)
+            logs = _train_epoch(model, rate, training(len(state.history)), len(state.history), watch)
+            if interrupts.asked:
+                break
+            with _averaged(model):
+                record = logs | _validate(model, validation) | {"learning_rate": watch.highest_rate}
+                _refuse_infinite(record, len(state.history) + 1)
+                state.history.append(record)
+                if _best_epoch(phase, state) == len(state.history):
+                    state.best = _arrays(model.variables)
+            state.weights, state.optimizer = _arrays(model.variables), _arrays(model.optimizer.variables)
+            unfinished.save(state)
+            _log(live, record)
+    if interrupts.asked and not state.history:
+        print("no epoch is over, so there is nothing to keep; start again")
+        raise KeyboardInterrupt
     _assign(model.variables, state.best)
+    model.compiled = False  # or what is saved of it, alone or as a part, would need our optimizer's class to be loaded
+    gc.collect()  # iterators in cycles: at the end of the process TensorFlow would complain of them
     best_epoch = _best_epoch(phase, state)
     best = state.history[best_epoch - 1] if best_epoch else state.start
     assert best is not None  # epoch 0 is the best only where it was measured
     return Result(state.history, best_epoch, best)
+
+
+def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) -> None:
+    """Gives the model its loss, its optimizer, and what is measured.
+
+    Validation is by cross-entropy whatever is trained by, so that epochs, phases and experiments can be compared.
+    """
+    decay = phase.average.decay if isinstance(phase.average, Ema) else None
+    extras = optimizers.Extras(factor, phase.scales, decay, phase.accumulate, phase.scale_loss)
+    metrics = [keras.metrics.CategoricalAccuracy("accuracy")]
+    if phase.loss != CrossEntropy() or phase.class_weights is not None or model.losses:
+        metrics.append(keras.metrics.CategoricalCrossentropy("cross_entropy"))
+    model.compile(
+        optimizers.build(phase.optimizer, phase.lr, extras),
+        losses.build(phase.loss, phase.class_weights),
+        metrics=metrics,
+        steps_per_execution=STEPS_AT_ONCE,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def _continued(model: keras.Model, unfinished: Unfinished) -> State | None:
+    """The saved state, with the model and its optimizer set to it; `None` where there is none that fits."""
+    state = unfinished.load()
+    if state is None:
+        return None
+    if not _fits(model, state):
+        unfinished.put_aside("that of another model")
+        return None
+    print(f"going on after {len(state.history)} epochs, saved by a run that did not end")
+    _assign(model.variables, state.weights)
+    _assign(model.optimizer.variables, state.optimizer)
+    return state
 
 
 def _fits(model: keras.Model, state: State) -> bool:
@@ -105,9 +177,7 @@ def _start(model: keras.Model, phase: Phase, validation: keras.utils.PyDataset) 
     """The state before the first epoch; where the start counts, with its figures on validation."""
     if not phase.counts_start:
         return State([], [], [], [])
-    figures = model.evaluate(validation, verbose=0, return_dict=True)
-    start = {f"val_{name}": float(figures[name]) for name in ("accuracy", "loss")}
-    return State([], [], [], _arrays(model.variables), start)
+    return State([], [], [], _arrays(model.variables), _validate(model, validation))
 
 
 def _best_epoch(phase: Phase, state: State) -> int:
@@ -121,31 +191,90 @@ def _best_epoch(phase: Phase, state: State) -> int:
 
 
 def _stopped(phase: Phase, state: State) -> bool:
-    return schedules.stopped(phase.early_stopping, state.history, phase.select)
+    return schedules.stopped(phase.early_stopping, state.history, phase.select, state.start)
 
 
-def _fit_epoch(
-    model: keras.Model,
-    phase: Phase,
-    training: Callable[[int], keras.utils.PyDataset],
-    validation: keras.utils.PyDataset,
-    history: list[schedules.Record],
+class Watch(keras.callbacks.Callback):
+    """Looks at the steps of one epoch: ends it when its loss is not finite, or when the user asks.
+
+    Attributes:
+        highest_rate: of all steps so far.
+    """
+
+    def __init__(self, interrupts: Interrupts, factor: schedules.Factor | None) -> None:
+        super().__init__()
+        self._interrupts, self._factor = interrupts, factor
+        self._finite = 0  # steps whose loss was looked at
+        self.highest_rate = 0.0
+
+    def begin(self, model: keras.Model, rate: float, epoch: int, batches: int) -> None:
+        """Sets the rate of an epoch, before the factor of its steps, which the optimizer knows."""
+        model.optimizer.learning_rate = rate
+        self._epoch, self._batches = epoch, batches
+        steps = np.arange(epoch * batches, (epoch + 1) * batches)
+        factors = np.ones(1) if self._factor is None else keras.ops.convert_to_numpy(self._factor(steps))
+        self._rates = rate * np.broadcast_to(factors, (batches,)).astype(float)
+        self.highest_rate = float(self._rates.max())
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Called by Keras after `STEPS_AT_ONCE` steps, with the number of the last one, counted from 0."""
+        done = min(batch + 1, self._batches)
+        loss = float((logs or {})["loss"])  # the mean of the epoch so far: not finite once one step's is not
+        if not math.isfinite(loss):
+            first = self._finite + 1
+            steps = f"step {done}" if first == done else f"one of the steps {first} to {done}"
+            raise TemperError(
+                f"epoch {self._epoch + 1}, {steps} of {self._batches}: expected a finite loss, received {loss} at the "
+                f"rate {self._rates[first - 1 : done].max():g}; lower lr, let it rise over schedule.warm_up epochs, or "
+                "cut large gradients by optimizer.global_clipnorm"
+            )
+        self._finite = done
+        if self._interrupts.asked:
+            self.model.stop_training = True
+
+
+def _train_epoch(
+    model: keras.Model, rate: float, batches: keras.utils.PyDataset, epoch: int, watch: Watch
 ) -> schedules.Record:
-    epoch = len(history)  # of those that are over
-    rate = schedules.rate(phase.schedule, phase.lr, phase.epochs, history)
-    model.optimizer.learning_rate = rate
+    """One epoch; the number of those that are over is its own number, counted from 0."""
+    watch.begin(model, rate, epoch, len(batches))
     logs = model.fit(
-        training(epoch),
-        validation_data=validation,
+        batches,
         initial_epoch=epoch,
         epochs=epoch + 1,
         shuffle=False,  # `training` decides the order
+        callbacks=[watch],
         verbose=int(sys.stdout.isatty()),
     ).history
-    record = {name: float(values[0]) for name, values in logs.items()} | {"learning_rate": rate}
+    return {name: float(logs[name][0]) for name in ("accuracy", "loss")}
+
+
+def _validate(model: keras.Model, validation: keras.utils.PyDataset) -> schedules.Record:
+    """val_accuracy and val_loss, the mean cross-entropy, of the model as it is now."""
+    figures = model.evaluate(validation, verbose=0, return_dict=True)
+    loss = figures.get("cross_entropy", figures["loss"])
+    return {"val_accuracy": float(figures["accuracy"]), "val_loss": float(loss)}
+
+
+@contextmanager
+def _averaged(model: keras.Model) -> Iterator[None]:
+    """Within its block the model has the averages of its weights, where its optimizer keeps any.
+
+    What does not train is not averaged: moving statistics of BatchNorm are averages already.
+    """
+    averages = optimizers.averages(model.optimizer)
+    if not averages:
+        yield
+        return
+    weights = _arrays(model.trainable_variables)
+    _assign(model.trainable_variables, _arrays(averages))
+    yield
+    _assign(model.trainable_variables, weights)
+
+
+def _refuse_infinite(record: schedules.Record, epoch: int) -> None:
     if not all(map(math.isfinite, record.values())):
-        raise TemperError(f"epoch {epoch + 1}: expected finite figures, received {record}; lower the learning rate")
-    return record
+        raise TemperError(f"epoch {epoch}: expected finite figures, received {record}; lower the learning rate")
 
 
 def _arrays(variables: list[keras.Variable]) -> Arrays:

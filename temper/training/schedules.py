@@ -4,15 +4,19 @@ Each is a function of the records of the finished epochs: nothing has counters o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 
 from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Schedule, Select
 
+Factor = Callable[[Any], Any]
 Record = dict[str, float]  # of one epoch: loss, accuracy, val_loss, val_accuracy, learning_rate
 
 
 def rate(schedule: Schedule, lr: float, epochs: int, history: Sequence[Record]) -> float:
-    """The learning rate of the epoch that follows `history`.
+    """The learning rate of the epoch that follows `history`, before the factor of each of its steps.
 
     Args:
         lr: the rate that the phase starts with.
@@ -25,11 +29,41 @@ def rate(schedule: Schedule, lr: float, epochs: int, history: Sequence[Record]) 
         case Piecewise():
             passed = sum(epoch >= boundary for boundary in schedule.epochs)
             return lr * [1.0, *schedule.factors][passed]
+        case Cosine(by="step"):
+            return lr
         case Cosine():
             progress = epoch / epochs
             return lr * (schedule.end + (1 - schedule.end) * (1 + math.cos(math.pi * progress)) / 2)
         case Plateau():
             return _plateau_rate(schedule, lr, history)
+
+
+def step_factor(schedule: Schedule, epochs: int, batches: int) -> Factor | None:
+    """What the rate of an epoch is multiplied by in each step; `None` where it is 1 in all.
+
+    It is a function of the step's number alone and runs inside the compiled step, where nothing can be lost.
+
+    Args:
+        epochs: how many the phase has at most.
+        batches: of an epoch.
+
+    Returns:
+        a function of the number of steps before this one in the phase, an integer tensor -> a float32 tensor.
+    """
+    by_step = isinstance(schedule, Cosine) and schedule.by == "step"
+    rising = schedule.warm_up * batches  # steps, also parts of one
+    if not by_step and not rising:
+        return None
+
+    def factor(step: Any) -> Any:
+        done = keras.ops.cast(step, "float32")
+        value = keras.ops.ones_like(done)
+        if isinstance(schedule, Cosine) and by_step:
+            fallen = (1 + keras.ops.cos(math.pi * done / (epochs * batches))) / 2
+            value = schedule.end + (1 - schedule.end) * fallen
+        return value * keras.ops.minimum((done + 1) / rising, 1.0) if rising else value
+
+    return factor
 
 
 def _plateau_rate(schedule: Plateau, lr: float, history: Sequence[Record]) -> float:
@@ -49,20 +83,30 @@ def _plateau_rate(schedule: Plateau, lr: float, history: Sequence[Record]) -> fl
     return lr
 
 
-def stopped(stopping: EarlyStopping, history: Sequence[Record], select: Select = "val_accuracy") -> bool:
-    """Whether the phase ends after `history`, as keras.callbacks.EarlyStopping on the selected figure."""
-    if stopping.patience is None:
+def stopped(
+    stopping: EarlyStopping, history: Sequence[Record], select: Select = "val_loss", start: Record | None = None
+) -> bool:
+    """Whether the phase ends after `history`, as keras.callbacks.EarlyStopping on the selected figure.
+
+    Args:
+        start: the figures before the first epoch, where they count: an epoch that does not beat them is no gain.
+    """
+    if stopping.patience is None or len(history) < stopping.min_epochs:
         return False
-    best, waited = -math.inf, 0
+    best, waited = -math.inf if start is None else _figure(start, select), 0
     for record in history:
         waited += 1
-        figure = record["val_accuracy"] if select == "val_accuracy" else -record["val_loss"]
-        if figure - stopping.min_delta > best:
-            best, waited = figure, 0
+        if _figure(record, select) - stopping.min_delta > best:
+            best, waited = _figure(record, select), 0
     return waited >= stopping.patience
 
 
-def best_epoch(history: Sequence[Record], select: Select = "val_accuracy") -> int:
+def _figure(record: Record, select: Select) -> float:
+    """The selected figure, the higher the better."""
+    return record["val_accuracy"] if select == "val_accuracy" else -record["val_loss"]
+
+
+def best_epoch(history: Sequence[Record], select: Select = "val_loss") -> int:
     """The number of the best epoch on validation.
 
     Accuracy alone cannot tell many epochs apart on a validation split of a few dozen photos: the first epoch is often
@@ -76,7 +120,7 @@ def best_epoch(history: Sequence[Record], select: Select = "val_accuracy") -> in
     return max(range(len(history)), key=lambda epoch: _merit(history[epoch], select))
 
 
-def beats(record: Record, start: Record, select: Select = "val_accuracy") -> bool:
+def beats(record: Record, start: Record, select: Select = "val_loss") -> bool:
     """Whether an epoch is better than `start`, by the rule of `best_epoch`; an equal one is not.
 
     `start` has the figures that the weights had before training, measured as `record` was: by the same model on the

@@ -51,7 +51,7 @@ class Workspace:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment = folder, environment
 
-    def start(self, command: str) -> "subprocess.Popen[str]":
+    def start(self, command: str, **how: Any) -> "subprocess.Popen[str]":
         """Starts a shell command in it."""
         return subprocess.Popen(
             f"exec {command}",
@@ -62,6 +62,7 @@ class Workspace:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            **how,
         )
 
     def run(self, command: str, code: int | None = 0) -> str:
