@@ -13,7 +13,7 @@ ENVIRONMENT := $(VENV)/$(LOCK)
 COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
 	--no-header --python-version 3.11 --quiet
 
-.PHONY: run verify test test-slow lint lock clean
+.PHONY: run verify trackers test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -27,6 +27,10 @@ run: $(ENVIRONMENT)
 # Every output that is here, and all of DVC's cache, against the checksums that DVC wrote down.
 verify: $(ENVIRONMENT)
 	python -m apps.verify
+
+# The clients of MLflow and TensorBoard: docs/trackers.md.
+trackers: $(ENVIRONMENT)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-trackers.lock
 
 test: $(ENVIRONMENT)
 	python -m pytest
@@ -45,6 +49,8 @@ lock:
 	$(COMPILE) --extra cpu --upgrade --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra gpu --upgrade --constraints requirements.lock --output-file requirements-gpu.lock pyproject.toml
 	$(COMPILE) --extra jax --upgrade --constraints requirements.lock --output-file requirements-jax.lock pyproject.toml
+	uv pip compile --universal --generate-hashes --group trackers --constraints requirements.lock --no-emit-index-url \
+		--no-emit-find-links --no-header --python-version 3.11 --upgrade --output-file requirements-trackers.lock
 
 clean:
 	rm -rf .venv .venv-gpu .venv-jax .temper dvc_plots

@@ -28,9 +28,12 @@ NOT_RUN = {
     ("README.md", "make GPU=1"),  # downloads CUDA and needs a GPU
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),
     ("docs/detection.md", "python3 -m venv .venv-detectron2"),  # downloads PyTorch and compiles
+    ("docs/trackers.md", "make trackers"),  # downloads packages
+    ("docs/trackers.md", "tensorboard --logdir .temper/tensorboard"),  # runs until it is stopped
+    ("docs/trackers.md", "python -m apps.track               # the one of the working folder"),  # needs a server
     ("docs/scale.md", "python -m benchmarks.scale --yolox yolox_nano.onnx    # 500, 2,000 and 8,000 photos"),
 }
-SECTIONS = ("fetch", "normalize", "detect", "pack", "backbone", "embed", "warm_up", "fine_tune", "evaluate")
+SECTIONS = ("fetch", "normalize", "detect", "pack", "backbone", "embed", "warm_up", "fine_tune", "evaluate", "trackers")
 # Outputs that the toy pipeline does not have.
 NOT_IN_THE_TOY = {
     "metrics/gallery/boxes.png",
@@ -41,6 +44,7 @@ NOT_IN_THE_TOY = {
     "to_label.png",
     ".temper/boxes/",
     ".temper/downloads/",
+    ".temper/tensorboard/",
     "train.csv",
 }
 
@@ -170,7 +174,7 @@ def test_yaml_blocks_are_valid_params(page: str, in_tmp_path: Path) -> None:
     for block in blocks(page, "yaml"):
         params = yaml.safe_load((ROOT / "recipes/digits.yaml").read_text(encoding="utf-8"))
         for key, value in yaml.safe_load(block.text).items():
-            params[key] = value if key in ("fetch", "detect") else params[key] | value
+            params[key] = value if key in ("fetch", "detect", "trackers") else params[key] | value
         (in_tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
         refuse_wrong_params("params.yaml")
 
@@ -205,7 +209,7 @@ def test_keys_that_a_page_names_are_in_the_schema(page: str) -> None:
     known = set(re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs/params.md").read_text(encoding="utf-8"), re.M))
     known |= {"fetch.NAME.source", "detect.detector"}
     for text in in_backticks(page):
-        for key in re.findall(rf"(?<![\w./])((?:{'|'.join(SECTIONS)})\.(?!py|keras)\w[\w.]*)", text):
+        for key in re.findall(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})\.(?!py|keras)\w[\w.]*)", text):
             assert key in known, key
 
 

@@ -10,6 +10,7 @@ from temper.base import starting
 if __name__ == "__main__":
     starting.begin()  # before anything heavy is imported
 
+import importlib
 from pathlib import Path
 
 from stages.overview import charts, pictures
@@ -57,6 +58,8 @@ def main(settings: Settings) -> None:
         write_overview(folder, setup, results)
         pictures.write(folder / "pictures", made.classes)
     print(f"{setup.headline}: accuracy {results.test['accuracy']:.4g}; dvc plots show draws it all on one page")
+    # Imported by name: trackers change nothing that a stage writes, so no stage depends on them (law 7).
+    importlib.import_module("temper.tracking.hooks").report()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A phase of training: Keras's `fit`, one epoch at a time, exactly resumable."""
 
 import gc
+import importlib
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -319,11 +320,26 @@ def _log(live: Live, record: schedules.Record) -> None:
 
 @contextmanager
 def logged(phase: str) -> Iterator[Live]:
-    """A Live that writes into metrics/PHASE and leaves dvc.yaml, git and the network alone."""
-    with Live(
-        f"metrics/{phase}", resume=False, report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False
-    ) as live:
+    """A Live that writes into metrics/PHASE and leaves dvc.yaml, git and the network alone; trackers follow it."""
+    # Imported by name: trackers change nothing that a stage writes, so no stage depends on them (law 7).
+    with (
+        importlib.import_module("temper.tracking.hooks").following(phase) as listener,
+        _Live(
+            f"metrics/{phase}", resume=False, report=None, save_dvc_exp=False, dvcyaml=None, monitor_system=False
+        ) as live,
+    ):
+        live.listener = listener
         yield live
+
+
+class _Live(Live):
+    """A Live with a listener, which is told each figure: its name, value and epoch."""
+
+    listener: Callable[[str, float, int], None]
+
+    def log_metric(self, name: str, val: float, **options: bool) -> None:
+        super().log_metric(name, val, **options)
+        self.listener(name, val, self.step)
 
 
 def write_outcome(phase: str, result: Result, **facts: float) -> None:
