@@ -404,7 +404,7 @@ def test_a_lock_is_exact_hashed_and_names_no_index(name: str, least: int) -> Non
 
 @pytest.mark.parametrize("name", list(LOCKS)[1:])
 def test_locks_agree_on_what_they_share(name: str) -> None:
-    """So that an experiment on a GPU or on JAX differs in nothing else from one on the CPU, and nothing is exchanged."""
+    """An experiment on a GPU or on JAX then differs in nothing else from one on the CPU."""
 
     def versions(name: str) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
