@@ -76,7 +76,7 @@ def test_every_shape_is_kept(name: str, shape: tuple[int, int], magnitude: float
     assert images.shape == (12, *shape, 3) and images.dtype == np.uint8
 
 
-@pytest.mark.parametrize("name", [*(set(FOLLOWS) | set(ALONE) - {"erasing"})])
+@pytest.mark.parametrize("name", sorted({*FOLLOWS, *ALONE} - {"erasing"}))
 def test_a_gray_photo_stays_gray(name: str) -> None:
     """All channels are treated alike; only the noise of erasing has colours."""
     photo = smooth(24, 36, gray=True)
