@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ from filelock import FileLock
 
 from tests.toys.photos import write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, copy_working_tree, toy_params
+
+
+def pytest_configure() -> None:
+    """Lets Ctrl-C reach what tests start, also where they run in the background and are told to ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,8 @@ HEADERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a length beyond the end": (lambda: tar_of(("a/1.png", 9 * MB)), "unexpected end of data"),
     "a negative length": (lambda: tar_of(("a/1.png", -1024)), "'a/1.png' has a negative length"),
     "a negative length in pax": (lambda: pax("a/1.png", b"14 size=-1024\n"), "negative length"),
-    "no number": (lambda: pax("a/1.png", b"%d size=%s\n" % (5010, b"x" * 5000)), ""),
+    # By the version of Python:
+    "no number": (lambda: pax("a/1.png", b"%d size=%s\n" % (5010, b"x" * 5000)), "^a/1.png$|folder, zip or tar"),
     "endless digits": (lambda: pax("a/1.png", b"1" * 900_000), "expected a folder, zip or tar|endless digits"),
     "a sparse file": (
         lambda: pax("a/1.png", b"22 GNU.sparse.major=0\n22 GNU.sparse.minor=1\n31 GNU.sparse.size=10000000000\n"
@@ -162,11 +163,11 @@ def pax(name: str, records: bytes) -> bytes:
 def test_a_tar_that_lies_in_its_headers_ends_at_once(tmp_path: Path, make: Callable[[], bytes], message: str) -> None:
     (path := tmp_path / "t.tar").write_bytes(make())
     begun = os.times().user
-    if message:
-        with pytest.raises(TemperError, match=message):
-            list_contents(path, LIMITS)
-    else:
-        assert list_contents(path, LIMITS).files == ["a/1.png"]
+    try:
+        said = " ".join(list_contents(path, LIMITS).files)
+    except TemperError as error:
+        said = str(error)
+    assert re.search(message, said), said
     assert os.times().user - begun < 2
 
 
