@@ -4,26 +4,25 @@ FUZZ_EXAMPLES=5000 python -m pytest -n0 tests/test_fuzz_params.py    # for longe
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import yaml
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from temper.base import loading
 from temper.base.errors import TemperError
 from temper.settings import check
+from tests.toys import fuzzing
 from tests.toys.bounds import bounded
 from tests.toys.workspace import ROOT
 
 RECIPES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "recipes").glob("*.yaml"))]
 DIGITS: dict[str, Any] = yaml.safe_load((ROOT / "recipes/digits.yaml").read_text(encoding="utf-8"))
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 LONGEST_LINE = 1000
 HERE = "HERE"  # where an odd value is put into a document
 
@@ -114,13 +113,7 @@ def no_backbone_is_built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         yield folder
 
 
-same_every_time = settings(
-    max_examples=EXAMPLES,
-    derandomize="FUZZ_EXAMPLES" not in os.environ,
-    deadline=None,
-    database=None,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # `explain` traces every line, which takes its time
-)
+same_every_time = fuzzing.same_every_time(60)
 
 
 @pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))

@@ -4,19 +4,17 @@ FUZZ_EXAMPLES=20000 python -m pytest -n0 tests/test_fuzz_photos.py    # for long
 """
 
 import io
-import os
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from temper import headers, photos
+from tests.toys import fuzzing
 from tests.toys.bounds import bounded
-
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
 
 
 def by_pillow(kind: str, mode: str = "RGB", **options: object) -> bytes:
@@ -107,13 +105,7 @@ def look(data: bytes) -> None:
         assert full == (height, width) and small.shape[0] >= min(8, height)
 
 
-same_every_time = settings(
-    max_examples=EXAMPLES,
-    derandomize="FUZZ_EXAMPLES" not in os.environ,
-    deadline=None,
-    database=None,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # `explain` traces every line, which takes its time
-)
+same_every_time = fuzzing.same_every_time(300)
 
 
 @pytest.mark.parametrize("data", SEEDS, ids=[f"{number}-{headers.kind(data)}" for number, data in enumerate(SEEDS)])
