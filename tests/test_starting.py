@@ -32,11 +32,18 @@ from temper.base import running
 from temper.base.atomic import atomic_file
 from temper.settings.fetch import Settings
 
+class Destroyed:
+    def __del__(self):
+        stay("destructor")
+
 def main(settings):
     with atomic_file("output") as partial:
         partial.write_text("half")
         if {where!r} == "main":
             stay("main")
+        if {where!r} == "destructor":
+            Destroyed()
+            time.sleep(20)
 
 running.run(main, Settings)
 if {where!r} == "end":
@@ -66,7 +73,9 @@ def interrupted(folder: Path, where: str, before: str = "", twice: bool = False)
     return process.returncode, output
 
 
-@pytest.mark.parametrize(("where", "code"), [("imports", -signal.SIGINT), ("main", 130), ("end", -signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("where", "code"), [("imports", -signal.SIGINT), ("main", 130), ("destructor", 130), ("end", -signal.SIGINT)]
+)
 def test_ctrl_c_ends_a_stage_without_a_word(tmp_path: Path, where: str, code: int) -> None:
     assert interrupted(tmp_path, where) == (code, "")
     assert not list(tmp_path.glob(".partial-*")) and not list(tmp_path.glob(".temper/locks/*"))

@@ -54,9 +54,26 @@ def end_at_ctrl_c() -> None:
 
 
 def raise_at_ctrl_c() -> None:
-    """Lets Ctrl-C raise KeyboardInterrupt again."""
+    """Lets Ctrl-C raise KeyboardInterrupt again, and not be lost where Python drops what is raised."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = _ask_again_at_ctrl_c
+
+
+def _ask_again_at_ctrl_c(dropped: "sys.UnraisableHookArgs") -> None:
+    """Sends a Ctrl-C again that came while an object was being destroyed: Python prints such an error and goes on.
+
+    Training destroys objects all the time, so it does happen. The signal is sent a moment later, by another thread:
+    raised here, it would be dropped once more.
+    """
+    import threading  # noqa: PLC0415
+
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    soon = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    soon.daemon = True
+    soon.start()
 
 
 def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
