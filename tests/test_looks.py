@@ -148,7 +148,7 @@ def test_a_damaged_or_foreign_file_is_put_aside_with_a_line(
         assert decoded(PHOTOS) == len(PHOTOS)
         said = capsys.readouterr().out
         assert said.count("\n") == 1 and "put aside as" in said
-        assert cache_file().with_suffix(".damaged").exists()
+        assert cache_file().with_name(f"{cache_file().name}.damaged").exists()
         assert decoded(PHOTOS) == 0
         damage(cache_file())
 

@@ -151,6 +151,7 @@ TOUCHES: dict[str, set[str]] = {
     "stages/warm_up/*": {"warm_up"},
     "temper/base/*": EVERY,
     "temper/aside.py": {"fetch", "detect", "backbone"},
+    "temper/databases.py": {"fetch", "detect"},
     "temper/boxes.py": {"detect", "pack"},
     "temper/calibration.py": {"cross_validate", "evaluate", "fine_tune", "overview", "warm_up"},
     "temper/card.py": {"pack", "gallery", "backbone", "warm_up", "fine_tune", "evaluate", "overview"},

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from temper.aside import is_file, put_aside
+from temper.aside import is_file
 from temper.base.errors import TemperError
 from temper.base.paths import scratch
 from temper.boxes import Boxes
+from temper.databases import is_damage, put_database_aside
 
 _COMMIT_EVERY = 2.0  # seconds: what a kill may cost
 _WAIT = 60.0  # seconds for another run's commit
@@ -116,17 +117,15 @@ class Cache:
         return sound
 
     def _start_afresh(self, error: sqlite3.DatabaseError) -> None:
-        """Puts a damaged file aside, with the journal that SQLite would otherwise take for one of the new file.
+        """Puts a damaged file aside and opens another.
 
         Raises:
-            sqlite3.OperationalError: `error`, if the file may be as it should: it is locked, or the disk is full.
+            sqlite3.DatabaseError: `error`, if the file may be as it should: it is locked, or the disk is full.
         """
-        if isinstance(error, sqlite3.OperationalError):
+        if not is_damage(error):
             raise error
         self._database.close()
-        for ending in ("-journal", "-wal", "-shm"):
-            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-        put_aside(self._path, _EXPECTED, str(error))
+        put_database_aside(self._path, _EXPECTED, error)
         self._open()
 
     @contextmanager

@@ -9,7 +9,6 @@ is put aside, and where the cache cannot be used photos are decoded as if there 
 import hashlib
 import importlib.metadata
 import platform
-import shutil
 import sqlite3
 import threading
 import time
@@ -24,6 +23,7 @@ import numpy as np
 
 from temper import headers, photos
 from temper.base.paths import scratch
+from temper.databases import is_damage, put_database_aside
 from temper.photos import HASHED, BadPhoto, decode_with_dimensions, perceptual_hash
 
 _WRITE_EVERY = 2.0  # seconds: what a kill may cost
@@ -153,37 +153,12 @@ class Looks:
             with suppress(sqlite3.Error):
                 self._database.close()
         self._database = None
-        if self._path is not None and (_is_damage(error) or self._path.is_dir()):
-            aside = self._path.with_suffix(".damaged")
+        if self._path is not None and (is_damage(error) or self._path.is_dir()):
             with suppress(OSError):
-                if aside.is_dir():
-                    shutil.rmtree(aside)
-                self._path.replace(aside)
-                self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)  # it would spoil the next
-                print(f"{self._path}: damaged ({error}), put aside as {aside.name}: its photos are decoded again")
+                put_database_aside(self._path, "a cache of looks at photos", error)
                 return True
         print(f"{self._path or '.temper/looks'}: cannot be used now ({error}): photos are decoded without it")
         return False
-
-
-# What SQLite says where the file may be as it should: locked, in a folder that may not be written, on a full disk.
-_OF_THE_MOMENT = {
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-}
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether an error says something about what the file holds."""
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return isinstance(error, sqlite3.DatabaseError) and code & 0xFF not in _OF_THE_MOMENT  # the other bits are details
 
 
 def _checksum(key: bytes, row: tuple[object, ...]) -> int:
