@@ -1,6 +1,6 @@
 """The table of predictions: what the classifier says of each test image and of each unlabelled one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,22 @@ class Predictions:
     class_names: Sequence[str | None]
     predicted: Sequence[str]
     probabilities: npt.NDArray[np.float32]
+
+    @property
+    def highest(self) -> npt.NDArray[np.float32]:
+        """The probability of the predicted class of each image, (N,)."""
+        sure: npt.NDArray[np.float32] = self.probabilities.max(axis=1, initial=0)
+        return sure
+
+    def surest(self, rows: Iterable[int]) -> list[int]:
+        """Rows by the falling probability of their predicted class; of equal ones the first."""
+        sure = self.highest
+        return sorted(rows, key=lambda row: (-sure[row], row))
+
+    def wrong_rows(self) -> list[int]:
+        """The rows of the wrong predictions, the surest first."""
+        pairs = zip(self.class_names, self.predicted, strict=True)
+        return self.surest(row for row, (actual, predicted) in enumerate(pairs) if actual != predicted)
 
 
 def read(split: str, path: str | Path = PATH) -> Predictions:

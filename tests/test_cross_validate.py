@@ -100,7 +100,7 @@ def test_off_it_reads_nothing_and_writes_tables_without_rows(in_tmp_path: Path) 
     assert run(0) == {}
     assert len(tables.read("data/out_of_fold.parquet", stage.OUT_OF_FOLD)) == 0
     header = Path("metrics/cross_validate/probable_label_errors.csv").read_text(encoding="utf-8")
-    assert header == "path,class_name,suggested,confidence\n"
+    assert header == "image_id,path,class_name,suggested,confidence\n"
 
 
 def test_embeddings_of_other_images_are_refused(in_tmp_path: Path) -> None:

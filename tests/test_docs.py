@@ -40,6 +40,7 @@ NOT_IN_THE_TOY = {
     "metrics/gallery/mixing.png",
     "metrics/overview/pictures/",
     "surest_mistakes.png",
+    "probable_label_errors.png",
     "unlabelled.png",
     "to_label.png",
     ".temper/boxes/",

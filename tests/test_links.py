@@ -85,7 +85,12 @@ def test_a_stage_run_by_hand_leaves_the_cache_as_it_is(pipeline: Workspace, tmp_
     same = {path.relative_to(pipeline.folder).as_posix() for path in after if after[path] == written[path]}
     # Without boxes, crops, findings, folds or unlabelled images these are the same; and so is the rate of the warm-up.
     few = {"data/boxes.parquet", "data/classes.txt", "data/packed/crops.parquet", "data/rejected.csv"}
-    few |= {"data/to_label.csv", "data/out_of_fold.parquet", "metrics/cross_validate/probable_label_errors.csv"}
+    few |= {
+        "data/mistakes.csv",
+        "data/to_label.csv",
+        "data/out_of_fold.parquet",
+        "metrics/cross_validate/probable_label_errors.csv",
+    }
     assert {name for name in same if not name.startswith(("data/audit/", "metrics/warm_up/plots/"))} <= few | {
         "data/packed/unlabelled/images-00000.npy",
         "data/packed/unlabelled/labels.npy",

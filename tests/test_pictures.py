@@ -1,14 +1,17 @@
 """The sheets of single images that `overview` draws: which images are on them, and in which order."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from stages.evaluate.__main__ import write_to_label
+from stages.cross_validate.__main__ import LABEL_ERROR_COLUMNS
+from stages.evaluate.__main__ import write_mistakes, write_to_label
 from stages.overview import pictures
 from temper import occlusion, predictions, tables
+from temper.base.texts import write_csv
 from temper.packs import PackWriter
 
 Row = tuple[str | None, tuple[float, ...]]
@@ -20,6 +23,7 @@ TEST: list[Row] = [  # what it is, and its probabilities
     ("cow", (0.0, 0.95, 0.05)),
     ("cow", (0.1, 0.44, 0.46)),
 ]
+GREEN = {"test": 200, "unlabelled": 100, "train": 50, "validation": 1}
 LOOK = np.eye(occlusion.GRID)[0].repeat(occlusion.GRID).tolist()  # the first row of cells speaks for the class
 UNLABELLED: list[Row] = [
     (None, (0.8, 0.1, 0.1)),
@@ -29,17 +33,17 @@ UNLABELLED: list[Row] = [
 ]
 
 
-def write_results(test: list[Row], unlabelled: list[Row]) -> None:
-    """Packs and predictions of images in one colour each: red is 40 times the row, green tells the splits apart."""
+def write_results(test: list[Row], unlabelled: list[Row], errors: Sequence[Sequence[str]] = ()) -> None:
+    """Packs and predictions of images in one colour each: red is 40 times the row, GREEN tells the splits apart."""
     columns: dict[str, list[object]] = {name: [] for name in predictions.PREDICTIONS.names}
-    for split, rows in (("unlabelled", unlabelled), ("test", test)):
+    for split, rows in (("train", test), ("validation", []), ("unlabelled", unlabelled), ("test", test)):
         image_ids = [f"{split[0]}{row:015}" for row in range(len(rows))]
         Path(f"data/packed/{split}").mkdir(parents=True)
         with PackWriter(Path(f"data/packed/{split}"), np.array(image_ids, "U16"), 8, 8) as writer:
             for row in range(len(rows)):
-                writer.append(np.full((8, 8, 3), (40 * row, 200 if split == "test" else 100, 0), np.uint8))
+                writer.append(np.full((8, 8, 3), (40 * row, GREEN[split], 0), np.uint8))
             writer.finish(np.array([NAMES.index(actual) if actual else -1 for actual, _ in rows], np.int32))
-        for row, (actual, shares) in enumerate(rows):
+        for row, (actual, shares) in enumerate(rows if split in ("unlabelled", "test") else []):
             predicted = NAMES[int(np.argmax(shares))]
             of_image = (image_ids[row], f"{split}/{row}.jpg", split, actual, predicted, list(shares))
             for name, value in zip(predictions.PREDICTIONS.names, of_image, strict=True):
@@ -48,6 +52,8 @@ def write_results(test: list[Row], unlabelled: list[Row]) -> None:
     shown_maps = [columns[name][-1:] if test else [] for name in ("image_id", "path", "class_name", "predicted")]
     of_last = dict(zip(occlusion.OCCLUSION.names, [*shown_maps, [LOOK]] if test else [[]] * 5, strict=True))
     tables.write(occlusion.PATH, occlusion.OCCLUSION, of_last)
+    Path(pictures.LABEL_ERRORS).parent.mkdir(parents=True)
+    write_csv(Path(pictures.LABEL_ERRORS), LABEL_ERROR_COLUMNS, errors)
 
 
 def shown(path: Path) -> list[tuple[str, int]]:
@@ -55,8 +61,12 @@ def shown(path: Path) -> list[tuple[str, int]]:
     sheet = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     found: list[tuple[str, int]] = []
     for line in sheet[:: pictures.CELL // 4]:
-        colours = [(int(red), int(green)) for red, green, blue in line.tolist() if blue == 0 and green in (100, 200)]
-        of_line = [("test" if green == 200 else "unlabelled", red // 40) for red, green in dict.fromkeys(colours)]
+        colours = [
+            (int(red), int(green)) for red, green, blue in line.tolist() if blue == 0 and green in GREEN.values()
+        ]
+        of_line = [
+            ({of: split for split, of in GREEN.items()}[green], red // 40) for red, green in dict.fromkeys(colours)
+        ]
         found += [one for one in of_line if one not in found]
     return found
 
@@ -94,6 +104,25 @@ def test_to_label_has_its_header_where_all_images_are_labelled() -> None:
     write_results(TEST, [])
     write_to_label()
     assert Path("data/to_label.csv").read_text() == "path,predicted,probability,margin\n"
+
+
+@pytest.mark.usefixtures("in_tmp_path")
+def test_probable_label_errors_are_drawn_in_the_order_of_their_table() -> None:
+    errors = [(f"t{row:015}", f"test/{row}.jpg", "ant", "bee", "0.9") for row in (3, 1)]
+    write_results(TEST, [], errors)
+    pictures.write(Path("pictures"), NAMES)
+    assert shown(Path("pictures/probable_label_errors.png")) == [("train", 3), ("train", 1)]
+
+
+@pytest.mark.usefixtures("in_tmp_path")
+def test_mistakes_lists_the_wrong_predictions_the_surest_first() -> None:
+    write_results(TEST, UNLABELLED)
+    write_mistakes(NAMES)
+    assert Path("data/mistakes.csv").read_text().splitlines() == [
+        "path,class_name,predicted,probability_of_class,probability_of_predicted",
+        "test/2.jpg,cow,bee,0.0500,0.9500",
+        "test/1.jpg,bee,ant,0.4000,0.6000",
+    ]
 
 
 def test_a_map_is_red_where_it_speaks_for_the_class_and_blue_where_against() -> None:

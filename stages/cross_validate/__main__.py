@@ -41,6 +41,7 @@ OUT_OF_FOLD = pa.schema(
         ("fold", pa.int32()),  # from 0; the folds that the head saw are the others
     ]
 )
+LABEL_ERROR_COLUMNS = ["image_id", "path", "class_name", "suggested", "confidence"]
 C = [1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]  # as the warm-up's default
 INNER_FOLDS = 5
 MANY = 2000  # of so many images, one inner fold is enough to choose C by
@@ -137,6 +138,7 @@ def write_metrics(figures: dict[str, float], table: pa.Table, errors: list[Label
         write_json(folder / "metrics.json", {f"cross_validation_{name}": figure for name, figure in figures.items()})
         rows = (
             (
+                table["image_id"][error.row],
                 table["path"][error.row],
                 table["class_name"][error.row],
                 names[error.suggested],
@@ -144,7 +146,7 @@ def write_metrics(figures: dict[str, float], table: pa.Table, errors: list[Label
             )
             for error in errors
         )
-        write_csv(folder / "probable_label_errors.csv", ["path", "class_name", "suggested", "confidence"], rows)
+        write_csv(folder / "probable_label_errors.csv", LABEL_ERROR_COLUMNS, rows)
 
 
 def main(settings: Settings) -> None:

@@ -2,8 +2,8 @@
 
 Both phases are measured on validation and on test, so that `dvc metrics diff` shows what each of them brought, and each
 figure gets a 95 % interval. The fine-tuned model, which is the one to use, also gives the tables of each class, the
-curves, the predictions and data/to_label.csv, all with `evaluate.test_time_augmentation`; and data/occlusion.parquet,
-where it looks on some test images.
+curves, the predictions, data/mistakes.csv and data/to_label.csv, all with `evaluate.test_time_augmentation`; and
+data/occlusion.parquet, where it looks on some test images.
 """
 
 from temper.base import starting
@@ -36,7 +36,7 @@ from temper.views import View, averaged, seen, views
 MODELS = {"": "models/fine_tune.keras", "warm_up_": "models/warm_up.keras"}  # by the prefix of their figures
 SPLITS = {"": "test", "validation_": "validation"}
 FINE_TUNE = MODELS[""]
-TO_LABEL = "data/to_label.csv"
+TO_LABEL, MISTAKES = "data/to_label.csv", "data/mistakes.csv"
 
 
 def open_pack(split: str, made: card.Card) -> Pack:
@@ -132,6 +132,21 @@ def write_to_label() -> None:
         write_csv(partial, ["path", "predicted", "probability", "margin"], rows)
 
 
+def write_mistakes(names: list[str]) -> None:
+    """Writes data/mistakes.csv: the test images that were given a wrong class, the surest first."""
+    found = predictions.read("test")
+    number = {name: place for place, name in enumerate(names)}
+    rows = []
+    for row in found.wrong_rows():
+        both = str(found.class_names[row]), found.predicted[row]
+        of_both = [f"{found.probabilities[row, number[name]]:.4f}" for name in both]
+        rows.append((found.paths[row], *both, *of_both))
+    with atomic_file(MISTAKES) as partial:
+        write_csv(
+            partial, ["path", "class_name", "predicted", "probability_of_class", "probability_of_predicted"], rows
+        )
+
+
 def main(settings: Settings) -> None:
     print(devices.described())
     made = card.read(FINE_TUNE)
@@ -156,6 +171,7 @@ def main(settings: Settings) -> None:
             write_csv(folder / name, *table(test, made.classes))
     write_predictions({"test": test.probabilities, **unlabelled}, made.classes)
     write_to_label()
+    write_mistakes(made.classes)
     occlusion_maps.write(fine_tuned, packs["test"], predictions.read("test"), settings.evaluate.occlusion_maps)
     low, high = figures.intervals["accuracy"]
     print(f"test accuracy {figures.values['accuracy']:.4f} ({low:.4f} to {high:.4f}) ", end="")

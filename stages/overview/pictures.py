@@ -1,7 +1,9 @@
 """Contact sheets of single images: what the model gets wrong, where it hesitates, what it says of unlabelled ones."""
 
+import csv
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,8 @@ from temper.predictions import Predictions
 from temper.sheets import write_sheet
 from temper.uncertainty import margins, worth_labelling
 
+LABEL_ERRORS = "metrics/cross_validate/probable_label_errors.csv"
+MOST_LABEL_ERRORS = 40
 MOST_MISTAKES = 40
 MOST_UNCERTAIN = 24
 CELL = 160  # pixels
@@ -39,14 +43,15 @@ def write(folder: Path, names: Sequence[str]) -> None:
     unlabelled, of_unlabelled = predictions.read("unlabelled"), Pack("data/packed/unlabelled")
     write_predicted(folder / "unlabelled.png", unlabelled, of_unlabelled)
     write_worth_labelling(folder / "to_label.png", unlabelled, of_unlabelled, names)
+    write_label_errors(folder / "probable_label_errors.png")
 
 
 def write_mistakes(path: Path, test: Predictions, pack: Pack) -> None:
     """Draws the wrong predictions, the surest first."""
-    sure = highest(test)
+    sure = test.highest
     strips = [
         (f"{test.class_names[row]}, taken for {test.predicted[row]} ({sure[row]:.2f})", [pack.image(row)])
-        for row in wrong_rows(test)[:MOST_MISTAKES]
+        for row in test.wrong_rows()[:MOST_MISTAKES]
     ]
     write_sheet(path, strips, per_strip=1, across=ACROSS, cell=CELL)
 
@@ -60,11 +65,12 @@ def write_least_certain(path: Path, test: Predictions, pack: Pack, names: Sequen
 
 def write_predicted(path: Path, unlabelled: Predictions, pack: Pack) -> None:
     """Draws the surest images of each predicted class, the most frequent classes where they are too many."""
-    sure, counted = highest(unlabelled), Counter(unlabelled.predicted)
+    sure, counted = unlabelled.highest, Counter(unlabelled.predicted)
     shown = sorted(name for name, _ in counted.most_common(MOST_CLASSES))
     strips = []
     for name in shown:
-        rows = surest([row for row, predicted in enumerate(unlabelled.predicted) if predicted == name], sure)[:OF_CLASS]
+        rows = [row for row, predicted in enumerate(unlabelled.predicted) if predicted == name]
+        rows = unlabelled.surest(rows)[:OF_CLASS]
         said = f"{counted[name]} taken for {name}; the surest, {sure[rows[0]]:.2f} to {sure[rows[-1]]:.2f}"
         strips.append((said, [pack.image(row) for row in rows]))
     write_sheet(path, strips, per_strip=min(OF_CLASS, max(counted.values(), default=1)), across=1, cell=CELL)
@@ -74,6 +80,22 @@ def write_worth_labelling(path: Path, unlabelled: Predictions, pack: Pack, names
     """Draws the first images of data/to_label.csv."""
     rows = worth_labelling(unlabelled.probabilities)[:MOST_UNCERTAIN].tolist()
     strips = [(two_likeliest(unlabelled, row, names), [pack.image(row)]) for row in rows]
+    write_sheet(path, strips, per_strip=1, across=ACROSS, cell=CELL)
+
+
+def write_label_errors(path: Path) -> None:
+    """Draws the first images of metrics/cross_validate/probable_label_errors.csv."""
+    with Path(LABEL_ERRORS).open(encoding="utf-8", newline="") as file:
+        listed = list(itertools.islice(csv.DictReader(file), MOST_LABEL_ERRORS))
+    if not listed:
+        return
+    packs = [Pack(f"data/packed/{split}") for split in ("train", "validation")]
+    places = {image_id: (pack, row) for pack in packs for row, image_id in enumerate(pack.image_ids.tolist())}
+    strips = []
+    for one in listed:
+        pack, row = places[one["image_id"]]
+        said = f"{one['class_name']}, or {one['suggested']} ({one['confidence']})"
+        strips.append((said, [pack.image(row)]))
     write_sheet(path, strips, per_strip=1, across=ACROSS, cell=CELL)
 
 
@@ -100,23 +122,6 @@ def with_map(image: Pixels, found: npt.NDArray[np.float64]) -> Pixels:
     share = MOST_COLOUR * np.abs(strength)[..., None]
     mixed: Pixels = (grey * (1 - share) + colour * share).round().astype(np.uint8)
     return mixed
-
-
-def wrong_rows(test: Predictions) -> list[int]:
-    """The rows of the wrong predictions, the surest first."""
-    pairs = zip(test.class_names, test.predicted, strict=True)
-    return surest([row for row, (actual, predicted) in enumerate(pairs) if actual != predicted], highest(test))
-
-
-def surest(rows: Iterable[int], sure: npt.NDArray[np.float32]) -> list[int]:
-    """Rows by falling probability; of equal ones the first."""
-    return sorted(rows, key=lambda row: (-sure[row], row))
-
-
-def highest(found: Predictions) -> npt.NDArray[np.float32]:
-    """The probability of the predicted class of each image, (N,)."""
-    sure: npt.NDArray[np.float32] = found.probabilities.max(axis=1, initial=0)
-    return sure
 
 
 def two_likeliest(found: Predictions, row: int, names: Sequence[str]) -> str:
