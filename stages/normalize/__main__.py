@@ -15,57 +15,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from stages.normalize.draw import draw
 from stages.normalize.findings import Findings, shorter_sides, write_audit
 from stages.normalize.names import merged_names, refuse_strange_names, rename, split_meanings
+from stages.normalize.rows import Rows
 from stages.normalize.selection import beyond_the_cap, check_classes, rare_classes
 from stages.normalize.splits import Pictures, Shares, conflicts, group
+from stages.normalize.summary import few, say, summarize, write_metrics
 from temper import classes, images, raw, tables
 from temper.base import running
-from temper.base.atomic import atomic_file, atomic_folder
+from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
-from temper.base.texts import write_csv, write_json
-from temper.images import SPLITS
+from temper.base.texts import write_csv
 from temper.settings.normalize import Normalize, Settings
-
-
-class Rows:
-    """The rows of the raw tables, their class names, and what became of them.
-
-    Attributes:
-        extra: whether each row is of a source that only trains.
-        names: the class of each row; None: unlabelled, or rejected before a class was found.
-        splits: of each row that has one; rows without a label keep None.
-        reasons: of each row that may not be used.
-        kinds: of each such row, the reason in one word, to count by.
-        notes: what a person should know of the whole.
-    """
-
-    def __init__(self, raw: pa.Table, only_train: Sequence[str] = ()) -> None:
-        self.raw = raw
-        self.sha256: list[str] = raw["sha256"].to_pylist()
-        self.published: list[str | None] = raw["split"].to_pylist()  # as published; `read_splits` says what they mean
-        self.extra = pc.is_in(raw["source"], pa.array(only_train, pa.string())).to_numpy()
-        self.names: list[str | None] = [None] * len(raw)
-        self.splits: list[str | None] = [None] * len(raw)
-        self.reasons: dict[int, str] = {}
-        self.kinds: dict[int, str] = {}
-        self.notes: list[str] = []
-
-    def reject(self, row: int, kind: str, reason: str) -> None:
-        """Notes why a row may not be used; the first reason counts."""
-        if row not in self.reasons:
-            self.reasons[row], self.kinds[row] = reason, kind
-
-    def labelled(self) -> list[int]:
-        """The rows with a class that were not rejected."""
-        return [row for row, name in enumerate(self.names) if name is not None and row not in self.reasons]
-
-    def path(self, row: int) -> str:
-        """The published path of a row."""
-        return str(self.raw["path"][row])
 
 
 def reject_unusable(rows: Rows, min_size: int) -> None:
@@ -266,11 +229,6 @@ def decide_classes(names: Sequence[str | None], splits: Sequence[str], rare: dic
     return classes
 
 
-def few(names: Sequence[str]) -> str:
-    """The first names of a list that may have thousands."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
 def in_order(sources: Iterable[str], only_train: Collection[str]) -> list[str]:
     """The sources by name, those that only train last.
 
@@ -334,79 +292,6 @@ def write_tables(rows: Rows, kept: Sequence[int], names: Sequence[str | None], s
     reasons = (rows.reasons[row] for row in rejected)
     with atomic_file("data/rejected.csv") as path:
         write_csv(path, ["source", "path", "label", "split", "reason"], zip(*said, splits_of, reasons, strict=True))
-
-
-def summarize(
-    rows: Rows,
-    found: Findings,
-    splits: Sequence[str],
-    classes: Sequence[str],
-    merged: dict[str, list[str]],
-    rare: dict[str, str],
-    missing: dict[str, list[str]],
-) -> dict[str, int]:
-    """What `dvc metrics diff` shows of a changed dataset."""
-    counts, kinds = Counter(splits), Counter(rows.kinds.values())
-    return {
-        "images": len(splits),
-        "classes": len(classes),
-        **{split: counts[split] for split in SPLITS},
-        "only_train": sum(bool(extra) and row not in rows.reasons for row, extra in enumerate(rows.extra)),
-        "rejected": len(rows.reasons),
-        **{f"rejected_{kind}": kinds[kind] for kind in REJECTED},
-        "duplicates": len(found.duplicates),
-        "near_duplicate_pairs": len(found.near_pairs()),
-        "leaks": len(found.leaks),
-        "conflicts": len(found.conflicts),
-        "merged_names": len(merged),
-        "classes_left_out": len(rare),
-        **{f"classes_without_{split}": len(names) for split, names in missing.items()},
-    }
-
-
-REJECTED = ("unusable", "too_small", "left_out", "repeated", "conflict", "duplicate", "capped")
-
-
-def write_metrics(
-    summary: dict[str, int],
-    per_class: Counter[tuple[str | None, str]],
-    classes: Sequence[str],
-    sizes: list[tuple[str, int]],
-) -> None:
-    """Writes metrics/normalize: the counts, the images of each class, the sizes."""
-    counts = {name: [per_class[name, split] for split in SPLITS[:3]] for name in classes}
-    with atomic_folder("metrics/normalize") as folder:
-        write_json(folder / "metrics.json", summary)
-        rows = [(name, *of_class, sum(of_class)) for name, of_class in counts.items()]
-        write_csv(folder / "classes.csv", ["class_name", *SPLITS[:3], "images"], rows)
-        write_csv(folder / "sizes.csv", ["shorter_side", "images"], sizes)
-
-
-def say(
-    summary: dict[str, int],
-    merged: dict[str, list[str]],
-    rare: dict[str, str],
-    missing: dict[str, list[str]],
-    notes: Sequence[str],
-) -> None:
-    """Prints what was decided, and where the rest of it is."""
-    for name, published in merged.items():
-        print(f"published as {published}: one class, {name}")
-    if rare:
-        print(f"{len(rare)} classes have too few usable images and are left out: {few(sorted(rare))}")
-    for split, names in missing.items():
-        if names:
-            have = "1 class has" if len(names) == 1 else f"{len(names)} classes have"
-            print(f"{have} no {split} image: {few(names)}")
-    for note in notes:
-        print(note)
-    print(", ".join(f"{value} {name}" for name, value in summary.items() if value))
-    if summary["rejected"]:
-        print("why images were rejected: data/rejected.csv")
-    counted = {"leaks": "leaks", "conflicts": "conflicts", "duplicates": "duplicates"}
-    files = [file for file, key in {**counted, "near_duplicates": "near_duplicate_pairs"}.items() if summary[key]]
-    if files:
-        print(f"please look at: data/audit/{', '.join(f'{name}.csv' for name in files)}, metrics/audit/*.png")
 
 
 if __name__ == "__main__":
