@@ -23,7 +23,7 @@ from temper.base.machine import cores
 from temper.calibration import fit_temperature
 from temper.classifier import BACKBONE, backbone_layers, open_from, trainable_parameters, unfreeze
 from temper.packs import Pack
-from temper.settings.fine_tune import FineTune, Never, Settings
+from temper.settings.fine_tune import Every, FineTune, Never, Settings
 from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
 from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot
@@ -106,6 +106,16 @@ def gradual(classifier: keras.Model, chosen: FineTune, pretrained: bool) -> Grad
     return Gradual(due, opened, tuple(place(layers, first) for first in firsts))
 
 
+def opens_further(chosen: FineTune) -> str:
+    """When more will open, for people; nothing where none will."""
+    further = chosen.unfreeze_further
+    if isinstance(further, Never):
+        return ""
+    wait = further.epochs if isinstance(further, Every) else further.patience
+    when = "every" if isinstance(further, Every) else f"whenever {chosen.select} has not improved for"
+    return f"; {when} {wait} epoch(s) {further.blocks} more block(s), down to {further.down_to}"
+
+
 def trained_model(classifier: keras.Model, precision: str) -> keras.Model:
     """The model that is trained in place of a classifier, with the same variables, as it is frozen now.
 
@@ -142,7 +152,7 @@ def main(settings: Settings) -> None:
     open_layers = [layer.name for layer in classifier.get_layer("backbone").layers if layer.trainable_weights]
     print(
         f"fine-tuning {trainable_parameters(classifier):,} of {classifier.count_params():,} parameters: the head and "
-        f"{len(open_layers)} layers of the backbone, lr {settings.lr:g}"
+        f"{len(open_layers)} layers of the backbone, lr {settings.lr:g}{opens_further(settings.fine_tune)}"
     )
     result = train_classifier(classifier, made, settings)
     write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier))
