@@ -256,6 +256,8 @@ def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline
         fine_tune__epochs=30,
         fine_tune__schedule={"name": "plateau", "patience": 2, "factor": 0.5},
         fine_tune__early_stopping={"patience": 12},
+        fine_tune__unfreeze_from="none",
+        fine_tune__unfreeze_further={"name": "every", "epochs": 4},
         warm_up__head__dropout=0.3,
     )
     pipeline.run("dvc repro warm_up")
@@ -272,6 +274,7 @@ def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline
     assert list(pipeline.folder.glob(".temper/unfinished/fine_tune-*")) == []
 
     whole = pipeline.run("dvc repro --force --single-item fine_tune")
+    assert "epoch 5: opens from block4" in whole
     assert "going on after" not in whole
     assert checksum(pipeline.folder / "models/fine_tune.keras") == model
     assert {path: path.read_bytes() for path in plots} == plots

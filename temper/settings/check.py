@@ -20,7 +20,7 @@ from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.paths import scratch
 from temper.settings import backbone, fine_tune
-from temper.unfreezing import first_open
+from temper.unfreezing import first_open, openings
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES, DETECTORS = "stages.fetch.sources", "stages.detect.detectors"
@@ -66,15 +66,17 @@ def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[Base
 
 
 def refuse_wrong_unfreezing(path: str | Path) -> None:
-    """Builds the backbone, once for each that is chosen, and looks for the layer that `unfreeze_from` names in it.
+    """Builds the backbone, once for each that is chosen, and looks for the layers that are to be opened in it.
 
     Raises:
         TemperError: it cannot be built from these settings, or has no such layer.
     """
     chosen = loading.load(backbone.Settings, path)
-    start = loading.load(fine_tune.Settings, path).fine_tune.unfreeze_from
+    phase = loading.load(fine_tune.Settings, path).fine_tune
+    start, further = phase.unfreeze_from, phase.unfreeze_further
+    at_once = isinstance(further, fine_tune.Never)
     named = isinstance(start, str) and start not in ("all", "none")
-    if chosen.backbone.name == "tiny" and not named:
+    if chosen.backbone.name == "tiny" and at_once and not named:
         return  # it takes any size, and importing Keras would cost seconds
     described = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256", "backend"}})
     text = json.dumps([described, metadata.version("keras")], sort_keys=True)
@@ -82,7 +84,11 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     if not kept.exists():
         with atomic_file(kept) as partial:
             partial.write_text(_build_backbone(), encoding="utf-8")
-    first_open(json.loads(kept.read_text(encoding="utf-8")), start)
+    layers = json.loads(kept.read_text(encoding="utf-8"))
+    if isinstance(further, fine_tune.Never):
+        first_open(layers, start)
+    else:
+        openings(layers, start, further.down_to, further.blocks)
 
 
 def _build_backbone() -> str:
