@@ -2,8 +2,8 @@
 
 The second phase: the backbone is opened from `fine_tune.unfreeze_from` on, and all that is open trains at the top-level
 `lr`, on images augmented by the top-level `aug`. `fine_tune.unfreeze_further` opens more as epochs go by. It starts
-from the warm-up and counts it as epoch 0: where no epoch is better on validation, the warm-up's weights are what it
-writes (law 13).
+from the warm-up and counts it as epoch 0: where no epoch beats it on validation by `fine_tune.margin`, the warm-up's
+weights are what it writes (law 13).
 """
 
 from temper.base import starting
@@ -29,9 +29,10 @@ from temper.training.augmentation import augment_images, magnitudes
 from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot
 from temper.training.depth import computing_in, scales
 from temper.training.folding import fold_frozen_norms
+from temper.training.gains import Gain, gain
 from temper.training.losses import balanced
 from temper.training.opening import openings_due
-from temper.training.phases import Gradual, Phase, Result, fit, logged, write_outcome
+from temper.training.phases import Gradual, Phase, Result, arrays, assign, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 from temper.unfreezing import openings, place
 
@@ -124,23 +125,45 @@ def trained_model(classifier: keras.Model, precision: str) -> keras.Model:
     return fold_frozen_norms(classifier, BACKBONE) if precision == "float32" else classifier
 
 
-def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> Result:
-    """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune."""
+def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> tuple[Result, Gain]:
+    """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune.
+
+    Returns:
+        what was kept, and what the best epoch gained on validation over the weights before.
+    """
     count = len(made.classes)
     train, held_out = (Pack(f"data/packed/{split}", count) for split in ("train", "validation"))
     targets = one_hot(held_out.labels, count)
     validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
     precision = settings.fine_tune.precision
+    start, before = arrays(classifier.variables), classifier.predict(validation, verbose=0)
     phase = plan(classifier, settings, made.backbone.pretrained, train.labels, count)
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         training = partial(epoch_batches, train, count, settings)
         with computing_in(classifier.get_layer(BACKBONE), precision):
             result = fit(trained_model(classifier, precision), phase, training, validation, state, live)
-        found = fit_temperature(classifier.predict(validation, verbose=0), held_out.labels)
-        made = made.model_copy(update={"temperature": found})
+        after = classifier.predict(validation, verbose=0)
+        gained = gain(before, after, held_out.labels)
+        if result.best_epoch and gained.in_standard_errors < settings.fine_tune.margin:
+            assign(classifier.variables, start)
+            result, after = result.without_gain(), before
+        made = made.model_copy(update={"temperature": fit_temperature(after, held_out.labels)})
         # Before the state that could make it again is removed:
         keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
-    return result
+    return result, gained
+
+
+def in_words(result: Result, gained: Gain, margin: float) -> str:
+    """What was kept, and why."""
+    accuracy = f"validation accuracy {result.best['val_accuracy']:.4f}"
+    if result.best_epoch:
+        return f"{accuracy} at epoch {result.best_epoch}"
+    if result.refused:
+        return (
+            f"epoch {result.refused} was better on validation than the warm-up by {gained.in_standard_errors:.2f} "
+            f"standard errors, fine_tune.margin asks for {margin:g}: the warm-up's weights are kept, {accuracy}"
+        )
+    return f"no epoch was better on validation than the warm-up: its weights are kept, {accuracy}"
 
 
 def main(settings: Settings) -> None:
@@ -154,13 +177,10 @@ def main(settings: Settings) -> None:
         f"fine-tuning {trainable_parameters(classifier):,} of {classifier.count_params():,} parameters: the head and "
         f"{len(open_layers)} layers of the backbone, lr {settings.lr:g}{opens_further(settings.fine_tune)}"
     )
-    result = train_classifier(classifier, made, settings)
-    write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier))
-    accuracy = f"validation accuracy {result.best['val_accuracy']:.4f}"
-    if result.best_epoch == 0:
-        print(f"fine-tune: no epoch was better on validation than the warm-up: its weights are kept, {accuracy}")
-    else:
-        print(f"fine-tune: {accuracy} at epoch {result.best_epoch}")
+    result, gained = train_classifier(classifier, made, settings)
+    facts = {"gain": gained.mean, "gain_standard_error": gained.standard_error} if gained.mean else {}
+    write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier), **facts)
+    print(f"fine-tune: {in_words(result, gained, settings.fine_tune.margin)}")
 
 
 if __name__ == "__main__":

@@ -165,6 +165,13 @@ def test_no_worse_model_ships(pipeline: Workspace) -> None:
     phase = json.loads((pipeline.folder / "metrics/fine_tune/metrics.json").read_text(encoding="utf-8"))
     assert phase["fine_tune_epoch"] == 0 and phase["fine_tune_epochs"] == 2
 
+    pipeline.set(lr=2e-3, fine_tune__margin=1e6)
+    output = pipeline.run("dvc repro evaluate")
+    assert "fine_tune.margin asks for 1e+06: the warm-up's weights are kept" in output
+    of_epoch = json.loads((pipeline.folder / "metrics/fine_tune/metrics.json").read_text(encoding="utf-8"))
+    assert of_epoch["fine_tune_epoch"] == 0 and of_epoch["fine_tune_gain"] > 0
+    assert json.loads((pipeline.folder / "metrics/evaluate/metrics.json").read_text(encoding="utf-8")) == metrics
+
 
 def test_metrics_have_names_of_their_own(pipeline: Workspace) -> None:
     """So that `dvc exp show` has short names for columns."""

@@ -207,6 +207,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
     "temper/training/depth.py": {"fine_tune"},
     "temper/training/folding.py": {"fine_tune"},
+    "temper/training/gains.py": {"fine_tune"},
     "temper/training/opening.py": {"fine_tune"},
     "temper/uncertainty.py": {"evaluate", "overview"},
     "temper/unfreezing.py": TRAINING,

@@ -117,6 +117,11 @@ class FineTune(Section):
         "resume", description="on Ctrl-C: wait for the next run, or end with the best epoch so far and go on"
     )
     select: Select = Field("val_loss", description="which epoch is kept: the best by this; if equal, the other decides")
+    margin: NotNegative = Field(
+        2.0,
+        description="by how many standard errors of the paired difference the best epoch must beat the warm-up on "
+        "validation, or the warm-up's weights are kept; 0: by anything",
+    )
     augmentation: MixedAugmentation = Field(
         MixedAugmentation(), description="each transformation alone, and the mixing of images"
     )

@@ -94,11 +94,20 @@ class Result:
         history: a record an epoch; the first epoch is number 1.
         best_epoch: the number of the epoch whose weights the model has now; 0: those from before the phase.
         best: the record of that epoch, of which `val_accuracy` and `val_loss` are there in any case.
+        start: the record from before the phase, where it counts.
+        refused: the number of an epoch that was better than the start, but not by enough; 0: none.
     """
 
     history: list[schedules.Record]
     best_epoch: int
     best: schedules.Record
+    start: schedules.Record | None = None
+    refused: int = 0
+
+    def without_gain(self) -> "Result":
+        """The same phase where its best epoch is not kept, but the weights from before it."""
+        assert self.start is not None
+        return Result(self.history, 0, self.start, self.start, refused=self.best_epoch)
 
 
 def fit(
@@ -142,21 +151,21 @@ def fit(
                 _refuse_infinite(record, len(state.history) + 1)
                 state.history.append(record)
                 if _best_epoch(phase, state) == len(state.history):
-                    state.best = _arrays(trained.variables)
-            state.weights, state.optimizer = _arrays(trained.variables), _arrays(trained.model.optimizer.variables)
+                    state.best = arrays(trained.variables)
+            state.weights, state.optimizer = arrays(trained.variables), arrays(trained.model.optimizer.variables)
             unfinished.save(state)
             _log(live, record)
     if interrupts.asked and not state.history:
         print("no epoch is over, so there is nothing to keep; start again")
         raise KeyboardInterrupt
-    _assign(trained.variables, state.best)
+    assign(trained.variables, state.best)
     # Or what is saved of it, alone or as a part, would need our optimizer's class to be loaded:
     trained.model.compiled = False
     gc.collect()  # iterators in cycles: at the end of the process TensorFlow would complain of them
     best_epoch = _best_epoch(phase, state)
     best = state.history[best_epoch - 1] if best_epoch else state.start
     assert best is not None  # epoch 0 is the best only where it was measured
-    return Result(state.history, best_epoch, best)
+    return Result(state.history, best_epoch, best, state.start)
 
 
 class _Trained:
@@ -252,8 +261,8 @@ def _continued(trained: _Trained, unfinished: Unfinished) -> State | None:
         trained.open(0)
         return None
     print(f"going on after {len(state.history)} epochs, saved by a run that did not end")
-    _assign(trained.variables, state.weights)
-    _assign(trained.model.optimizer.variables, state.optimizer)
+    assign(trained.variables, state.weights)
+    assign(trained.model.optimizer.variables, state.optimizer)
     return state
 
 
@@ -268,7 +277,7 @@ def _start(model: keras.Model, phase: Phase, validation: keras.utils.PyDataset) 
     """The state before the first epoch; where the start counts, with its figures on validation."""
     if not phase.counts_start:
         return State([], [], [], [])
-    return State([], [], [], _arrays(model.variables), _validate(model, validation))
+    return State([], [], [], arrays(model.variables), _validate(model, validation))
 
 
 def _best_epoch(phase: Phase, state: State) -> int:
@@ -357,10 +366,10 @@ def _averaged(model: keras.Model) -> Iterator[None]:
     if not averages:
         yield
         return
-    weights = _arrays(model.trainable_variables)
-    _assign(model.trainable_variables, _arrays(averages))
+    weights = arrays(model.trainable_variables)
+    assign(model.trainable_variables, arrays(averages))
     yield
-    _assign(model.trainable_variables, weights)
+    assign(model.trainable_variables, weights)
 
 
 def _refuse_infinite(record: schedules.Record, epoch: int) -> None:
@@ -368,12 +377,14 @@ def _refuse_infinite(record: schedules.Record, epoch: int) -> None:
         raise TemperError(f"epoch {epoch}: expected finite figures, received {record}; lower the learning rate")
 
 
-def _arrays(variables: list[keras.Variable]) -> Arrays:
+def arrays(variables: list[keras.Variable]) -> Arrays:
+    """Copies of the values of variables."""
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
-def _assign(variables: list[keras.Variable], arrays: Arrays) -> None:
-    for variable, array in zip(variables, arrays, strict=True):
+def assign(variables: list[keras.Variable], values: Arrays) -> None:
+    """Sets variables to such values."""
+    for variable, array in zip(variables, values, strict=True):
         variable.assign(array)
 
 
