@@ -172,6 +172,8 @@ TOUCHES: dict[str, set[str]] = {
     "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed"},
     "temper/noise.py": set(),
     "temper/embeddings.py": HEADS,
+    "temper/figure_tables.py": {"evaluate"},
+    "temper/figures.py": {"evaluate"},
     "temper/folds.py": HEADS,
     "temper/headers.py": {"fetch", "audit", "detect", "pack", "gallery", "overview"},
     "temper/photos.py": {"fetch", "audit", "detect", "pack", "gallery", "overview"},
@@ -208,8 +210,11 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/folding.py": {"fine_tune"},
     "temper/uncertainty.py": {"evaluate", "overview"},
     "temper/unfreezing.py": TRAINING,
+    "temper/url_cache.py": {"fetch"},
+    "temper/url_downloads.py": {"fetch"},
     "temper/views.py": {"evaluate"},
     "temper/wrapping.py": {"audit", "gallery", "overview"},
+    "temper/yolox.py": {"detect"},
 }
 
 
