@@ -92,10 +92,10 @@ def shown(value: float, interval: Interval | None, sign: str = "") -> str:
 
 
 def print_figures(figures: Mapping[str, Measured], names: Sequence[str]) -> None:
-    """Prints a table of the figures `names`, a column a model."""
+    """Prints a table of the figures `names`, a column a model; a cell is empty where a model lacks one."""
     rows = [["", *figures]]
     for name in names:
-        rows.append([name, *(shown(*of[name]) for of in figures.values())])
+        rows.append([name, *(shown(*of[name]) if name in of else "" for of in figures.values())])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

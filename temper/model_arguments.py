@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from typing import Any
 
 from temper.base import quiet
 from temper.card import Crop
@@ -10,14 +11,15 @@ from temper.inference import Finder, FinderOf, Models
 DEFAULT = "models/fine_tune.keras"  # what `evaluate` measured; models/export/ may be of an earlier training
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Adds --model and what goes with it."""
-    parser.add_argument(
-        "--model",
-        action="append",
-        metavar="M",
-        help=f"a .keras, .tflite or .onnx file; given several times, their average (default: {DEFAULT})",
-    )
+def add_to(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Adds --model and what goes with it.
+
+    Args:
+        several: whether one --model takes several files; not where other arguments without a name follow.
+    """
+    how: dict[str, Any] = {"action": "extend", "nargs": "+"} if several else {"action": "append"}
+    what = "a .keras, .tflite or .onnx file; of several, or if it is given several times, all work together"
+    parser.add_argument("--model", metavar="M", help=f"{what} (default: {DEFAULT})", **how)
     group = parser.add_argument_group("models trained on photos cropped to their main object")
     group.add_argument("--whole", action="store_true", help="show them whole photos all the same")
     group.add_argument(

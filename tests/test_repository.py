@@ -184,6 +184,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/cropping.py": set(),
     "temper/ensembles.py": set(),
     "temper/inference.py": set(),
+    "temper/labelled_photos.py": set(),
     "temper/model_arguments.py": set(),
     "temper/named_photos.py": set(),
     "temper/preparation.py": {"pack"},
