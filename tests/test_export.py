@@ -51,7 +51,7 @@ def settings(*formats: str, **others: Any) -> Settings:
 
 def save(model: keras.Model, made: card.Card = MADE) -> None:
     """Writes a model as the fine-tune does, with contrast in its answers."""
-    alive(model, Pack("data/packed/train").images(np.arange(12)))
+    alive(model, Pack("data/packed/train").images(np.arange(24)))
     keras_files.save(model, exporting.MODEL, made.as_entry())
 
 

@@ -49,8 +49,11 @@ def alive(model: keras.Model, images: npt.NDArray[np.uint8]) -> None:
     model(images.astype(np.float32), training=True)
     for norm, before in zip(norms, trainable, strict=True):
         norm.trainable, norm.momentum = before, 0.99
-    last = model.get_layer("head").get_layer("probabilities")
-    logits = np.log(model.predict(images, verbose=0) + 1e-9)
-    spread = (logits - logits.mean(axis=1, keepdims=True)).std(axis=0).max()
-    kernel, bias = last.get_weights()
-    last.set_weights([0.5 * kernel / spread, bias])
+    head = model.get_layer("head")
+    last = head.get_layer("probabilities")
+    hidden = keras.Model(head.input, last.input).predict(
+        model.get_layer("backbone").predict(images, verbose=0), verbose=0
+    )
+    logits = hidden @ last.get_weights()[0]
+    scale = 0.5 / logits.std(axis=0).max()
+    last.set_weights([scale * last.get_weights()[0], -scale * logits.mean(axis=0)])
