@@ -12,8 +12,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 ENVIRONMENT := $(VENV)/$(LOCK)
 COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
 	--no-header --python-version 3.11 --quiet
+COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers test test-slow lint lock clean
+.PHONY: run verify trackers onnx test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -32,6 +34,10 @@ verify: $(ENVIRONMENT)
 trackers: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-trackers.lock
 
+# What converts to ONNX and runs it: docs/export.md.
+onnx: $(ENVIRONMENT)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-onnx.lock
+
 test: $(ENVIRONMENT)
 	python -m pytest
 
@@ -49,8 +55,8 @@ lock:
 	$(COMPILE) --extra cpu --upgrade --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra gpu --upgrade --constraints requirements.lock --output-file requirements-gpu.lock pyproject.toml
 	$(COMPILE) --extra jax --upgrade --constraints requirements.lock --output-file requirements-jax.lock pyproject.toml
-	uv pip compile --universal --generate-hashes --group trackers --constraints requirements.lock --no-emit-index-url \
-		--no-emit-find-links --no-header --python-version 3.11 --upgrade --output-file requirements-trackers.lock
+	$(COMPILE_GROUP) trackers --output-file requirements-trackers.lock
+	$(COMPILE_GROUP) onnx --output-file requirements-onnx.lock
 
 clean:
 	rm -rf .venv .venv-gpu .venv-jax .temper dvc_plots

@@ -18,7 +18,8 @@ def drawn(count: int, skill: float, seed: int, noise: float = 1.0) -> tuple[Prob
 
 def softmax(logits: Probabilities) -> Probabilities:
     shares: Probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
 
 
 def test_a_better_model_gains_and_a_worse_one_loses() -> None:
