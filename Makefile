@@ -13,7 +13,7 @@ ENVIRONMENT := $(VENV)/$(LOCK)
 COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
 	--no-header --python-version 3.11 --quiet
 
-.PHONY: run verify trackers test test-slow lint lock clean
+.PHONY: run verify trackers hub test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -31,6 +31,16 @@ verify: $(ENVIRONMENT)
 # The clients of MLflow and TensorBoard: docs/trackers.md.
 trackers: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-trackers.lock
+
+# KerasHub, for backbone.name: hub (docs/training.md): an environment of its own, beside the one of the pipeline.
+hub: .venv-hub/requirements-hub.lock
+
+# Without looking at dependencies: KerasHub asks for tensorflow-text and so for a second TensorFlow, which no network of
+# images needs. The lock has all the others.
+.venv-hub/requirements-hub.lock: requirements-hub.lock
+	$(PYTHON) -m venv --clear .venv-hub
+	.venv-hub/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	cp $< $@
 
 test: $(ENVIRONMENT)
 	python -m pytest
@@ -51,9 +61,15 @@ lock:
 	$(COMPILE) --extra jax --upgrade --constraints requirements.lock --output-file requirements-jax.lock pyproject.toml
 	uv pip compile --universal --generate-hashes --group trackers --constraints requirements.lock --no-emit-index-url \
 		--no-emit-find-links --no-header --python-version 3.11 --upgrade --output-file requirements-trackers.lock
+	@mkdir -p .temper  # keras-hub needs an older kagglesdk than kaggle, and no tensorflow-text: see `hub`
+	grep -E '^[a-z0-9][^ ]*==' requirements.lock | sed 's/ *\\$$//' | grep -v '^kagglesdk==' > .temper/constraints.txt
+	echo "tensorflow-text ; sys_platform == 'none'" > .temper/overrides.txt
+	uv pip compile --universal --generate-hashes --group hub --constraints .temper/constraints.txt --no-emit-index-url \
+		--override .temper/overrides.txt --no-emit-find-links --no-header --python-version 3.11 --upgrade --quiet \
+		--output-file requirements-hub.lock
 
 clean:
-	rm -rf .venv .venv-gpu .venv-jax .temper dvc_plots
+	rm -rf .venv .venv-gpu .venv-jax .venv-hub .temper dvc_plots
 
 # Copied last: an environment that was cut off while it was made has no copy, and is made anew.
 $(ENVIRONMENT): $(LOCK)
