@@ -15,7 +15,7 @@ COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-in
 COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers onnx test test-slow lint lock clean
+.PHONY: run verify trackers onnx hub test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -38,6 +38,16 @@ trackers: $(ENVIRONMENT)
 onnx: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-onnx.lock
 
+# KerasHub, for backbone.name: hub (docs/training.md): an environment of its own, beside the one of the pipeline.
+hub: .venv-hub/requirements-hub.lock
+
+# Without looking at dependencies: KerasHub asks for tensorflow-text and so for a second TensorFlow, which no network of
+# images needs. The lock has all the others.
+.venv-hub/requirements-hub.lock: requirements-hub.lock
+	$(PYTHON) -m venv --clear .venv-hub
+	.venv-hub/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	cp $< $@
+
 test: $(ENVIRONMENT)
 	python -m pytest
 
@@ -57,9 +67,15 @@ lock:
 	$(COMPILE) --extra jax --upgrade --constraints requirements.lock --output-file requirements-jax.lock pyproject.toml
 	$(COMPILE_GROUP) trackers --output-file requirements-trackers.lock
 	$(COMPILE_GROUP) onnx --output-file requirements-onnx.lock
+	@mkdir -p .temper  # keras-hub needs an older kagglesdk than kaggle, and no tensorflow-text: see `hub`
+	grep -E '^[a-z0-9][^ ]*==' requirements.lock | sed 's/ *\\$$//' | grep -v '^kagglesdk==' > .temper/constraints.txt
+	echo "tensorflow-text ; sys_platform == 'none'" > .temper/overrides.txt
+	uv pip compile --universal --generate-hashes --group hub --constraints .temper/constraints.txt --no-emit-index-url \
+		--override .temper/overrides.txt --no-emit-find-links --no-header --python-version 3.11 --upgrade --quiet \
+		--output-file requirements-hub.lock
 
 clean:
-	rm -rf .venv .venv-gpu .venv-jax .temper dvc_plots
+	rm -rf .venv .venv-gpu .venv-jax .venv-hub .temper dvc_plots
 
 # Copied last: an environment that was cut off while it was made has no copy, and is made anew.
 $(ENVIRONMENT): $(LOCK)

@@ -311,7 +311,7 @@ def test_every_key_has_a_meaning() -> None:
 
 
 def test_backbones_are_those_of_keras_and_tiny() -> None:
-    assert set(get_args(backbone.BackboneName)) == set(architectures.known())
+    assert set(get_args(backbone.BackboneName)) == {*architectures.known(), backbone.HUB}
 
 
 @pytest.mark.parametrize(("text", "seed"), [("010", 10), ("7", 7)])

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from temper.base import loading
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
-from temper.base.paths import scratch
+from temper.base.paths import existing, scratch
 from temper.settings import backbone, export, fine_tune
 from temper.unfreezing import first_open, openings
 
@@ -96,17 +96,33 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     named = isinstance(start, str) and start not in ("all", "none")
     if chosen.backbone.name == "tiny" and at_once and not named:
         return  # it takes any size, and importing Keras would cost seconds
-    described = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256", "backend"}})
+    described: dict[str, Any] = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256", "backend"}})
+    if chosen.backbone.name == backbone.HUB:
+        described |= {"preset": chosen.backbone.weights, "configuration": _configuration(chosen.backbone.weights)}
     text = json.dumps([described, metadata.version("keras")], sort_keys=True)
     kept = scratch("backbones") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not kept.exists():
+        try:
+            layers = _build_backbone()
+        except TemperError:
+            if chosen.backbone.name == backbone.HUB and Path("models/backbone.keras").exists():
+                return  # as after `dvc pull`, where neither KerasHub nor the network is needed
+            raise
         with atomic_file(kept) as partial:
-            partial.write_text(_build_backbone(), encoding="utf-8")
-    layers = json.loads(kept.read_text(encoding="utf-8"))
+            partial.write_text(layers, encoding="utf-8")
+    names = json.loads(kept.read_text(encoding="utf-8"))
     if isinstance(further, fine_tune.Never):
-        first_open(layers, start)
+        first_open(names, start)
     else:
-        openings(layers, start, further.down_to, further.blocks)
+        openings(names, start, further.down_to, further.blocks)
+
+
+def _configuration(preset: str) -> str:
+    """What describes the network in a folder. Of one that is downloaded, nothing: its address says its version."""
+    try:
+        return existing(f"{preset}/config.json").read_text(encoding="utf-8", errors="replace")
+    except (TemperError, OSError):
+        return ""
 
 
 def _build_backbone() -> str:
