@@ -49,6 +49,10 @@ NOT_IN_THE_TOY = {
     ".temper/downloads/",
     ".temper/tensorboard/",
     "train.csv",
+    "card.json",
+    "classifier_float16.tflite",
+    "classifier_int8.tflite",
+    "classifier.onnx",
 }
 
 
