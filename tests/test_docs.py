@@ -56,6 +56,10 @@ NOT_IN_THE_TOY = {
     "predictions.csv",
     "config.json",  # of a published network
     "preprocessor_config.json",
+    "card.json",
+    "classifier_float16.tflite",
+    "classifier_int8.tflite",
+    "classifier.onnx",
 }
 
 
