@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from temper.base import loading
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
-from temper.base.paths import existing, scratch
+from temper.base.paths import existing, repository, scratch
 from temper.settings import backbone, export, fine_tune
 from temper.unfreezing import first_open, openings
 
@@ -101,11 +101,15 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     text = json.dumps([described, metadata.version("keras")], sort_keys=True)
     kept = scratch("backbones") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not kept.exists():
+        # As after `dvc pull`, where neither KerasHub nor the network is needed.
+        pulled = chosen.backbone.name == backbone.HUB and Path("models/backbone.keras").exists()
+        if pulled and not (repository() / chosen.backbone.environment).exists():
+            return
         try:
             layers = _build_backbone()
         except TemperError:
-            if chosen.backbone.name == backbone.HUB and Path("models/backbone.keras").exists():
-                return  # as after `dvc pull`, where neither KerasHub nor the network is needed
+            if pulled:
+                return
             raise
         with atomic_file(kept) as partial:
             partial.write_text(layers, encoding="utf-8")
