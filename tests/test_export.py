@@ -153,10 +153,11 @@ def test_a_backbone_converts(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_grouped_convolution_converts(packed: Path) -> None:
-    """Keras computes it in a function of its own, which the graph must not call."""
+def test_a_grouped_convolution_and_a_gelu_convert(packed: Path) -> None:
+    """What ConvNeXt has: Keras computes the first in a function of its own, and ONNX has no Erfc."""
     pixels = keras.Input((SIDE, SIDE, 3))
     x = keras.layers.Conv2D(8, 3, padding="same", groups=8)(keras.layers.Conv2D(8, 4, strides=4)(pixels))
+    x = keras.layers.Activation("gelu")(keras.layers.Rescaling(0.02)(x))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(0.02)(x))
     grouped = keras.Model(pixels, keras.layers.Dense(3, activation="softmax")(x))
     keras_files.save(grouped, exporting.MODEL, MADE.as_entry())

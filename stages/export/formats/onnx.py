@@ -22,10 +22,26 @@ def write(request: Request, path: Path) -> None:
     model, _ = tf2onnx.convert.from_graph_def(
         made.definition, input_names=[made.pixels], output_names=[made.probabilities], opset=OPSET
     )
+    without_erfc(model)
     in_fixed_order(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = card.NAME, request.card
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def without_erfc(model: Any) -> None:
+    """Writes each `Erfc`, which TensorFlow makes of a GELU and ONNX does not know, as 1 - Erf, in place."""
+    from onnx import TensorProto, helper  # noqa: PLC0415 (an extra: `make onnx`)
+
+    of = model.graph
+    complements = [node for node in of.node if node.op_type == "Erfc"]
+    for node in complements:
+        inside = f"{node.output[0]}/erf"
+        of.node.append(helper.make_node("Erf", list(node.input), [inside]))
+        of.node.append(helper.make_node("Sub", ["erfc/one", inside], list(node.output)))
+        of.node.remove(node)
+    if complements:
+        of.initializer.append(helper.make_tensor("erfc/one", TensorProto.FLOAT, [], [1.0]))
 
 
 def in_fixed_order(model: Any) -> None:
