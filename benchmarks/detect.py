@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.detect import detector
-from stages.detect.detectors import yolox
+from stages.detect.detectors.yolox import Settings, YoloxDetector
 from stages.fetch.__main__ import describe
 from stages.fetch.source import Photo
-from temper import raw
+from temper import raw, yolox
 
 SOURCE = "photos"  # below the folder of raw tables
 
@@ -45,7 +45,7 @@ def read(folder: Path, repeat: int) -> Any:
 
 def main(weights: Path, photos: Path, rounds: int, repeat: int) -> None:
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    settings = yolox.Settings(detector="yolox", weights=str(weights), sha256=sha256)
+    settings = Settings(detector="yolox", weights=str(weights), sha256=sha256)
     in_networks: list[float] = []
     forward = yolox.forward
 
@@ -62,7 +62,7 @@ def main(weights: Path, photos: Path, rounds: int, repeat: int) -> None:
         for _ in range(rounds):
             seconds = []
             for threads in (1, 2):
-                detect = yolox.YoloxDetector(settings, threads).detect
+                detect = YoloxDetector(settings, threads).detect
                 in_networks.clear()
                 start, start_of_process = time.perf_counter(), time.process_time()
                 found = sum(1 for _ in detect(read(Path(name), repeat)))

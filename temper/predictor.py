@@ -2,6 +2,8 @@
 
 from temper.predictor import Predictor
 Predictor("models/fine_tune.keras").predict("photo.jpg")    # [("rose", 0.93), ("tulip", 0.05), ...]
+
+A `.keras`, `.tflite` or `.onnx` file, by its ending; the last two import no TensorFlow and no Keras.
 """
 
 from collections.abc import Sequence
@@ -10,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from temper import calibration, card, preparation
-from temper.base import backend
+from temper import calibration, preparation
 from temper.base.errors import TemperError
 from temper.photos import BadPhoto, Box, Pixels
+from temper.runtimes.opening import open_model
 
 
 class Predictor:
@@ -21,20 +23,18 @@ class Predictor:
 
     Attributes:
         card: what travels with the model: its classes, how photos are prepared, where its backbone comes from.
+        preparation: how a photo becomes its input, for `temper.preparation.prepare`.
 
     Raises:
-        TemperError: the file is missing, is no model, or has no card.
+        TemperError: the file is missing, is no model, or has no card; or the package that runs it is not installed.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.card = card.read(path)
-        backend.prefer(self.card.backbone.backend)
-        from temper import keras_files  # noqa: PLC0415 (seconds, and only who predicts needs it)
-
+        self._runtime = open_model(path)
+        self.card = self._runtime.card
         made = self.card.preparation
         margin = made.crop.margin if made.crop else 0.0
-        self._preparation = preparation.Preparation(made.height, made.width, made.fit, margin)
-        self._model = keras_files.load(path)
+        self.preparation = preparation.Preparation(made.height, made.width, made.fit, margin)
 
     def prepare(self, photo: str | Path | bytes, box: Box | None = None) -> Pixels:
         """A photo as the model takes it: uint8 (height, width, 3), RGB, 0-255; the same bits as `pack` makes.
@@ -49,7 +49,7 @@ class Predictor:
         """
         data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
         try:
-            return preparation.prepare(data, self._preparation, box)
+            return preparation.prepare(data, self.preparation, box)
         except BadPhoto as reason:
             name = "the photo" if isinstance(photo, bytes) else str(photo)
             raise TemperError(f"{name}: expected a photo, received {reason}") from None
@@ -61,7 +61,7 @@ class Predictor:
             calibrated: scaled by the card's temperature, so that of the photos with a probability of 0.8 about 80 % are
                 right. The order of the classes stays the same.
         """
-        found: npt.NDArray[np.float32] = self._model.predict(np.stack(photos), verbose=0)
+        found = self._runtime.probabilities(photos)
         return calibration.scale(found, self.card.temperature) if calibrated else found
 
     def predict(

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from stages.detect.cache import Cache
-from stages.detect.detectors import none, yolox
-from temper import boxes, images, tables
+from stages.detect.detectors import none
+from temper import boxes, images, tables, yolox
 from temper.base.errors import TemperError
 from tests.toys.cars import cars
 from tests.toys.detector import (

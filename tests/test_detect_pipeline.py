@@ -27,7 +27,7 @@ COUNTED = """
 _forward = forward
 
 
-def forward(network: cv2.dnn.Net, framed: photos.Pixels) -> Floats:
+def forward(network: cv2.dnn.Net, framed: Pixels) -> Floats:
     with Path(".temper/forwards").open("a") as file:
         file.write("1\\n")
     return _forward(network, framed)
@@ -39,7 +39,7 @@ def detected(make_workspace: Callable[[dict[str, Any]], Workspace]) -> Workspace
     """A workspace with its photos inside, in which everything up to `pack` ran with a toy detector; copy it."""
     workspace = make_workspace(toy_params(Path("data/photos")))
     write_toy_photos(workspace.folder / "data/photos", per_class=20)
-    code = workspace.folder / "stages/detect/detectors/yolox.py"
+    code = workspace.folder / "temper/yolox.py"
     code.write_text(code.read_text(encoding="utf-8") + COUNTED, encoding="utf-8")
     model = write_toy_detector(workspace.folder / "toy.onnx", OBJECTS)
     workspace.set(detect=yolox_section(model, weights="toy.onnx"), pack__box={"classes": ["car"], "min_box": 0})

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from stages.detect.detectors.detectron2 import CHUNK, PACKAGES, Detectron2Detector, Settings
-from stages.detect.detectors.yolox import COCO
 from temper.base.errors import TemperError
+from temper.yolox import COCO
 from tests.toys.cars import cars
 from tests.toys.detector import as_photos, find_new, rows
 from tests.toys.tables import gray, write_raw

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from apps import ensemble
-from apps.ensemble import Member, combine, differences, evaluate, read_member
+from apps.ensemble import Member, evaluate, read_member
 from temper import predictions, tables
 from temper.base.errors import TemperError
+from temper.ensembles import combine, differences, measure_all
 from temper.predictions import Predictions
 from tests.toys.workspace import environment
 
@@ -118,7 +119,7 @@ def test_a_paired_interval_is_narrower_than_what_the_two_apart_would_give() -> N
     nearly = one.copy()
     nearly[:5] = np.eye(3)[labels[:5]]
     value, (low, high) = differences(nearly, one, labels)["accuracy"]
-    alone = ensemble.measure_all(one, labels)["accuracy"][1]
+    alone = measure_all(one, labels)["accuracy"][1]
     assert alone is not None and 0 <= low <= value <= high < 0.4 * (alone[1] - alone[0])
     assert differences(one, one, labels)["macro_f1"] == (0.0, (0.0, 0.0))
 

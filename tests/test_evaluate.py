@@ -9,11 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from stages.evaluate.__main__ import augmented, chosen_views, figures_of, predict
-from stages.evaluate.figures import measured
-from stages.evaluate.tables import class_table, confusion_table, curve_table, reliability_table
 from temper import card
 from temper.base.texts import write_csv, write_json
 from temper.calibration import fit_temperature
+from temper.figure_tables import class_table, confusion_table, curve_table, reliability_table
+from temper.figures import measured
 from temper.packs import Pack, PackWriter
 from temper.settings.evaluate import Evaluate
 from temper.views import MOST, View, seen, views

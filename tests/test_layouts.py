@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from stages.fetch.reading.layouts import Place, is_image, place_by_folders, place_by_patterns, read_as
+from stages.fetch.reading.layouts import Place, place_by_folders, place_by_patterns, read_as
 from temper.base.errors import TemperError
+from temper.endings import is_image
 from temper.split_names import meaning, prefix, says_nothing
 
 MEANINGS = {

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from stages.fetch.__main__ import describe
-from stages.fetch.reading.layouts import is_image
 from stages.fetch.source import Photo
 from temper import photos
+from temper.endings import is_image
 from temper.photos import (
     HASHED,
     BadPhoto,

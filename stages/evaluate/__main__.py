@@ -18,14 +18,14 @@ import keras
 import numpy as np
 
 from stages.evaluate import occlusion_maps
-from stages.evaluate.figures import Figures, Measured, measured
-from stages.evaluate.tables import TABLES
 from temper import card, devices, images, keras_files, predictions, tables
 from temper.base import running
 from temper.base.atomic import atomic_file, atomic_folder
 from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
 from temper.calibration import Probabilities
+from temper.figure_tables import TABLES
+from temper.figures import Figures, Measured, measured
 from temper.intervals import Interval
 from temper.packs import Pack
 from temper.settings.evaluate import Evaluate, Settings

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from stages.detect import unseen
 from stages.detect.detector import Detector, Photo
-from stages.detect.detectors.yolox import Settings, YoloxDetector, grid
+from stages.detect.detectors.yolox import Settings, YoloxDetector
 from temper.boxes import Boxes
 from temper.settings.detect import EngineSettings
+from temper.yolox import grid
 
 SIDE = 32  # pixels of its input
 CLASSES = ["car", "bus"]

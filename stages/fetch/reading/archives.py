@@ -23,10 +23,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from stages.fetch.reading import tars, zips
-from stages.fetch.reading.layouts import is_image
 from temper.base.atomic import atomic_file
 from temper.base.disk import in_words
 from temper.base.errors import TemperError
+from temper.endings import is_image
 from temper.settings.fetch import Limits
 
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")

@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from stages.fetch.reading.archives import Listing, is_archive, list_contents, unpack, without_ending
-from stages.fetch.reading.layouts import is_image
 from temper.base.disk import require_room
 from temper.base.errors import TemperError
 from temper.base.locks import held
 from temper.base.paths import repository
+from temper.endings import is_image
 from temper.settings.fetch import Limits
 
 _DEEPEST = 3  # archives in archives in archives

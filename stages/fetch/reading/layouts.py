@@ -11,26 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from posixpath import splitext
 
 from temper.base.errors import TemperError
+from temper.endings import is_image
 from temper.split_names import meaning, prefix, says_nothing
 
 Place = tuple[str | None, str | None]  # split, label, both as published; None: the source says none
 Home = tuple[str, ...]  # the folders that a file is in, from the top
 
-# fmt: off
-_ENDINGS = {
-    ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif", ".ppm", ".pgm",
-    ".heic", ".heif",
-}
-# fmt: on
 _SHOWN = 5  # names in a line
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is an image by the ending of its name."""
-    return splitext(name)[1].lower() in _ENDINGS
 
 
 # --- By patterns

@@ -11,11 +11,12 @@ from pydantic import Field
 
 from stages.fetch.reading.bundles import Bundle, open_bundle
 from stages.fetch.reading.kaggle_downloads import obtain_dataset
-from stages.fetch.reading.layouts import Place, is_image
+from stages.fetch.reading.layouts import Place
 from stages.fetch.reading.notations import Slug
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
 from temper.base.paths import existing
+from temper.endings import is_image
 from temper.settings.base import Text
 from temper.settings.fetch import ArchiveSettings
 

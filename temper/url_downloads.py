@@ -23,7 +23,7 @@ import aiohttp
 from tqdm import tqdm
 from yarl import URL
 
-from stages.fetch.reading import url_cache
+from temper import url_cache
 from temper.base.disk import require_room
 from temper.base.locks import held
 from temper.public_hosts import NotPublicError, is_named_privately, public_socket

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from stages.evaluate.figures import Measured
 from temper.calibration import BINS, Floats, reliability
+from temper.figures import Measured
 from temper.intervals import class_intervals, wilson_bounds
 from temper.measures import per_class
 from temper.ranking import curve

@@ -1,0 +1,290 @@
+"""python -m apps.evaluate --images PLACE [--model M ...] [--metrics accuracy,f1,auc] [--out DIR]
+
+How good trained models are on labelled photos of your own. PLACE is a folder with a folder for each class, a folder of
+photos alone (which are predicted, for nobody says what they are), or a table, .csv or .tsv, of path and class. Each
+photo is prepared as the card inside a model's file says.
+
+Prints the figures of each model, and of several models together, with the same 95 % intervals as the stage `evaluate`.
+With --out it writes metrics.json, predictions.csv, per_class.csv, confusion.csv, reliability.csv, curves.csv and
+mistakes.png; the last six are of all models together.
+Exit code: 0 all photos were read; 1 nothing could be done; 2 the command line is wrong; 3 some could not be read.
+"""
+
+import argparse
+import heapq
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from temper import labelled_photos, model_arguments
+from temper.base.atomic import atomic_file
+from temper.base.errors import TemperError, printable
+from temper.base.texts import write_csv, write_json
+from temper.calibration import Labels, Probabilities
+from temper.ensembles import Measured, as_json, combine, differences, guesses, measure_all, print_figures, shown
+from temper.figure_tables import TABLES
+from temper.figures import measured
+from temper.inference import Answer, Models, answers
+from temper.labelled_photos import Labelled
+from temper.named_photos import read
+from temper.photos import Pixels
+
+METRICS = {
+    "accuracy": ("accuracy",),
+    "top": ("top_3_accuracy", "top_5_accuracy"),
+    "precision": ("macro_precision", "weighted_precision"),
+    "recall": ("macro_recall",),
+    "f1": ("macro_f1", "weighted_f1"),
+    "auc": ("macro_auc",),
+    "loss": ("loss", "scaled_loss"),
+    "calibration": ("calibration_error", "scaled_calibration_error", "temperature"),
+    "images": ("images", "macro_over_classes"),
+}
+DEFAULT_METRICS = "accuracy,f1,auc,images"
+MISTAKES = 60  # photos on the sheet, those first of which the models were most certain
+MISTAKE_CELL, MISTAKES_ACROSS = 128, 8  # pixels of a photo's side, and photos side by side
+SOME_FAILED = 3  # the exit code
+
+
+@dataclass
+class Found:
+    """What the models said of all photos, in their order.
+
+    Attributes:
+        of_models: the probabilities of each photo that was read, (models, classes).
+        mistakes: the surest of them: certainty, the photo's number from the end, its caption and its pixels.
+        problems: why photos could not be read, by their number.
+    """
+
+    photos: list[Labelled]
+    labels: list[int | None]
+    of_models: list[Probabilities] = field(default_factory=list)
+    mistakes: list[tuple[float, int, str, Pixels]] = field(default_factory=list)
+    problems: dict[int, str] = field(default_factory=dict)
+
+    def rows(self, with_label: bool = True) -> list[int]:
+        """The numbers of the photos that were read, or of those of them that have a label."""
+        read_ones = (number for number in range(len(self.photos)) if number not in self.problems)
+        return [number for number in read_ones if not with_label or self.labels[number] is not None]
+
+
+def chosen_metrics(text: str) -> list[str]:
+    """The figures that `--metrics` names."""
+    wanted = [name.strip() for name in text.split(",")]
+    unknown = [name for name in wanted if name not in METRICS]
+    if unknown:
+        raise TemperError(f"--metrics: expected some of {', '.join(METRICS)}, received {', '.join(unknown)}")
+    return [figure for name in wanted for figure in METRICS[name]]
+
+
+def label(
+    photos: list[Labelled], classes: Sequence[str], skip: bool, place: str
+) -> tuple[list[Labelled], list[int | None]]:
+    """The photos to look at, and the number of each one's class; says what was taken for what.
+
+    Raises:
+        TemperError: names are no class of the model, and are not to be left out.
+    """
+    meant = labelled_photos.match(dict.fromkeys(one.published for one in photos if one.published is not None), classes)
+    renamed = [f"{printable(name)} as {of}" for name, of in meant.items() if of not in (None, name)]
+    if renamed:
+        print(f"taken: {labelled_photos.listed(renamed)}")
+    strange = labelled_photos.strangers(photos, meant)
+    if strange:
+        refuse_strangers(strange, classes, skip, place)
+    kept = [one for one in photos if one.published is None or meant[one.published] is not None]
+    numbers = {name: number for number, name in enumerate(classes)}
+    return kept, [None if one.published is None else numbers[str(meant[one.published])] for one in kept]
+
+
+def refuse_strangers(strange: Counter[str], classes: Sequence[str], skip: bool, place: str) -> None:
+    """Names and counts what is no class, and stops the run unless it is to be left out."""
+    names = labelled_photos.listed(f"{printable(name)} ({count})" for name, count in strange.items())
+    total = sum(strange.values())
+    if not skip:
+        raise TemperError(
+            f"{place}: expected classes of the model ({labelled_photos.listed(classes)}), received others with {total} "
+            f"photos: {names}; rename them, or leave them out by --skip-strangers"
+        )
+    print(f"left out, no classes of the model: {total} photos of {names}")
+
+
+def look(models: Models, found: Found, by: str, private: bool) -> None:
+    """Shows all photos to the models, as a stream; what cannot be read is listed on stderr."""
+    encoded = read((one.photo for one in found.photos), private)
+    bar = tqdm(answers(models, encoded), "evaluate", len(found.photos), unit="photo", delay=1, disable=None)
+    for number, answer in enumerate(bar):
+        if answer.of_models is None or answer.pixels is None:
+            found.problems[number] = str(answer.problem)
+            bar.write(f"{printable(answer.name)}: {printable(str(answer.problem))}", file=sys.stderr)
+        else:
+            found.of_models.append(answer.of_models)
+            keep_mistake(found, models, number, answer, by)
+
+
+def keep_mistake(found: Found, models: Models, number: int, answer: Answer, by: str) -> None:
+    """Remembers a photo that was taken for another class, if the models are among the surest of it."""
+    actual = found.labels[number]
+    assert answer.of_models is not None and answer.pixels is not None
+    shares = combine([one[None] for one in answer.of_models], by)[0]
+    guess = int(shares.argmax())
+    if actual is None or actual == guess:
+        return
+    names = models.classes
+    caption = f"{printable(Path(answer.name).name)}: {names[actual]}, taken for {names[guess]} {shares[guess]:.2f}"
+    heapq.heappush(found.mistakes, (float(shares[guess]), -number, caption, answer.pixels))
+    if len(found.mistakes) > MISTAKES:
+        heapq.heappop(found.mistakes)
+
+
+def measure_models(
+    models: Models, found: Found, by: str
+) -> tuple[dict[str, Measured], dict[str, Probabilities], Labels]:
+    """The figures and the probabilities of each model and, if there are several, of all together, which is last."""
+    places = {number: place for place, number in enumerate(found.rows(with_label=False))}
+    of_all = np.stack([found.of_models[places[number]] for number in found.rows()])
+    labels = np.array([found.labels[number] for number in found.rows()], np.int32)
+    figures: dict[str, Measured] = {}
+    probabilities: dict[str, Probabilities] = {}
+    for place, (path, predictor) in enumerate(models.predictors.items()):
+        probabilities[path] = of_all[:, place]
+        of_model = measured(probabilities[path], labels, predictor.card.temperature)
+        values = {**of_model.values, "temperature": of_model.temperature}
+        figures[path] = {name: (value, of_model.intervals.get(name)) for name, value in values.items()}
+    if len(models.predictors) > 1:
+        name = f"{by} of {len(models.predictors)}"
+        probabilities[name] = combine(list(probabilities.values()), by)
+        figures[name] = measure_all(probabilities[name], labels)
+    return figures, probabilities, labels
+
+
+def write_predictions(path: Path, models: Models, found: Found, by: str) -> None:
+    """Writes what each photo is, what it was taken for by all models together and by each, and why it was not read."""
+    names, paths = models.classes, list(models.predictors)
+    several = [f"predicted by {path}" for path in paths] if len(paths) > 1 else []
+    of_photos = iter(found.of_models)
+
+    def rows() -> Iterator[list[object]]:
+        for number, one in enumerate(found.photos):
+            actual = found.labels[number]
+            cells: list[object] = [one.photo.name, "" if actual is None else names[actual]]
+            if number in found.problems:
+                yield [*cells, "", "", *[""] * len(several), found.problems[number]]
+                continue
+            of_models = next(of_photos)
+            shares = combine([of[None] for of in of_models], by)
+            each = guesses(of_models, names) if several else []
+            yield [*cells, *guesses(shares, names), f"{shares.max():.4f}", *each, ""]
+
+    with atomic_file(path) as partial:
+        write_csv(partial, ["path", "class_name", "predicted", "probability", *several, "problem"], rows())
+
+
+def write_mistakes(path: Path, found: Found) -> None:
+    """Writes a contact sheet of the mistakes, the surest first; none is left of an earlier run where there are none."""
+    from temper import sheets  # noqa: PLC0415 (only who has mistakes needs it)
+
+    path.unlink(missing_ok=True)
+    surest = sorted(found.mistakes, reverse=True)
+    strips = [(caption, [pixels]) for _, _, caption, pixels in surest]
+    sheets.write_sheet(path, strips, per_strip=1, across=MISTAKES_ACROSS, cell=MISTAKE_CELL)
+
+
+def report(models: Models, found: Found, chosen: argparse.Namespace) -> None:
+    """Prints the figures, and writes them with their tables."""
+    figures, probabilities, labels = measure_models(models, found, chosen.by)
+    last = list(figures)[-1]
+    wanted = [name for name in chosen_metrics(chosen.metrics) if any(name in of for of in figures.values())]
+    print_figures(
+        {of: {name: one.get(name, (float("nan"), None)) for name in wanted} for of, one in figures.items()}, wanted
+    )
+    written: dict[str, object] = {"models": {of: as_json(one) for of, one in figures.items()}}
+    if len(models.predictors) > 1:
+        members = [of for of in figures if of != last]
+        best = min(members, key=lambda of: (-figures[of]["accuracy"][0], figures[of]["loss"][0]))
+        gains = differences(probabilities[last], probabilities[best], labels)
+        print(f"\n{last} minus {best}, the most accurate model on these photos (95 % intervals):")
+        for name, (value, interval) in gains.items():
+            print(f"{name}  {shown(value, interval, '+')}")
+        written |= {"ensemble": last, "difference": {"minus": best, "figures": as_json(gains)}}
+    if chosen.out:
+        temperature = figures[last].get("temperature", (1.0, None))[0]
+        of_last = measured(probabilities[last], labels, temperature)
+        with atomic_file(chosen.out / "metrics.json") as partial:
+            write_json(partial, written)
+        for name, table in TABLES.items():
+            with atomic_file(chosen.out / name) as partial:
+                write_csv(partial, *table(of_last, models.classes))
+        write_mistakes(chosen.out / "mistakes.png", found)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    description = (__doc__ or "").split("\n\n", 1)[1].replace("%", "%%")
+    parser = argparse.ArgumentParser(
+        prog="python -m apps.evaluate", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", required=True, metavar="PLACE", help="class folders, photos, or a table")
+    model_arguments.add_to(parser, several=True)
+    parser.add_argument("--by", choices=["average", "vote"], default="average", help="how several are combined")
+    parser.add_argument(
+        "--metrics",
+        default=DEFAULT_METRICS,
+        help=f"the figures to print, of {', '.join(METRICS)} (default: {DEFAULT_METRICS}); --out writes all",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="a folder for figures, tables and pictures")
+    parser.add_argument(
+        "--skip-strangers", action="store_true", help="leave out photos whose class is none of the model's"
+    )
+    parser.add_argument(
+        "--allow-private-addresses", action="store_true", help="ask hosts of your own network or machine, too"
+    )
+    return parser.parse_args()
+
+
+def main(alone: bool = False) -> int:
+    """Reads the command line, prints and writes what came out; returns the exit code.
+
+    Args:
+        alone: whether the process does nothing else.
+    """
+    chosen = arguments()
+    chosen_metrics(chosen.metrics)  # wrong ones end here, before any work
+    photos = labelled_photos.read_labelled(chosen.images)
+    if not chosen.out and all(one.published is None for one in photos):
+        raise TemperError(
+            f"{chosen.images}: expected class folders or a table with classes to measure on, received {len(photos)} "
+            "photos alone; to have them predicted, name a folder for that by --out"
+        )
+    models = model_arguments.open_models(chosen, alone=alone)
+    found = Found(*label(photos, models.classes, chosen.skip_strangers, chosen.images))
+    look(models, found, chosen.by, chosen.allow_private_addresses)
+    if found.rows():
+        report(models, found, chosen)
+    else:
+        print("no photo with a class could be read: no figures")
+    if chosen.out and found.photos:
+        write_predictions(chosen.out / "predictions.csv", models, found, chosen.by)
+        print(f"written to {chosen.out}")
+    if found.problems:
+        print(f"{len(found.problems):,} of {len(found.photos):,} photos could not be read", file=sys.stderr)
+    return 0 if not found.problems and found.photos else SOME_FAILED if found.of_models else 1
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        sys.exit(main(alone=True))
+    except BrokenPipeError:  # who read the figures has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (TemperError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

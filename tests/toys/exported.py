@@ -1,0 +1,52 @@
+"""Small classifiers of every format that `temper.runtimes` opens, as `export` writes them, each with its card."""
+
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from temper import keras_files
+from temper.card import NAME, Card
+from tests.toys.classifier import CARD, classifier
+
+WHOLE = CARD.model_copy(update={"preparation": CARD.preparation.model_copy(update={"crop": None})})
+
+
+def write_exported(folder: Path, made: Card = WHOLE, model: keras.Model | None = None) -> dict[str, Path]:
+    """The same classifier in every format, by the ending of its name."""
+    model = model or classifier("tiny")
+    paths = {ending: folder / f"model{ending}" for ending in (".keras", ".tflite", ".onnx")}
+    keras_files.save(model, paths[".keras"], made.as_entry())
+    height, width = made.preparation.height, made.preparation.width
+    photos = keras.Input((height, width, 3))
+    plain = keras.Model(photos, model(photos, training=False))
+    plain(np.zeros((1, height, width, 3), np.float32), training=False)  # an export needs a model that has been called
+    plain.export(paths[".tflite"], format="litert", verbose=False)
+    set_card(paths[".tflite"], made)
+    plain.export(paths[".onnx"], format="onnx", verbose=False)
+    set_card(paths[".onnx"], made)
+    return paths
+
+
+def set_card(path: Path, made: Card) -> None:
+    """Gives a model of any format a card, in place of the one that it has, if any."""
+    text = made.as_entry()[NAME]
+    if path.suffix == ".onnx":
+        import onnx  # noqa: PLC0415 (half a second, and only for this format)
+
+        model = onnx.load(path)
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, {NAME: text})
+        onnx.save(model, path)
+        return
+    content = path.read_bytes()
+    if path.suffix == ".tflite" and zipfile.is_zipfile(path):  # what stands before the zip
+        with zipfile.ZipFile(path) as behind:
+            content = content[: min(entry.header_offset for entry in behind.infolist())]
+        path.write_bytes(content)
+    if path.suffix == ".tflite":
+        with zipfile.ZipFile(path, "a") as behind:
+            behind.writestr(NAME, text)
+    else:
+        keras_files.save(keras_files.load(path), path, made.as_entry())
