@@ -169,6 +169,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/main_object.py": {"pack"},
     "temper/measures.py": {"cross_validate", "evaluate"},
     "temper/occlusion.py": {"evaluate", "overview"},
+    "temper/occlusion_table.py": {"evaluate", "overview"},
     "temper/packs.py": {"pack", "gallery", "embed", "fine_tune", "evaluate", "overview"},
     "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed"},
     "temper/noise.py": set(),
