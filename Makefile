@@ -10,10 +10,12 @@ LOCK := requirements$(KIND).lock
 VENV := .venv$(KIND)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 ENVIRONMENT := $(VENV)/$(LOCK)
+SERVE := .venv-serve/requirements-serve.lock
+MODELS ?= $(wildcard models/export/*.tflite)
 COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
 	--no-header --python-version 3.11 --quiet
 
-.PHONY: run verify trackers test test-slow lint lock clean
+.PHONY: run verify trackers serve serve-environment test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -31,6 +33,12 @@ verify: $(ENVIRONMENT)
 # The clients of MLflow and TensorBoard: docs/trackers.md.
 trackers: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-trackers.lock
+
+# Exported models over HTTP: docs/serve.md. The server has an environment of its own, without TensorFlow.
+serve: $(SERVE)
+	.venv-serve/bin/python -m apps.serve --models $(MODELS) $(OPTIONS)
+
+serve-environment: $(SERVE)
 
 test: $(ENVIRONMENT)
 	python -m pytest
@@ -51,15 +59,24 @@ lock:
 	$(COMPILE) --extra jax --upgrade --constraints requirements.lock --output-file requirements-jax.lock pyproject.toml
 	uv pip compile --universal --generate-hashes --group trackers --constraints requirements.lock --no-emit-index-url \
 		--no-emit-find-links --no-header --python-version 3.11 --upgrade --output-file requirements-trackers.lock
+	uv pip compile --universal --generate-hashes --group serve --constraints requirements.lock --no-emit-index-url \
+		--no-emit-find-links --no-header --python-version 3.11 --upgrade --output-file requirements-serve.lock
 
 clean:
-	rm -rf .venv .venv-gpu .venv-jax .temper dvc_plots
+	rm -rf .venv .venv-gpu .venv-jax .venv-serve .temper dvc_plots
 
 # Copied last: an environment that was cut off while it was made has no copy, and is made anew.
-$(ENVIRONMENT): $(LOCK)
+define make-environment
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
 		"expected Python 3.11 to 3.13, received " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
-	@test ! -L $(VENV) || { echo "expected $(VENV) to be a folder of this clone, received a link: remove it" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
-	cp $(LOCK) $@
+	@test ! -L $(@D) || { echo "expected $(@D) to be a folder of this clone, received a link: remove it" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	cp $< $@
+endef
+
+$(ENVIRONMENT): $(LOCK)
+	$(make-environment)
+
+$(SERVE): requirements-serve.lock
+	$(make-environment)

@@ -385,7 +385,8 @@ def test_importing_brings_nothing_heavy(module: str, heavy: str) -> None:
 
 def test_no_module_works_at_import() -> None:
     """Only definitions, constants and the call of `main` behind its guard stand at the top of a module."""
-    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.If, ast.Expr)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    allowed = (ast.Import, ast.ImportFrom, *functions, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.If, ast.Expr)
     for path in [path for folder in ("temper", "stages", "apps") for path in (ROOT / folder).rglob("*.py")]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             assert isinstance(node, allowed), path
@@ -406,6 +407,7 @@ LOCKS = {  # with the least number of packages that each must have
     "requirements-gpu.lock": 100,
     "requirements-jax.lock": 100,
     "requirements-trackers.lock": 30,
+    "requirements-serve.lock": 25,
 }
 
 
@@ -432,8 +434,14 @@ def test_locks_agree_on_what_they_share(name: str) -> None:
     ours, theirs = versions("requirements.lock"), versions(name)
     shared = ours.keys() & theirs.keys()
     assert len(shared) > 20 and {package for package in shared if ours[package] != theirs[package]} == set()
-    own = {"requirements-gpu.lock": "nvidia-cudnn-cu12", "requirements-jax.lock": "jaxlib"}.get(name, "mlflow-skinny")
-    assert own in theirs and own not in ours
+    own = {"-gpu": "nvidia-cudnn-cu12", "-jax": "jaxlib", "-trackers": "mlflow-skinny", "-serve": "uvicorn"}
+    only = own[name.removeprefix("requirements").removesuffix(".lock")]
+    assert only in theirs and only not in ours
+
+
+def test_the_server_needs_no_tensorflow() -> None:
+    lock = (ROOT / "requirements-serve.lock").read_text(encoding="utf-8")
+    assert not re.search(r"^(tensorflow|keras|jax|pyarrow|scipy|dvc)", lock, re.M)
 
 
 @pytest.mark.parametrize(("chosen", "kind"), [("", ""), ("GPU=1", "-gpu"), ("JAX=1", "-jax")])
@@ -448,7 +456,7 @@ def test_the_code_fits_a_screen() -> None:
     for path in TRACKED:
         if path.suffix == ".py":
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.FunctionDef):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     assert node.end_lineno is not None and node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
 
 
