@@ -14,8 +14,10 @@ SERVE := .venv-serve/requirements-serve.lock
 MODELS ?= $(wildcard models/export/*.tflite)
 COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
 	--no-header --python-version 3.11 --quiet
+COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers serve serve-environment test test-slow lint lock clean
+.PHONY: run verify trackers onnx serve serve-environment test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -33,6 +35,10 @@ verify: $(ENVIRONMENT)
 # The clients of MLflow and TensorBoard: docs/trackers.md.
 trackers: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-trackers.lock
+
+# What converts to ONNX and runs it: docs/export.md.
+onnx: $(ENVIRONMENT)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-onnx.lock
 
 # Exported models over HTTP: docs/serve.md. The server has an environment of its own, without TensorFlow.
 serve: $(SERVE)
@@ -57,10 +63,9 @@ lock:
 	$(COMPILE) --extra cpu --upgrade --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra gpu --upgrade --constraints requirements.lock --output-file requirements-gpu.lock pyproject.toml
 	$(COMPILE) --extra jax --upgrade --constraints requirements.lock --output-file requirements-jax.lock pyproject.toml
-	uv pip compile --universal --generate-hashes --group trackers --constraints requirements.lock --no-emit-index-url \
-		--no-emit-find-links --no-header --python-version 3.11 --upgrade --output-file requirements-trackers.lock
-	uv pip compile --universal --generate-hashes --group serve --constraints requirements.lock --no-emit-index-url \
-		--no-emit-find-links --no-header --python-version 3.11 --upgrade --output-file requirements-serve.lock
+	$(COMPILE_GROUP) trackers --output-file requirements-trackers.lock
+	$(COMPILE_GROUP) onnx --output-file requirements-onnx.lock
+	$(COMPILE_GROUP) serve --output-file requirements-serve.lock
 
 clean:
 	rm -rf .venv .venv-gpu .venv-jax .venv-serve .temper dvc_plots

@@ -35,7 +35,7 @@ from temper.parallel import ordered_map
 from tests.toys import workspace
 
 STAGES = ["fetch", "normalize", "audit", "detect", "pack", "gallery", "backbone", "embed"]
-STAGES += ["cross_validate", "warm_up", "fine_tune", "evaluate", "overview"]
+STAGES += ["cross_validate", "warm_up", "fine_tune", "evaluate", "export", "overview"]
 BEFORE_TRAINING = ("fetch", "normalize", "detect", "pack")
 CLASSES = 10
 NEW = 30

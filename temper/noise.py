@@ -42,6 +42,15 @@ LOGGED = {
     "NodeDef mentions attribute use_unbounded_threadpool which is not in the op definition": (
         "TensorFlow 2.21 says it of its own data sets"
     ),
+    r"Number of eligible GPUs \(core count": "said when a graph is made for export, on the processor",
+    "Starting new session$": "follows the line before",
+    r"Ignored (?:output_format|drop_control_dependency)\.": "of the converter to LiteRT",
+    "Reading SavedModel (?:debug info|from)": "the same converter, of its own files",
+    "Reading meta graph with tags": "the same",
+    "SavedModel load for tags .*Status: success": "the same",
+    "MLIR V1 optimization pass is not enabled": "the same",
+    "Estimated count of arithmetic ops": "the same",
+    "Skipping runtime version metadata in the model": "the same",
     "Error occurred when finalizing GeneratorDataset iterator: FAILED_PRECONDITION: Python interpreter state is not": (
         "follows every error in a phase"
     ),
@@ -61,6 +70,8 @@ PLAIN = {
     r"(?:Limit|InUse|MaxInUse|NumAllocs|MaxAllocSize|Reserved|PeakReserved|LargestFreeBlock): +[\d.]+\w*$": "the same",
     # Hundreds of lines with an origin, but none when the allocator says that it can do without.
     r"[IW]\d{4} [\d:.]+ +\d+ bfc_allocator\.cc:\d+\] (?!.*not a failure)": "an error follows that says enough",
+    r"INFO: (?:Created TensorFlow Lite XNNPACK delegate|Initialized TensorFlow Lite runtime)": "how LiteRT computes",
+    r"fully_quantize: \d, inference_type: \d": "the converter to LiteRT, of what it was asked",
     r"\t \[\[\{\{node PyFunc\}\}\]\]$": "follows the line about GeneratorDataset",
 }
 # What was asked for when memory ended, and how a process says that it is about to die.

@@ -33,7 +33,10 @@ NOT_RUN = {
     ("docs/trackers.md", "python -m apps.track               # the one of the working folder"),  # needs a server
     ("docs/scale.md", "python -m benchmarks.scale --yolox yolox_nano.onnx    # 500, 2,000 and 8,000 photos"),
 }
-SECTIONS = ("fetch", "normalize", "detect", "pack", "backbone", "embed", "warm_up", "fine_tune", "evaluate", "trackers")
+SECTIONS = (
+    *("fetch", "normalize", "detect", "pack", "backbone", "embed"),
+    *("warm_up", "fine_tune", "evaluate", "export", "trackers"),
+)
 # Outputs that the toy pipeline does not have.
 NOT_IN_THE_TOY = {
     "metrics/gallery/boxes.png",
@@ -139,7 +142,7 @@ def run_blocks(workspace: Workspace, page: str) -> list[str]:
 def test_the_commands_of_the_readme(readers_clone: Workspace) -> None:
     outputs = run_blocks(readers_clone, "README.md")
     change = next(output for output in outputs if "+ dvc exp run" in output)
-    assert ran(change) == ["fine_tune", "evaluate", "overview"]
+    assert ran(change) == ["fine_tune", "evaluate", "export", "overview"]
     assert "metrics/evaluate/metrics.json" in change and re.search(r"lr +1e-05 +3e-06", change)
     (columns,) = re.findall(r"^ +Experiment .*$", next(o for o in outputs if "+ dvc exp show" in o), re.M)
     assert columns.split() == ["Experiment", "validation_accuracy", "lr"] or columns.split() == ["Experiment", "lr"]

@@ -24,7 +24,7 @@ from tests.toys.photos import toy_photo, write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, ran, toy_params
 
 STAGES = ["fetch@photos", "normalize", "audit", "detect", "pack", "gallery", "backbone"]
-STAGES += ["embed", "cross_validate", "warm_up", "fine_tune", "evaluate", "overview"]
+STAGES += ["embed", "cross_validate", "warm_up", "fine_tune", "evaluate", "export", "overview"]
 
 
 def checksum(path: Path) -> str:
@@ -107,7 +107,7 @@ def test_class_order_is_decided_in_classes_txt_alone(pipeline: Workspace) -> Non
 
 def test_exp_run_with_a_new_lr_runs_fine_tune_and_evaluate_only(pipeline: Workspace) -> None:
     output = pipeline.run("dvc exp run -S lr=3e-6")
-    assert ran(output) == ["fine_tune", "evaluate", "overview"]
+    assert ran(output) == ["fine_tune", "evaluate", "export", "overview"]
     assert "lr: 3e-06" in (pipeline.folder / "params.yaml").read_text(encoding="utf-8")  # text to YAML 1.1
     rates = (pipeline.folder / "metrics/fine_tune/plots/metrics/learning_rate.tsv").read_text(encoding="utf-8")
     assert float(rates.splitlines()[1].split("\t")[1]) == pytest.approx(3e-6)
@@ -170,13 +170,13 @@ def test_metrics_have_names_of_their_own(pipeline: Workspace) -> None:
     """So that `dvc exp show` has short names for columns."""
     files = sorted(pipeline.folder.glob("metrics/*/metrics.json"))
     names = [name for file in files for name in json.loads(file.read_text(encoding="utf-8"))]
-    assert len(files) == 6 and len(names) == len(set(names))
+    assert len(files) == 7 and len(names) == len(set(names))
 
 
 def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> None:
     before = checksum(pipeline.folder / "models/fine_tune.keras")
     pipeline.set(warm_up__lr=0.02)
-    assert ran(pipeline.run("dvc repro")) == ["warm_up", "fine_tune", "evaluate", "overview"]
+    assert ran(pipeline.run("dvc repro")) == ["warm_up", "fine_tune", "evaluate", "export", "overview"]
     pipeline.run("git checkout -q params.yaml")
     assert ran(pipeline.run("dvc repro")) == []
     assert checksum(pipeline.folder / "models/fine_tune.keras") == before
@@ -185,10 +185,10 @@ def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> N
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
-        ({"aug": 0.2}, ["gallery", "fine_tune", "evaluate", "overview"]),
+        ({"aug": 0.2}, ["gallery", "fine_tune", "evaluate", "export", "overview"]),
         ({"embed__aug": 0.2}, ["embed"]),  # views: 1 has nothing to augment: the same embeddings
         # The toys are square, so the pixels are the same; but the card of the models says how they were fed.
-        ({"pack__fit": "crop"}, ["pack", "gallery", "warm_up", "fine_tune", "evaluate", "overview"]),
+        ({"pack__fit": "crop"}, ["pack", "gallery", "warm_up", "fine_tune", "evaluate", "export", "overview"]),
         ({"evaluate__test_time_augmentation": "flip"}, ["evaluate", "overview"]),
         ({"pack__margin": 0.2}, ["pack"]),  # without a detector nothing is cropped
     ],
@@ -245,7 +245,7 @@ def test_ctrl_c_ends_the_fine_tune_with_what_it_has_or_leaves_it_for_the_next_ru
     assert (pipeline.folder / "models/fine_tune.keras").exists() == keep
     assert bool(list(pipeline.folder.glob(".temper/unfinished/fine_tune-*/state.npz"))) == (not keep)
     if keep:
-        assert process.returncode == 0 and ran(output)[-3:] == ["fine_tune", "evaluate", "overview"]
+        assert process.returncode == 0 and ran(output)[-4:] == ["fine_tune", "evaluate", "export", "overview"]
         phase = json.loads((pipeline.folder / "metrics/fine_tune/metrics.json").read_text(encoding="utf-8"))
         assert 1 <= phase["fine_tune_epochs"] < 3000
 
@@ -266,7 +266,7 @@ def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline
         assert not (pipeline.folder / "models/fine_tune.keras").exists()
     resumed = pipeline.run("dvc repro")
     assert "going on after" in resumed
-    assert ran(resumed) == ["fine_tune", "evaluate", "overview"]
+    assert ran(resumed) == ["fine_tune", "evaluate", "export", "overview"]
     model = checksum(pipeline.folder / "models/fine_tune.keras")
     plots = {path: path.read_bytes() for path in pipeline.folder.glob("metrics/fine_tune/plots/metrics/**/*.tsv")}
     assert list(pipeline.folder.glob(".temper/unfinished/fine_tune-*")) == []
@@ -361,7 +361,7 @@ def test_the_pipeline_leaves_its_own_files_alone(pipeline: Workspace) -> None:
 
 def test_an_experiment_in_a_temporary_copy(pipeline: Workspace) -> None:
     output = pipeline.run("dvc exp run --temp -S lr=2e-6")
-    assert ran(output) == ["fine_tune", "evaluate", "overview"]
+    assert ran(output) == ["fine_tune", "evaluate", "export", "overview"]
 
 
 def test_the_page_of_plots_opens_offline(pipeline: Workspace) -> None:
@@ -384,7 +384,7 @@ def test_photos_in_an_archive_can_be_versioned(pipeline: Workspace) -> None:
     assert pipeline.run("git ls-files photos*") == "photos.zip.dvc\n"
     pipeline.run("dvc repro")
     pipeline.commit("first run on them")
-    assert ran(pipeline.run("dvc exp run --temp -S lr=2e-6")) == ["fine_tune", "evaluate", "overview"]
+    assert ran(pipeline.run("dvc exp run --temp -S lr=2e-6")) == ["fine_tune", "evaluate", "export", "overview"]
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_a_pipeline_goes_on_without_its_server(pipeline: Workspace) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     pipeline.set(lr=2e-3, trackers={"tensorboard": True, "mlflow": {"uri": uri}})
     output = pipeline.run("dvc repro")
-    assert ran(output) == ["fine_tune", "evaluate", "overview"]
+    assert ran(output) == ["fine_tune", "evaluate", "export", "overview"]
     written = list((pipeline.folder / ".temper/tensorboard/fine_tune").glob("main-*/events.out.tfevents.*"))
     assert len(written) == 1 or "TensorBoard is not told" in output
     assert len([line for line in output.splitlines() if "MLflow is not told, and the run goes on" in line]) == 1

@@ -188,7 +188,7 @@ def test_the_pipeline_with_a_regression(pipeline: Workspace) -> None:
     params = yaml.safe_load((pipeline.folder / "params.yaml").read_text(encoding="utf-8"))
     pipeline.set(warm_up={"solver": "logistic"}, cross_validate=3)
     output = pipeline.run("dvc repro")
-    assert sorted(ran(output)) == ["cross_validate", "evaluate", "fine_tune", "overview", "warm_up"]
+    assert sorted(ran(output)) == ["cross_validate", "evaluate", "export", "fine_tune", "overview", "warm_up"]
     after = json.loads((pipeline.folder / "metrics/warm_up/metrics.json").read_text(encoding="utf-8"))
     assert set(after) == set(before) | {"warm_up_C"}
     assert after["warm_up_best_val_accuracy"] >= before["warm_up_best_val_accuracy"]

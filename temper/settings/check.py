@@ -6,6 +6,7 @@ modules that are there: adding one changes nothing here.
 
 import hashlib
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from temper.base import loading
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.paths import scratch
-from temper.settings import backbone, fine_tune
+from temper.settings import backbone, export, fine_tune
 from temper.unfreezing import first_open
 
 ROOT = Path(__file__).parent.parent.parent
@@ -45,7 +46,24 @@ def refuse_wrong_params(path: str | Path) -> None:
     detector = chosen_detector(content["detect"], f"{path}: detect")
     refuse_settings_of_another_detector(content["detect"], detector, str(path))
     loading.validate(detector, content["detect"], str(path), "detect.")
+    refuse_missing_exporters(content, str(path))
     refuse_wrong_unfreezing(path)
+
+
+def refuse_missing_exporters(content: dict[str, Any], path: str) -> None:
+    """Says before hours of training that what converts its result is not installed.
+
+    Raises:
+        TemperError: a package is missing for one of `export.formats`.
+    """
+    for name in loading.validate(export.Settings, content, path).export.formats:
+        packages, command = export.NEEDS[name]
+        for package in packages:
+            if importlib.util.find_spec(package) is None:
+                raise TemperError(
+                    f"{path}: export.formats: expected {package} to be installed, without which there is no {name}, "
+                    f"found none in {sys.prefix}; {command} installs it; or leave {name} out"
+                )
 
 
 def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[BaseModel], path: str) -> None:

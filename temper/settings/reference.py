@@ -21,7 +21,7 @@ from temper.settings.check import DETECTORS, ROOT, SOURCES, settings_in, stage_s
 SCHEMA, PAGE = ROOT / "params.schema.json", ROOT / "docs" / "params.md"
 # In the order of the recipes; what is not here comes after them.
 TOP = ("fetch", "image_size", "batch_size", "lr", "aug", "seed", "cross_validate")
-TOP_SECTIONS = ("normalize", "detect", "pack", "backbone", "embed", "warm_up", "fine_tune", "evaluate")
+TOP_SECTIONS = ("normalize", "detect", "pack", "backbone", "embed", "warm_up", "fine_tune", "evaluate", "export")
 INTRODUCTION = """# params.yaml: every key
 
 `params.yaml` describes the current experiment. It holds only what you choose; a key that it does not have takes the

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from stages.backbone.architectures import build
 from stages.warm_up.heads import assemble, build_head
@@ -25,8 +26,34 @@ CARD = Card(
 )
 
 
-def classifier(name: str = "MobileNet", size: int = 32, **arguments: Any) -> keras.Model:
-    """A classifier of three classes."""
+def classifier(name: str = "MobileNet", side: int = 32, input_size: int | None = None, **arguments: Any) -> keras.Model:
+    """A classifier of three classes.
+
+    Args:
+        input_size: height and width that images are resized to inside it; `None`: no resizing.
+    """
     keras.utils.set_random_seed(0)
-    backbone = build(name, arguments, None, (size, size), None)
+    backbone = build(name, arguments, None, (side, side), None if input_size is None else (input_size, input_size))
     return assemble(backbone, build_head(backbone.output_shape[-1], 3, HEAD))
+
+
+def alive(model: keras.Model, images: npt.NDArray[np.uint8]) -> None:
+    """Gives a classifier with random weights answers that differ between images.
+
+    Its norms take the statistics of these images, and its last layer gets larger weights.
+    """
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    trainable = [norm.trainable for norm in norms]
+    for norm in norms:
+        norm.trainable, norm.momentum = True, 0.0
+    model(images.astype(np.float32), training=True)
+    for norm, before in zip(norms, trainable, strict=True):
+        norm.trainable, norm.momentum = before, 0.99
+    head = model.get_layer("head")
+    last = head.get_layer("probabilities")
+    hidden = keras.Model(head.input, last.input).predict(
+        model.get_layer("backbone").predict(images, verbose=0), verbose=0
+    )
+    logits = hidden @ last.get_weights()[0]
+    scale = 0.5 / logits.std(axis=0).max()
+    last.set_weights([scale * last.get_weights()[0], -scale * logits.mean(axis=0)])

@@ -1,0 +1,96 @@
+"""ONNX, for ONNX Runtime and OpenCV: a file that takes any number of images, with the card in its metadata."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.export import graph
+from stages.export.artefact import Artefact, Images, Request
+from temper import card
+from temper.base.machine import cores
+from temper.calibration import Probabilities
+
+OPSET = 17  # of 2022: what ONNX Runtime since 1.12 reads
+
+
+def write(request: Request, path: Path) -> None:
+    """Writes a classifier for any number of images."""
+    import tf2onnx  # noqa: PLC0415 (an extra: `make onnx`)
+
+    made = graph.frozen(request.classifier)
+    model, _ = tf2onnx.convert.from_graph_def(
+        made.definition, input_names=[made.pixels], output_names=[made.probabilities], opset=OPSET
+    )
+    in_fixed_order(model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = card.NAME, request.card
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def in_fixed_order(model: Any) -> None:
+    """Orders and names the nodes and weights of an ONNX model by how they are connected, in place.
+
+    tf2onnx orders and numbers them as sets come out in Python, which differs from run to run.
+    """
+    of = model.graph
+    nodes = _depth_first(of.output[0].name, {output: node for node in of.node for output in node.output})
+    names = {"": "", of.input[0].name: graph.PIXELS, of.output[0].name: graph.PROBABILITIES}
+    for number, node in enumerate(nodes):
+        node.name = f"{node.op_type}_{number}"
+        for value in (*node.input, *node.output):
+            names.setdefault(value, f"value_{len(names)}")
+        node.input[:] = [names[value] for value in node.input]
+        node.output[:] = [names[value] for value in node.output]
+    weights = {weight.name: weight for weight in of.initializer}
+    ordered = [weights[name] for name in names if name in weights]
+    for weight in ordered:
+        weight.name = names[weight.name]
+    for end in (of.input[0], of.output[0]):
+        end.name = names[end.name]
+        end.type.tensor_type.shape.dim[0].dim_param = "n"
+    _replace(of.node, nodes)
+    _replace(of.initializer, ordered)
+    del of.value_info[:]  # shapes that runtimes find by themselves
+
+
+def _depth_first(output: str, makers: dict[str, Any]) -> list[Any]:
+    """The nodes that an output needs, each after those that it needs itself."""
+    order: list[Any] = []
+    done: set[str] = set()
+    waiting = [output]
+    while waiting:
+        node = makers.get(waiting[-1])
+        before = [] if node is None else [name for name in node.input if name in makers and name not in done]
+        if before:
+            waiting += reversed(before)
+            continue
+        name = waiting.pop()
+        if node is not None and name not in done:
+            order.append(node)
+            done.update(node.output)
+    return order
+
+
+def _replace(repeated: Any, items: list[Any]) -> None:
+    """Gives a repeated field of a protocol buffer other items: copies, for clearing it empties the old ones."""
+    copies = [type(item).FromString(item.SerializeToString()) for item in items]
+    del repeated[:]
+    repeated.extend(copies)
+
+
+def open_artefact(path: Path) -> Artefact:
+    """Opens a file with ONNX Runtime."""
+    import onnxruntime  # noqa: PLC0415 (an extra: `make onnx`)
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    inputs = session.get_inputs()
+
+    def predict(images: Images) -> Probabilities:
+        (probabilities,) = session.run(None, {inputs[0].name: images.astype(np.float32)})
+        return probabilities  # type: ignore[no-any-return]
+
+    text = session.get_modelmeta().custom_metadata_map.get(card.NAME, "")
+    return Artefact([tuple(one.shape) for one in inputs], text, True, predict)

@@ -1,0 +1,67 @@
+"""The settings of `export`: the formats in which the classifier leaves the pipeline."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from temper.settings.base import Count, FromText, Magnitude, Section, Seed, StageSettings
+
+Format = Literal["litert", "litert_float16", "litert_int8", "onnx", "saved_model"]
+
+# The packages that convert to a format or run it, and the command that installs them. With `make JAX=1` there is no
+# TensorFlow.
+_LITERT = (("tensorflow", "ai_edge_litert"), "make")
+NEEDS: dict[Format, tuple[tuple[str, ...], str]] = {
+    "litert": _LITERT,
+    "litert_float16": _LITERT,
+    "litert_int8": _LITERT,
+    "onnx": (("tensorflow", "tf2onnx", "onnx", "onnxruntime"), "make onnx"),
+    "saved_model": (("tensorflow",), "make"),
+}
+
+
+def _once_each(formats: list[Format]) -> list[Format]:
+    if len(set(formats)) < len(formats):
+        raise ValueError("expected each format once")
+    return formats
+
+
+class Export(Section):
+    """Which files are made of the fine-tuned classifier, and how far they may differ from it."""
+
+    formats: Annotated[list[Format], AfterValidator(_once_each)] = Field(
+        ["litert"],
+        description="litert (LiteRT, once called TensorFlow Lite, in float32), litert_float16 (half the bytes), "
+        "litert_int8 (a quarter of the bytes, calibrated on training images), onnx (`make onnx` installs what it "
+        "needs) and saved_model (for TensorFlow Serving); []: none",
+    )
+    float16_difference: Annotated[float, Field(gt=0, le=1), FromText] = Field(
+        0.01, description="by how much a probability of litert_float16 may differ from the classifier's"
+    )
+    int8_accuracy_loss: Magnitude = Field(
+        0.02, description="how much accuracy litert_int8 may lose on the images that it is compared on"
+    )
+    calibration_images: Count = Field(
+        200, description="training images, drawn by `seed`, from which litert_int8 learns the ranges of its values"
+    )
+
+    @model_validator(mode="after")
+    def _only_of_chosen_formats(self) -> "Export":
+        owners: dict[str, Format] = {
+            "float16_difference": "litert_float16",
+            "int8_accuracy_loss": "litert_int8",
+            "calibration_images": "litert_int8",
+        }
+        for key, owner in owners.items():
+            if key in self.model_fields_set and owner not in self.formats:
+                raise ValueError(
+                    f"export.{key}: expected none where export.formats has no {owner}, received {getattr(self, key)}"
+                )
+        return self
+
+
+class Settings(StageSettings):
+    """What `export` reads."""
+
+    seed: Seed
+    export: Export = Field(description="the files that are made of the fine-tuned classifier")
