@@ -266,6 +266,40 @@ def test_a_bomb_is_refused_in_no_time_and_no_memory(model: Path, tmp_path: Path)
         assert statistics.median(seconds) < 0.05 and server.memory("VmHWM") - before < 50
 
 
+FORM = b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\n'
+LABOURS = {  # bodies of 19 MB that are much work for those who read them naively
+    "comments in a PNM": (b"P6 " + b"#\n" * 9_500_000, "image/jpeg"),
+    "markers in a JPEG": (b"\xff\xd8\xff" + b"\xff\x01" * 9_500_000, "image/jpeg"),
+    "nothing in a TIFF": (b"II*\0\x08\0\0\0\xff\xff" + b"\0" * 19_000_000, "image/jpeg"),
+    "boxes in an AVIF": (b"\0\0\0\x18ftypavif\0\0\0\0avifmif1" + b"\0\0\0\x0cmeta\0\0\0\0" * 1_500_000, "image/jpeg"),
+    "newlines in a form": (FORM + b"\r\n" * 9_500_000 + b"--x--\r\n", "multipart/form-data; boundary=x"),
+    "a number in JSON": (b'{"photos": ' + b"9" * 19_000_000 + b"}", "application/json"),
+    "escapes in JSON": (b'{"photos": [{"base64": "' + b"\\u0041" * 3_000_000 + b'"}]}', "application/json"),
+}
+
+
+def test_what_is_much_work_to_read_does_not_hold_up_others(model: Path, tmp_path: Path) -> None:
+    with served([model], tmp_path / "log") as server, ThreadPoolExecutor(1) as pool:
+        server.post(photo(0))
+        before, ended = server.memory("VmHWM"), threading.Event()
+
+        def longest() -> float:
+            found = 0.0
+            with requests.Session() as session:
+                while not ended.is_set():
+                    begun = time.monotonic()
+                    assert session.get(f"{server.url}/healthz", timeout=60).status_code == 200
+                    found = max(found, time.monotonic() - begun)
+                    time.sleep(0.01)
+            return found
+
+        waiting = pool.submit(longest)
+        for name, (body, kind) in LABOURS.items():
+            assert server.post(body, kind=kind).status_code in (400, 415, 422), name
+        ended.set()
+        assert waiting.result() < 2.5 and server.memory("VmHWM") - before < 300
+
+
 @pytest.fixture
 def strict(model: Path, tmp_path: Path) -> Iterator[Served]:
     """A server with small limits."""
