@@ -464,6 +464,14 @@ def test_make_takes_the_environment_that_is_chosen(chosen: str, kind: str) -> No
     assert set(re.findall(r"\.venv[-\w]*", said)) == {f".venv{kind}"}
 
 
+def test_make_serve_needs_nothing_of_the_other_environments() -> None:
+    command = ["make", "--dry-run", "--always-make", "serve", "MODELS=a.tflite", "OPTIONS=--port 1"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "--require-hashes -r requirements-serve.lock\ncp requirements-serve.lock .venv-serve/" in said
+    assert said.endswith("\n.venv-serve/bin/python -m apps.serve --models a.tflite --port 1\n")
+    assert set(re.findall(r"\.venv[-\w]*", said)) == {".venv-serve"}
+
+
 def test_the_code_fits_a_screen() -> None:
     for path in TRACKED:
         if path.suffix == ".py":

@@ -191,6 +191,32 @@ def figures(server: Served) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_commands_of_the_page_about_serving(server: Served, tmp_path: Path) -> None:
+    page = (ROOT / "docs/serve.md").read_text(encoding="utf-8")
+    (tmp_path / "photo.jpg").write_bytes(photo(0))
+    (tmp_path / "other.jpg").write_bytes(photo(1))
+    (tmp_path / "README.md").write_text("# Temper", encoding="utf-8")
+    said = []
+    for block in re.findall(r"^```sh\n(curl .*?)^```$", page, re.M | re.S):
+        command = block.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+        done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+        said.append(json.loads(done.stdout))
+    shown = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", page, re.M | re.S)]
+    assert shown[1] == said[3], "the refusal, word for word"
+    assert shape(shown[0]) == shape(said[0])
+    assert [one["name"] for one in said[1]["photos"]] == ["photo.jpg", "other.jpg"]
+    assert [classes(one)[0][0] for one in said[1]["photos"]] == CLASSES[:2]
+    assert said[2]["photos"][0]["name"] == "a rose"
+
+
+def shape(value: Any) -> Any:
+    """Keys and types without the values."""
+    if isinstance(value, dict):
+        return {key: shape(inside) for key, inside in value.items()}
+    return [shape(inside) for inside in value] if isinstance(value, list) else type(value)
+
+
 # --- What a client may not do
 
 

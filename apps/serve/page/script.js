@@ -184,9 +184,10 @@ function inWords(map) {
   const flat = map.flat();
   const place = flat.indexOf(Math.max(...flat));
   const third = (value, count, words) => words[Math.min(2, Math.floor((3 * (value + 0.5)) / count))];
-  const row = third(Math.floor(place / map[0].length), map.length, ["top", "middle", "bottom"]);
-  const column = third(place % map[0].length, map[0].length, ["left", "centre", "right"]);
-  return `What spoke most for it is at the ${row} ${column}.`;
+  const row = third(Math.floor(place / map[0].length), map.length, ["top", "", "bottom"]);
+  const column = third(place % map[0].length, map[0].length, ["left", "", "right"]);
+  const where = [row, column].filter(Boolean).join(" ");
+  return `What spoke most for it is ${where ? `at the ${where}` : "in the centre"}.`;
 }
 
 async function classify(photo, card) {
