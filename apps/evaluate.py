@@ -224,7 +224,7 @@ def report(models: Models, found: Found, chosen: argparse.Namespace) -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    description = (__doc__ or "").split("\n\n", 1)[1].replace("%", "%%")
+    description = (__doc__ or "").split("\n\n", 1)[1]
     parser = argparse.ArgumentParser(
         prog="python -m apps.evaluate", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

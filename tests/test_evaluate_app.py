@@ -211,3 +211,14 @@ def test_an_exported_model_starts_in_half_a_second_without_tensorflow(folder: Pa
     for ending in (".tflite", ".onnx"):
         seconds, said = start("evaluate", ["--images", str(folder / "one"), "--model", str(exported[ending])])
         assert said == "" and seconds < 0.5
+
+
+@pytest.mark.parametrize("app", ["evaluate", "predict"])
+def test_the_help_is_the_docstring(app: str) -> None:
+    command = [sys.executable, "-m", f"apps.{app}", "--help"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert (
+        "Exit code: 0 all photos were read" in said
+        and "%%" not in said
+        and "default: models/fine_tune.keras" in (" ".join(said.split()))
+    )
