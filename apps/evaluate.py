@@ -201,9 +201,7 @@ def report(models: Models, found: Found, chosen: argparse.Namespace) -> None:
     figures, probabilities, labels = measure_models(models, found, chosen.by)
     last = list(figures)[-1]
     wanted = [name for name in chosen_metrics(chosen.metrics) if any(name in of for of in figures.values())]
-    print_figures(
-        {of: {name: one.get(name, (float("nan"), None)) for name in wanted} for of, one in figures.items()}, wanted
-    )
+    print_figures(figures, wanted)
     written: dict[str, object] = {"models": {of: as_json(one) for of, one in figures.items()}}
     if len(models.predictors) > 1:
         members = [of for of in figures if of != last]
@@ -226,7 +224,7 @@ def report(models: Models, found: Found, chosen: argparse.Namespace) -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    description = (__doc__ or "").split("\n\n", 1)[1].replace("%", "%%")
+    description = (__doc__ or "").split("\n\n", 1)[1]
     parser = argparse.ArgumentParser(
         prog="python -m apps.evaluate", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

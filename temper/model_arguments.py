@@ -18,7 +18,8 @@ def add_to(parser: argparse.ArgumentParser, several: bool = False) -> None:
         several: whether one --model takes several files; not where other arguments without a name follow.
     """
     how: dict[str, Any] = {"action": "extend", "nargs": "+"} if several else {"action": "append"}
-    what = "a .keras, .tflite or .onnx file; of several, or if it is given several times, all work together"
+    together = "several stand side by side" if several else "given several times, their average"
+    what = f"a .keras, .tflite or .onnx file; {together}"
     parser.add_argument("--model", metavar="M", help=f"{what} (default: {DEFAULT})", **how)
     group = parser.add_argument_group("models trained on photos cropped to their main object")
     group.add_argument("--whole", action="store_true", help="show them whole photos all the same")

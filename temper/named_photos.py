@@ -18,7 +18,7 @@ DOWNLOADED_TOGETHER = 64  # addresses; their photos are on the disk until they h
 SCHEMES = ("http://", "https://")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NamedPhoto:
     """A photo to be read.
 
@@ -66,9 +66,10 @@ def expand(names: Iterable[str]) -> Iterator[NamedPhoto]:
 
 
 def files_in(folder: Path) -> Iterator[str]:
-    """The photos in a folder and in those inside it, sorted, by the endings of their names; hidden ones are left out.
+    """The photos in a folder and in those inside it, by the endings of their names; hidden ones are left out.
 
-    Folders that are links are not entered: they may lead back.
+    Sorted by name, those of a folder before those of the folders inside it. Folders that are links are not entered:
+    they may lead back.
     """
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -102,10 +103,13 @@ def read(photos: Iterable[NamedPhoto], private: bool = False) -> Iterator[Encode
 def _read_file(photo: NamedPhoto) -> Encoded:
     if photo.problem:
         return Encoded(photo, problem=photo.problem)
+    path = Path(photo.place)
     try:
-        return Encoded(photo, Path(photo.place).read_bytes())
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        return Encoded(photo, problem=getattr(error, "strerror", None) or str(error))
+        if path.exists() and not path.is_file():  # a pipe, for one, would be waited for without end
+            return Encoded(photo, problem="no file" if not path.is_dir() else "a folder")
+        return Encoded(photo, path.read_bytes())
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
+        return Encoded(photo, problem=getattr(error, "strerror", None) or str(error) or "too large for the memory")
 
 
 def _download(photos: Sequence[NamedPhoto], private: bool) -> Iterator[Encoded]:

@@ -40,6 +40,8 @@ NOT_RUN = {
     ("docs/trackers.md", "make trackers"),  # downloads packages
     ("docs/trackers.md", "tensorboard --logdir .temper/tensorboard"),  # runs until it is stopped
     ("docs/trackers.md", "python -m apps.track               # the one of the working folder"),  # needs a server
+    ("docs/predict.md", "python -m apps.predict photo.jpg my_photos 'holiday/**/*.jpg' https://example.org/flower.jpg"),
+    ("docs/predict.md", "python -m apps.predict photo.jpg --model models/export/classifier.tflite"),
     ("docs/scale.md", "python -m benchmarks.scale --yolox yolox_nano.onnx    # 500, 2,000 and 8,000 photos"),
 }
 SECTIONS = (
@@ -59,6 +61,7 @@ NOT_IN_THE_TOY = {
     ".temper/downloads/",
     ".temper/tensorboard/",
     "train.csv",
+    "predictions.csv",
 }
 
 
@@ -129,6 +132,7 @@ def readers_clone(pipeline: Workspace, tmp_path: Path) -> Workspace:
     (environment / "bin/activate").touch()
     (environment / "requirements.lock").write_text((ROOT / "requirements.lock").read_text("utf-8"), encoding="utf-8")
     write_toy_photos(pipeline.folder / "data/photos")
+    write_toy_photos(pipeline.folder / "my_photos", per_class=5, first=300)
     write_zip(pipeline.folder / "photos.zip", write_toy_photos(tmp_path / "other", first=100))
     write_zip(pipeline.folder / "more.zip", write_toy_photos(tmp_path / "more", per_class=10, first=200))
     (pipeline.folder / "photo.jpg").write_bytes(toy_photo(1, 7, 40, ".jpg"))

@@ -10,7 +10,7 @@ import pytest
 
 from temper.base.errors import TemperError
 from temper.predictor import Predictor
-from temper.runtimes import on_threads
+from temper.runtimes import keras_model, on_threads
 from temper.runtimes.litert import dequantized, quantized
 from temper.runtimes.opening import FORMATS, open_model
 from tests.toys.classifier import PIXELS
@@ -49,6 +49,14 @@ def test_the_predictor_takes_every_format(exported: dict[str, Path], ending: str
     predictor = Predictor(exported[ending])
     assert predictor.card.classes == WHOLE.classes
     assert np.allclose(predictor.probabilities([*PIXELS]).sum(axis=1), 1, atol=1e-5)
+
+
+def test_many_photos_are_shown_to_keras_in_batches(exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that memory stays bounded; the last batch is smaller."""
+    predictor = Predictor(exported[".keras"])
+    whole = predictor.probabilities([*PIXELS])
+    monkeypatch.setattr(keras_model, "BATCH", 3)
+    np.testing.assert_allclose(predictor.probabilities([*PIXELS]), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize(
