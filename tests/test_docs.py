@@ -62,6 +62,10 @@ NOT_IN_THE_TOY = {
     ".temper/tensorboard/",
     "train.csv",
     "predictions.csv",
+    "card.json",
+    "classifier_float16.tflite",
+    "classifier_int8.tflite",
+    "classifier.onnx",
 }
 
 

@@ -35,7 +35,7 @@ FILES = {
     "onnx": "classifier.onnx",
     "saved_model": "classifier_saved_model",
 }
-HAS_ONNX = all(importlib.util.find_spec(package) for package in NEEDS["onnx"][0])
+HAS_ONNX = all(importlib.util.find_spec(package) for package in NEEDS["onnx"])
 FORMATS = [name for name in FILES if name != "onnx" or HAS_ONNX]
 MADE = CARD.model_copy(
     update={
@@ -338,7 +338,12 @@ def test_by_default_one_file_is_exported() -> None:
 
 @pytest.mark.parametrize(
     ("format_", "missing", "command"),
-    [("onnx", "tf2onnx", "make onnx"), ("litert", "tensorflow", "make"), ("saved_model", "tensorflow", "make")],
+    [
+        ("onnx", "tf2onnx", "make onnx"),
+        ("litert_int8", "ai_edge_litert", "make"),
+        ("litert", "tensorflow", "pip install tensorflow-cpu"),
+        ("saved_model", "tensorflow", "pip install tensorflow-cpu"),
+    ],
 )
 def test_what_is_not_installed_is_said_before_any_work(
     format_: str, missing: str, command: str, monkeypatch: pytest.MonkeyPatch

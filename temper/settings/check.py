@@ -57,8 +57,7 @@ def refuse_missing_exporters(content: dict[str, Any], path: str) -> None:
         TemperError: a package is missing for one of `export.formats`.
     """
     for name in loading.validate(export.Settings, content, path).export.formats:
-        packages, command = export.NEEDS[name]
-        for package in packages:
+        for package, command in export.NEEDS[name].items():
             if importlib.util.find_spec(package) is None:
                 raise TemperError(
                     f"{path}: export.formats: expected {package} to be installed, without which there is no {name}, "

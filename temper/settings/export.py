@@ -8,15 +8,16 @@ from temper.settings.base import Count, FromText, Magnitude, Section, Seed, Stag
 
 Format = Literal["litert", "litert_float16", "litert_int8", "onnx", "saved_model"]
 
-# The packages that convert to a format or run it, and the command that installs them. With `make JAX=1` there is no
-# TensorFlow.
-_LITERT = (("tensorflow", "ai_edge_litert"), "make")
-NEEDS: dict[Format, tuple[tuple[str, ...], str]] = {
+# The packages that convert to a format or run it, and the command that installs each.
+_TENSORFLOW = {"tensorflow": "pip install tensorflow-cpu"}  # `make JAX=1` leaves it out
+_LITERT = _TENSORFLOW | {"ai_edge_litert": "make"}
+_ONNX = dict.fromkeys(("onnx", "onnxruntime", "tf2onnx"), "make onnx")
+NEEDS: dict[Format, dict[str, str]] = {
     "litert": _LITERT,
     "litert_float16": _LITERT,
     "litert_int8": _LITERT,
-    "onnx": (("tensorflow", "tf2onnx", "onnx", "onnxruntime"), "make onnx"),
-    "saved_model": (("tensorflow",), "make"),
+    "onnx": _TENSORFLOW | _ONNX,
+    "saved_model": _TENSORFLOW,
 }
 
 
@@ -36,7 +37,7 @@ class Export(Section):
         "needs) and saved_model (for TensorFlow Serving); []: none",
     )
     float16_difference: Annotated[float, Field(gt=0, le=1), FromText] = Field(
-        0.01, description="by how much a probability of litert_float16 may differ from the classifier's"
+        0.05, description="by how much a probability of litert_float16 may differ from the classifier's"
     )
     int8_accuracy_loss: Magnitude = Field(
         0.02, description="how much accuracy litert_int8 may lose on the images that it is compared on"
