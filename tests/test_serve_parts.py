@@ -23,6 +23,24 @@ from tests.toys.workspace import ROOT
 WANTED = [preparation.Preparation(32, 32, "crop", 0.0), preparation.Preparation(24, 40, "pad", 0.0)]
 
 
+# --- What all requests together may hold
+
+
+def test_a_share_of_the_room_is_given_back_whatever_happens() -> None:
+    room = Room(Limits(megabytes=1, requests=2))
+    with room.share() as slow:
+        slow.take(1_500_000)
+        with room.place(), pytest.raises(Refusal, match="try again") as refused, room.share() as other:
+            other.take(400_000)
+            other.take(200_000)
+        assert (refused.value.status, refused.value.again) == (503, 1) and room.bytes == 1_500_000
+    with room.place(), room.place():
+        with pytest.raises(Refusal, match="try again"), room.place():
+            raise AssertionError("a third place")
+        assert room.requests == 2
+    assert (room.bytes, room.requests) == (0, 0)
+
+
 # --- Addresses
 
 

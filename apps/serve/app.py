@@ -101,6 +101,7 @@ class Service:
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Watches the models' files meanwhile, and cleans up when the last request has been answered."""
         ended = threading.Event()
+        await self.decoders.start()
         watching = asyncio.create_task(asyncio.to_thread(self.models.watch, ended))
         yield
         ended.set()

@@ -20,7 +20,7 @@ _OWN_BYTES = 1500 * MEGA  # of address space, most of it of libraries and never 
 
 
 class Decoders:
-    """Some processes that decode, each one photo at a time. They start when they are needed.
+    """Some processes that decode, each one photo at a time. They start when they are needed, or by `start`.
 
     Attributes:
         restarts: how many processes were lost to photos: ended because they took too long, or crashed.
@@ -34,6 +34,14 @@ class Decoders:
         self._count = count
         for _ in range(count):
             self._idle.put_nowait(None)
+
+    async def start(self) -> None:
+        """Starts all processes, so that the first photo need not wait for one."""
+        found = [await self._start() for _ in range(self._count)]
+        while not self._idle.empty():
+            self._idle.get_nowait()
+        for process in found:
+            self._idle.put_nowait(process)
 
     async def prepare(self, data: bytes, wanted: Sequence[Preparation]) -> list[Pixels]:
         """A photo prepared in each of the wanted ways, each uint8 (height, width, 3), RGB, 0-255.

@@ -135,8 +135,9 @@ class Models:
             served.loaded = state
             try:
                 served.model = self._load(served.path)
-            except TemperError as error:
-                self._said(name, False, f"{error}; the model of before, version {served.model.version}, goes on")
+            except Exception as error:  # of whatever kind: nothing in a file may end the watch
+                problem = str(error) if isinstance(error, TemperError) else f"{served.path}: {type(error).__name__}"
+                self._said(name, False, f"{problem}; the model of before, version {served.model.version}, goes on")
             else:
                 self._said(name, True, f"{served.path}: replaced, now version {served.model.version}")
 
