@@ -152,6 +152,19 @@ def test_a_backbone_converts(
     assert all(found[format_]["largest_difference"] < 1e-4 for format_ in chosen)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_grouped_convolution_converts(packed: Path) -> None:
+    """Keras computes it in a function of its own, which the graph must not call."""
+    pixels = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", groups=8)(keras.layers.Conv2D(8, 4, strides=4)(pixels))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(0.02)(x))
+    grouped = keras.Model(pixels, keras.layers.Dense(3, activation="softmax")(x))
+    keras_files.save(grouped, exporting.MODEL, MADE.as_entry())
+    chosen = [format_ for format_ in FORMATS if not format_.startswith("litert_")]
+    stage.main(settings(*chosen))
+    assert all(figures()[format_]["largest_difference"] < 1e-5 for format_ in chosen)
+
+
 def write_in_training_mode(request: Request, path: Path) -> None:
     """A SavedModel as Keras 3.15's own exporter writes it: without `training=False`."""
     shape = (None, *request.classifier.input_shape[1:])

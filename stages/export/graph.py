@@ -47,7 +47,14 @@ def frozen(classifier: keras.Model, batch: int | None = None) -> Graph:
 
 def without_variables(call: Callable[[Any], Any], shape: tuple[int | None, ...]) -> Graph:
     """The graph of a function of images of this shape, with its variables as constants."""
-    traced = tf.function(call).get_concrete_function(tf.TensorSpec(shape, tf.float32, name=PIXELS))
+    before = tf.config.functions_run_eagerly()
+    # So that functions inside become part of the graph: Keras computes grouped convolutions, which ConvNeXt has, in one
+    # that is marked for XLA. It would stay a call, which ONNX does not know.
+    tf.config.run_functions_eagerly(True)
+    try:
+        traced = tf.function(call).get_concrete_function(tf.TensorSpec(shape, tf.float32, name=PIXELS))
+    finally:
+        tf.config.run_functions_eagerly(before)
     constant = convert_variables_to_constants_v2(traced)
     return Graph(constant.graph.as_graph_def(), constant.inputs[0].name, constant.outputs[0].name)
 
