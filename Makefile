@@ -17,7 +17,7 @@ COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-in
 COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers onnx serve serve-environment test test-slow lint lock clean
+.PHONY: run verify trackers onnx hub serve serve-environment test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -39,6 +39,16 @@ trackers: $(ENVIRONMENT)
 # What converts to ONNX and runs it: docs/export.md.
 onnx: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-onnx.lock
+
+# KerasHub, for backbone.name: hub (docs/training.md): an environment of its own, beside the one of the pipeline.
+hub: .venv-hub/requirements-hub.lock
+
+# Without looking at dependencies: KerasHub asks for tensorflow-text and so for a second TensorFlow, which no network of
+# images needs. The lock has all the others.
+.venv-hub/requirements-hub.lock: requirements-hub.lock
+	$(PYTHON) -m venv --clear .venv-hub
+	.venv-hub/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	cp $< $@
 
 # Exported models over HTTP: docs/serve.md. The server has an environment of its own, without TensorFlow.
 serve: $(SERVE)
@@ -66,9 +76,15 @@ lock:
 	$(COMPILE_GROUP) trackers --output-file requirements-trackers.lock
 	$(COMPILE_GROUP) onnx --output-file requirements-onnx.lock
 	$(COMPILE_GROUP) serve --output-file requirements-serve.lock
+	@mkdir -p .temper  # keras-hub needs an older kagglesdk than kaggle, and no tensorflow-text: see `hub`
+	grep -E '^[a-z0-9][^ ]*==' requirements.lock | sed 's/ *\\$$//' | grep -v '^kagglesdk==' > .temper/constraints.txt
+	echo "tensorflow-text ; sys_platform == 'none'" > .temper/overrides.txt
+	uv pip compile --universal --generate-hashes --group hub --constraints .temper/constraints.txt --no-emit-index-url \
+		--override .temper/overrides.txt --no-emit-find-links --no-header --python-version 3.11 --upgrade --quiet \
+		--output-file requirements-hub.lock
 
 clean:
-	rm -rf .venv .venv-gpu .venv-jax .venv-serve .temper dvc_plots
+	rm -rf .venv .venv-gpu .venv-jax .venv-hub .venv-serve .temper dvc_plots
 
 # Copied last: an environment that was cut off while it was made has no copy, and is made anew.
 define make-environment

@@ -1,8 +1,9 @@
 """fine_tune: packed train and validation images, models/warm_up.keras -> models/fine_tune.keras, metrics/fine_tune/.
 
 The second phase: the backbone is opened from `fine_tune.unfreeze_from` on, and all that is open trains at the top-level
-`lr`, on images augmented by the top-level `aug`. It starts from the warm-up and counts it as epoch 0: where no epoch is
-better on validation, the warm-up's weights are what it writes (law 13).
+`lr`, on images augmented by the top-level `aug`. `fine_tune.unfreeze_further` opens more as epochs go by. It starts
+from the warm-up and counts it as epoch 0: where no epoch beats it on validation by `fine_tune.margin`, the warm-up's
+weights are what it writes (law 13).
 """
 
 from temper.base import starting
@@ -20,17 +21,20 @@ from temper import card, devices, keras_files
 from temper.base import running
 from temper.base.machine import cores
 from temper.calibration import fit_temperature
-from temper.classifier import BACKBONE, trainable_parameters, unfreeze
+from temper.classifier import BACKBONE, backbone_layers, open_from, trainable_parameters, unfreeze
 from temper.packs import Pack
-from temper.settings.fine_tune import Settings
+from temper.settings.fine_tune import Every, FineTune, Never, Settings
 from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
 from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot
 from temper.training.depth import computing_in, scales
 from temper.training.folding import fold_frozen_norms
+from temper.training.gains import Gain, gain
 from temper.training.losses import balanced
-from temper.training.phases import Phase, Result, fit, logged, write_outcome
+from temper.training.opening import openings_due
+from temper.training.phases import Gradual, Phase, Result, arrays, assign, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
+from temper.unfreezing import openings, place
 
 
 def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
@@ -63,14 +67,11 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
 
 
 def plan(
-    classifier: keras.Model,
-    backbone: keras.Model,
-    settings: Settings,
-    labels: npt.NDArray[np.int32],
-    classes: int,
+    classifier: keras.Model, settings: Settings, pretrained: bool, labels: npt.NDArray[np.int32], classes: int
 ) -> Phase:
     """How the settings say that a classifier trains on images of these labels."""
     chosen = settings.fine_tune
+    backbone = classifier.get_layer(BACKBONE)
     return Phase(
         chosen.epochs,
         settings.lr,
@@ -82,31 +83,87 @@ def plan(
         loss=chosen.loss,
         class_weights=balanced(labels, classes) if chosen.class_weights == "balanced" else None,
         average=chosen.average,
-        scales=scales(classifier, backbone, chosen.lr_decay) if chosen.lr_decay < 1 else None,
+        scales=partial(scales, backbone, chosen.lr_decay) if chosen.lr_decay < 1 else None,
         accumulate=chosen.accumulate,
         scale_loss=chosen.precision == "mixed_float16",
         keep_on_interrupt=chosen.on_interrupt == "keep",
+        gradual=gradual(classifier, chosen, pretrained),
     )
 
 
-def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> Result:
-    """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune."""
+def gradual(classifier: keras.Model, chosen: FineTune, pretrained: bool) -> Gradual | None:
+    """How the settings say that more of the backbone opens as epochs go by."""
+    further = chosen.unfreeze_further
+    if isinstance(further, Never):
+        return None
+    layers = backbone_layers(classifier)
+    firsts = openings(layers, chosen.unfreeze_from, further.down_to, further.blocks)
+
+    def opened(count: int) -> keras.Model:
+        open_from(classifier, firsts[count], pretrained)
+        return trained_model(classifier, chosen.precision)
+
+    due = partial(openings_due, further, chosen.select)
+    return Gradual(due, opened, tuple(place(layers, first) for first in firsts))
+
+
+def opens_further(chosen: FineTune) -> str:
+    """When more will open, for people; nothing where none will."""
+    further = chosen.unfreeze_further
+    if isinstance(further, Never):
+        return ""
+    wait = further.epochs if isinstance(further, Every) else further.patience
+    when = "every" if isinstance(further, Every) else f"whenever {chosen.select} has not improved for"
+    return f"; {when} {wait} epoch(s) {further.blocks} more block(s), down to {further.down_to}"
+
+
+def trained_model(classifier: keras.Model, precision: str) -> keras.Model:
+    """The model that is trained in place of a classifier, with the same variables, as it is frozen now.
+
+    Frozen norms are folded in float32 only: a folded layer does not follow the precision of its parts.
+    """
+    return fold_frozen_norms(classifier, BACKBONE) if precision == "float32" else classifier
+
+
+def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> tuple[Result, Gain]:
+    """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune.
+
+    Returns:
+        what was kept, and what the best epoch gained on validation over the weights before.
+    """
     count = len(made.classes)
     train, held_out = (Pack(f"data/packed/{split}", count) for split in ("train", "validation"))
     targets = one_hot(held_out.labels, count)
     validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
     precision = settings.fine_tune.precision
-    trains = fold_frozen_norms(classifier, BACKBONE) if precision == "float32" else classifier
-    phase = plan(trains, classifier.get_layer(BACKBONE), settings, train.labels, count)
+    start, before = arrays(classifier.variables), classifier.predict(validation, verbose=0)
+    phase = plan(classifier, settings, made.backbone.pretrained, train.labels, count)
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         training = partial(epoch_batches, train, count, settings)
         with computing_in(classifier.get_layer(BACKBONE), precision):
-            result = fit(trains, phase, training, validation, state, live)
-        found = fit_temperature(classifier.predict(validation, verbose=0), held_out.labels)
-        made = made.model_copy(update={"temperature": found})
+            result = fit(trained_model(classifier, precision), phase, training, validation, state, live)
+        after = classifier.predict(validation, verbose=0)
+        gained = gain(before, after, held_out.labels)
+        if result.best_epoch and gained.in_standard_errors < settings.fine_tune.margin:
+            assign(classifier.variables, start)
+            result, after = result.without_gain(), before
+        made = made.model_copy(update={"temperature": fit_temperature(after, held_out.labels)})
         # Before the state that could make it again is removed:
         keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
-    return result
+    return result, gained
+
+
+def in_words(result: Result, gained: Gain, margin: float) -> str:
+    """What was kept, and why."""
+    accuracy = f"validation accuracy {result.best['val_accuracy']:.4f}"
+    if result.best_epoch:
+        return f"{accuracy} at epoch {result.best_epoch}"
+    if result.refused:
+        return (
+            f"epoch {result.refused} was better on validation than the warm-up by {gained.in_standard_errors:.2f} "
+            f"standard errors, fine_tune.margin asks for {margin:g}: the warm-up's weights are kept, {accuracy}"
+        )
+    return f"no epoch was better on validation than the warm-up: its weights are kept, {accuracy}"
 
 
 def main(settings: Settings) -> None:
@@ -118,15 +175,12 @@ def main(settings: Settings) -> None:
     open_layers = [layer.name for layer in classifier.get_layer("backbone").layers if layer.trainable_weights]
     print(
         f"fine-tuning {trainable_parameters(classifier):,} of {classifier.count_params():,} parameters: the head and "
-        f"{len(open_layers)} layers of the backbone, lr {settings.lr:g}"
+        f"{len(open_layers)} layers of the backbone, lr {settings.lr:g}{opens_further(settings.fine_tune)}"
     )
-    result = train_classifier(classifier, made, settings)
-    write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier))
-    accuracy = f"validation accuracy {result.best['val_accuracy']:.4f}"
-    if result.best_epoch == 0:
-        print(f"fine-tune: no epoch was better on validation than the warm-up: its weights are kept, {accuracy}")
-    else:
-        print(f"fine-tune: {accuracy} at epoch {result.best_epoch}")
+    result, gained = train_classifier(classifier, made, settings)
+    facts = {"gain": gained.mean, "gain_standard_error": gained.standard_error} if gained.mean else {}
+    write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier), **facts)
+    print(f"fine-tune: {in_words(result, gained, settings.fine_tune.margin)}")
 
 
 if __name__ == "__main__":

@@ -92,12 +92,17 @@ def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
     """
     if not len(labels):
         return 1.0
-    temperature = round(1 / _inverse_temperature(_logits(probabilities), labels), 4)
+    temperature = likeliest_temperature(probabilities, labels)
     scaled = scale(probabilities, temperature)
     for cost in (calibration_error, lambda *of: log_losses(*of).mean()):
         if cost(scaled, labels) > cost(probabilities, labels):
             return 1.0
     return temperature
+
+
+def likeliest_temperature(probabilities: Probabilities, labels: Labels) -> float:
+    """The temperature of the lowest log loss, 0.05 to 20, whatever the calibration error; of one image or more."""
+    return round(1 / _inverse_temperature(_logits(probabilities), labels), 4)
 
 
 def _inverse_temperature(logits: Floats, labels: Labels) -> float:

@@ -8,7 +8,7 @@ import math
 
 import keras
 
-from temper.unfreezing import first_open
+from temper.unfreezing import Layers, first_open
 
 BACKBONE, HEAD = "backbone", "head"
 
@@ -20,13 +20,7 @@ def freeze_backbone(classifier: keras.Model) -> None:
 
 
 def unfreeze(classifier: keras.Model, start: str | float, pretrained: bool) -> None:
-    """Opens the backbone to training, from `start` to its end.
-
-    Call it before `compile`, which fixes the set of trainable variables.
-
-    BatchNorm layers of a pretrained backbone stay frozen wherever they are: a few fine-tuning batches would ruin the
-    statistics of ImageNet, and `training=False` does not hold them under `fit` (keras#20285). Those of a backbone with
-    random weights have nothing to lose and must learn.
+    """Opens the backbone to training, from `start` to its end, as `open_from` does.
 
     Args:
         start: "all", "none", a layer, a block or a share of the layers, as `unfreezing.first_open` takes it.
@@ -34,9 +28,25 @@ def unfreeze(classifier: keras.Model, start: str | float, pretrained: bool) -> N
     Raises:
         TemperError: the backbone has no such layer; the message lists those it has.
     """
+    open_from(classifier, first_open(backbone_layers(classifier), start), pretrained)
+
+
+def backbone_layers(classifier: keras.Model) -> Layers:
+    """The name of each layer of the backbone, in order, and whether it has weights."""
+    return [(layer.name, bool(layer.weights)) for layer in classifier.get_layer(BACKBONE).layers]
+
+
+def open_from(classifier: keras.Model, first: int, pretrained: bool) -> None:
+    """Opens the layers of the backbone from number `first` on to training; those before it are frozen.
+
+    Call it before `compile`, which fixes the set of trainable variables.
+
+    BatchNorm layers of a pretrained backbone stay frozen wherever they are: a few fine-tuning batches would ruin the
+    statistics of ImageNet, and `training=False` does not hold them under `fit` (keras#20285). Those of a backbone with
+    random weights have nothing to lose and must learn.
+    """
     freeze_backbone(classifier)
     backbone = classifier.get_layer(BACKBONE)
-    first = first_open([(layer.name, bool(layer.weights)) for layer in backbone.layers], start)
     if first == len(backbone.layers):
         return
     backbone.trainable = True

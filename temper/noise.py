@@ -70,6 +70,9 @@ PLAIN = {
     r"(?:Limit|InUse|MaxInUse|NumAllocs|MaxAllocSize|Reserved|PeakReserved|LargestFreeBlock): +[\d.]+\w*$": "the same",
     # Hundreds of lines with an origin, but none when the allocator says that it can do without.
     r"[IW]\d{4} [\d:.]+ +\d+ bfc_allocator\.cc:\d+\] (?!.*not a failure)": "an error follows that says enough",
+    r"WARNING:tensorflow:\d+ out of the last \d+ calls to <function TensorFlowTrainer": (
+        "a model that opens further is compiled anew, on purpose"
+    ),
     r"INFO: (?:Created TensorFlow Lite XNNPACK delegate|Initialized TensorFlow Lite runtime)": "how LiteRT computes",
     r"fully_quantize: \d, inference_type: \d": "the converter to LiteRT, of what it was asked",
     r"\t \[\[\{\{node PyFunc\}\}\]\]$": "follows the line about GeneratorDataset",

@@ -1,4 +1,4 @@
-"""Where the backbone is opened to training: a layer, a block, or a share of its layers. Needs no Keras."""
+"""Where the backbone is opened to training, at once or block by block. Needs no Keras."""
 
 import difflib
 import math
@@ -40,12 +40,13 @@ def blocks_above(layers: Layers) -> list[int]:
     return [numbers[-1] + 1 - number for number in numbers]
 
 
-def first_open(layers: Layers, start: str | float) -> int:
+def first_open(layers: Layers, start: str | float, key: str = "fine_tune.unfreeze_from") -> int:
     """The number of the first layer that is open to training; `len(layers)` where none is.
 
     Args:
         start: "all", "none", the name of a layer or of a block ("conv4_block1" for its first layer
             "conv4_block1_1_conv"), or the share of the layers with weights, counted from the end, that is open.
+        key: the setting that gives `start`, for the message.
 
     Raises:
         TemperError: the backbone has no such layer; the message lists those it has.
@@ -64,6 +65,41 @@ def first_open(layers: Layers, start: str | float) -> int:
     close = difflib.get_close_matches(start, [*blocks, *trained], 1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise TemperError(
-        f"fine_tune.unfreeze_from: expected all, none, a share of the layers such as 0.3, or a layer or block of the "
+        f"{key}: expected all, none, a share of the layers such as 0.3, or a layer or block of the "
         f"backbone, received {start!r}{hint}; its blocks: {', '.join(blocks) or 'none'}; its layers: {_few(trained)}"
     )
+
+
+def openings(layers: Layers, start: str | float, floor: str | float, blocks: int) -> list[int]:
+    """The number of the first open layer at the start and after each opening of further blocks, falling.
+
+    A start within a block leaves the rest of that block as the first one to open.
+
+    Args:
+        start, floor: as `first_open` takes them; the last opening ends at the floor, be it within a block.
+        blocks: how many each opening opens, at least 1.
+
+    Raises:
+        TemperError: the backbone has no such layer, or the floor is not below the start.
+    """
+    key = "fine_tune.unfreeze_further.down_to"
+    first, last = first_open(layers, start), first_open(layers, floor, key)
+    if last >= first:
+        raise TemperError(
+            f"{key}: expected a layer or block below unfreeze_from, {start!r}, or a larger share, received {floor!r}: "
+            "nothing would be left to open"
+        )
+    above = blocks_above(layers)
+    bottoms = [number for number in range(1, len(layers)) if above[number] != above[number - 1]]
+    between = [number for number in reversed(bottoms) if last < number < first]
+    return [first, *between[blocks - 1 :: blocks], last]
+
+
+def place(layers: Layers, first: int) -> str:
+    """What `unfreeze_from` would call a place: the block that begins there, or else the layer; "none" for the end."""
+    names = [name for name, has_weights in layers[first:] if has_weights]
+    if not names:
+        return "none"
+    block = _block(names[0])
+    is_whole = block is not None and first_open(layers, block) == first_open(layers, names[0])
+    return block if block is not None and is_whole else names[0]

@@ -19,12 +19,12 @@ from stages.backbone import published_weights
 from stages.backbone.architectures import build, known
 from temper import keras_files
 from temper.base.errors import TemperError
-from temper.settings.backbone import BackboneName
+from temper.settings.backbone import HUB, BackboneName
 from tests.toys.classifier import CARD, PIXELS
 
 
 def test_every_model_of_keras_applications_is_known_to_the_schema() -> None:
-    assert sorted(get_args(BackboneName)) == sorted(known())
+    assert sorted(get_args(BackboneName)) == sorted([*known(), HUB])
     assert {"tiny", "EfficientNetB0", "MobileNetV3Small", "ResNet50", "ConvNeXtTiny", "Xception"} <= set(known())
 
 

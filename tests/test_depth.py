@@ -36,7 +36,7 @@ def test_blocks_are_counted_from_the_head_down(names: list[str], above: list[int
 def test_rates_fall_block_by_block_and_the_head_keeps_its_own() -> None:
     model = classifier("MobileNetV2", alpha=0.35)
     unfreeze(model, "all", pretrained=False)
-    found = scales(model, model.get_layer("backbone"), 0.5)
+    found = scales(model.get_layer("backbone"), 0.5, model)
     assert len(found) == len(model.trainable_variables)
     of_path = {variable.path: scale for variable, scale in zip(model.trainable_variables, found, strict=True)}
     assert {scale for path, scale in of_path.items() if "probabilities" in path or "head" in path} == {1.0}
@@ -44,7 +44,7 @@ def test_rates_fall_block_by_block_and_the_head_keeps_its_own() -> None:
     (last,) = [scale for path, scale in of_path.items() if "block_16_project/kernel" in path]
     (first,) = [scale for path, scale in of_path.items() if path.endswith("Conv1/kernel")]
     assert (top, last) == (0.5, 0.25) and first == min(found) < 1e-4
-    assert scales(model, model.get_layer("backbone"), 1.0) == (1.0,) * len(found)
+    assert scales(model.get_layer("backbone"), 1.0, model) == (1.0,) * len(found)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

@@ -27,7 +27,7 @@ import keras
 import numpy as np
 from temper.settings.training import Adam, Cosine, EarlyStopping, Ema, NoAverage
 from temper.training.batches import Batches, one_hot, shuffled
-from temper.training.phases import Phase, fit, logged
+from temper.training.phases import Gradual, Phase, fit, logged
 from temper.training.unfinished import Unfinished
 
 class Cut(Exception):
@@ -35,7 +35,7 @@ class Cut(Exception):
 
 random = np.random.default_rng(0)
 inputs, labels = random.normal(size=(160, 6)).astype(np.float32), random.integers(2, size=160).astype(np.int32)
-cut_at, average = int(sys.argv[1]), Ema(name="ema", decay=0.9) if sys.argv[2] == "ema" else NoAverage()
+cut_at, average = int(sys.argv[1]), NoAverage() if sys.argv[2] == "none" else Ema(name="ema", decay=0.9)
 
 def training(epoch):
     if epoch == cut_at:
@@ -48,7 +48,15 @@ model = keras.Sequential([
     keras.Input((6,)), keras.layers.Dropout(0.2), keras.layers.Dense(8, "relu"), keras.layers.BatchNormalization(),
     keras.layers.Dense(2, "softmax"),
 ])
-how = Phase(5, 0.05, Adam(), Cosine(), EarlyStopping(), "val_loss", average=average)
+def opened(count):
+    model.layers[1].trainable = count > 0
+    return model
+
+gradual = None
+if sys.argv[2] == "ema, opens":
+    gradual = Gradual(lambda history, start: len(history) // 2, opened, ("norm", "dense"))
+    opened(0)
+how = Phase(5, 0.05, Adam(), Cosine(), EarlyStopping(), "val_loss", average=average, gradual=gradual)
 with logged("toy") as live:
     fit(model, how, training, validation, Unfinished(Path()), live)
 weights = model.get_weights()
@@ -66,7 +74,7 @@ def weights(folder: Path, average: str, cut_at: int = -1) -> str | None:
     return done.stdout.splitlines()[-1] if done.returncode == 0 else None
 
 
-@pytest.mark.parametrize(("average", "cut_at"), [("none", 3), ("ema", 1)])
+@pytest.mark.parametrize(("average", "cut_at"), [("none", 3), ("ema", 1), ("ema, opens", 2)])
 def test_a_phase_that_is_cut_off_ends_in_the_same_bits(tmp_path: Path, average: str, cut_at: int) -> None:
     whole = weights(tmp_path / "whole", average)
     assert whole == weights(tmp_path / "again", average)

@@ -120,3 +120,52 @@ def test_a_scaled_loss_keeps_its_extras() -> None:
 def test_settings_without_a_meaning_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"at most one of|greater than 0|momentum above 0"):
         Sgd.model_validate({"name": "sgd"} | wrong)
+
+
+def steps(optimizer: keras.optimizers.Optimizer, of: list[keras.Variable], first: int, count: int) -> None:
+    """Some steps, by gradients that follow from the number of the step."""
+    for number in range(first, first + count):
+        given = {2: GRADIENTS[number % 5], 1: GRADIENTS[number % 5][0]}
+        optimizer.apply([keras.ops.convert_to_tensor(given[len(variable.shape)]) for variable in of], of)
+
+
+@pytest.mark.parametrize(("settings", "kind"), EXAMPLES, ids=[f"{settings}" for settings, _ in EXAMPLES])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_variable_that_joins_leaves_the_others_alone_and_trains_as_from_its_own_first_step(
+    settings: Optimizer, kind: type[keras.optimizers.Optimizer], accumulate: int
+) -> None:
+    """To the bit: Adam's correction of young means goes by the steps of each variable, not by those of the phase."""
+    if getattr(settings, "global_clipnorm", None):
+        pytest.skip("the norm of all gradients together is larger with one more variable")
+    extras = Extras(average=0.9, accumulate=accumulate, grows=True)
+    kernel, bias = variables()
+    old = optimizers.build(settings, 0.25, extras)
+    old.build([kernel])
+    steps(old, [kernel], 0, 20)
+    new = optimizers.build(settings, 0.25, extras)
+    new.build([kernel, bias])
+    optimizers.carry_over(old, new)
+    steps(new, [kernel, bias], 20, 10)
+
+    (alone, _), (_, fresh) = variables(), variables()
+    whole = optimizers.build(settings, 0.25, extras)
+    whole.build([alone])
+    steps(whole, [alone], 0, 30)
+    apart = optimizers.build(settings, 0.25, extras)
+    apart.build([fresh])
+    steps(apart, [fresh], 20, 10)
+    assert same([kernel.numpy(), bias.numpy()], [alone.numpy(), fresh.numpy()])
+    assert np.array_equal(averages(new)[0].numpy(), averages(whole)[0].numpy())
+    assert not same([kernel.numpy(), bias.numpy()], START)
+
+
+def test_the_scale_of_the_loss_goes_on_where_variables_join() -> None:
+    extras = Extras(scale_loss=True, grows=True)
+    kernel, bias = variables()
+    old, new = (optimizers.build(Adam(), 0.25, extras) for _ in range(2))
+    old.build([kernel])
+    old.dynamic_scale.assign(7.0)
+    old.learning_rate = 0.125
+    new.build([kernel, bias])
+    optimizers.carry_over(old, new)
+    assert float(new.dynamic_scale) == 7 and float(new.learning_rate) == 0.125

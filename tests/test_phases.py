@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from temper.base.errors import TemperError
+from temper.settings.fine_tune import Every, OnPlateau
 from temper.settings.training import (
     Adam,
     AdamW,
@@ -35,7 +37,8 @@ from temper.settings.training import (
 from temper.training import phases
 from temper.training.batches import Batches, one_hot, shuffled
 from temper.training.depth import computing_in
-from temper.training.phases import Phase, Result, fit, logged, write_outcome
+from temper.training.opening import openings_due
+from temper.training.phases import Gradual, Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import Unfinished
 
 RANDOM = np.random.default_rng(0)
@@ -52,10 +55,16 @@ def phase(optimizer: Optimizer, schedule: Schedule | None = None, lr: float = 0.
     return Phase(9, lr, optimizer, schedule or Cosine(by="epoch"), EarlyStopping(patience=4), "val_accuracy", **more)
 
 
+def by_order(model: keras.Model) -> tuple[float, ...]:
+    """A rate of its own for each variable that trains."""
+    return tuple(np.linspace(0.5, 1, len(model.trainable_variables)).tolist())
+
+
 # What a run that is killed must not lose (law 5). Each setting is in a row, and with others that could disturb it.
 ADAM, EMA = Adam(), Ema(name="ema", decay=0.9)
 WEIGHTS = np.array([0.5, 1.5], np.float32)
-ROWS: dict[str, tuple[Phase, str]] = {
+# Where more opens, the second item of the pair is how; what opens is `gradual`'s.
+ROWS: dict[str, tuple[Phase, str] | tuple[Phase, str, Every | OnPlateau]] = {
     "cosine by epochs": (phase(ADAM), "float32"),
     "plateau, counted start": (phase(ADAM, Plateau(name="plateau", patience=1), counts_start=True), "float32"),
     "cosine by steps, warm-up": (phase(ADAM, Cosine(warm_up=1.5)), "float32"),
@@ -77,12 +86,37 @@ ROWS: dict[str, tuple[Phase, str]] = {
     ),
     "lion, accumulated, ema": (phase(Lion(name="lion"), Cosine(), lr=0.01, accumulate=2, average=EMA), "float32"),
     "lamb, rates by depth, global clipnorm": (
-        phase(Lamb(name="lamb", global_clipnorm=0.5), scales=(0.5, 0.5, 0.8, 0.8, 1.0, 1.0)),
+        phase(Lamb(name="lamb", global_clipnorm=0.5), scales=lambda model: (0.5, 0.5, 0.8, 0.8, 1.0, 1.0)),
         "float32",
     ),
     "bfloat16": (phase(ADAM, Cosine()), "mixed_bfloat16"),
     "float16, accumulated, ema": (phase(ADAM, accumulate=2, average=EMA, scale_loss=True), "mixed_float16"),
+    "opens every epoch, adamw, ema, rates by depth": (
+        phase(AdamW(name="adamw"), Cosine(warm_up=1.5), lr=0.2, average=EMA, scales=by_order),
+        "float32",
+        Every(name="every", epochs=1),
+    ),
+    "opens on a plateau, float16, accumulated, ema": (
+        phase(ADAM, lr=0.2, accumulate=2, average=EMA, scale_loss=True),
+        "mixed_float16",
+        OnPlateau(name="plateau", patience=1, min_delta=0.3),
+    ),
 }
+
+
+def gradual(model: keras.Model, further: Every | OnPlateau, parts: int) -> Gradual:
+    """Opens the output at first, then the norm too, then all of it; or, as one part, all of it each time.
+
+    It leaves the model open as at first.
+    """
+    dense, norm, output = (layer for layer in model.layers if layer.weights)
+
+    def opened(count: int) -> keras.Model:
+        output.trainable, norm.trainable, dense.trainable = True, count > 0 or parts == 1, count > 1 or parts == 1
+        return model
+
+    opened(0)
+    return Gradual(partial(openings_due, further, "val_accuracy"), opened, ("output", "norm", "dense"))
 
 
 def fresh_model() -> keras.Model:
@@ -103,6 +137,8 @@ def train(
     interrupt_at: int | None = None,
     start: list[np.ndarray] | None = None,
     precision: str = "float32",
+    further: Every | OnPlateau | None = None,
+    parts: int = 3,
 ) -> tuple[keras.Model, Result]:
     """A phase of a fresh model; or of one with the weights `start`, which only gets worse: it learns wrong labels."""
     model = fresh_model()
@@ -124,6 +160,7 @@ def train(
     validation = Batches(lambda rows: INPUTS[rows], one_hot(LABELS, 2), np.arange(64, 96), 32)
     folder.mkdir(exist_ok=True)
     hidden = keras.Model(model.input, model.layers[-2].output)  # all but the softmax
+    how = how if further is None else replace(how, gradual=gradual(model, further, parts))
     with chdir(folder), logged("toy") as live, computing_in(hidden, precision):
         result = fit(model, how, training, validation, Unfinished(folder), live)
     return model, result
@@ -131,6 +168,12 @@ def train(
 
 def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
     return all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def train_row(folder: Path, row: str, cut_at: int | None = None) -> tuple[keras.Model, Result]:
+    """Five epochs of a row of ROWS."""
+    how, precision, *further = ROWS[row]
+    return train(folder, replace(how, epochs=5), cut_at, precision=precision, further=further[0] if further else None)
 
 
 Whole = Callable[[str], tuple[Path, keras.Model, Result]]
@@ -144,8 +187,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     def run(row: str) -> tuple[Path, keras.Model, Result]:
         if row not in done:
             folder = tmp_path_factory.mktemp("whole")
-            how, precision = ROWS[row]
-            done[row] = (folder, *train(folder, replace(how, epochs=5), precision=precision))
+            done[row] = (folder, *train_row(folder, row))
         return done[row]
 
     return run
@@ -153,17 +195,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path: Path, row: str, whole: Whole) -> None:
-    how, precision = ROWS[row]
-    how = replace(how, epochs=5)
     folder, model, expected = whole(row)
     with pytest.raises(Exception) as cut:  # TensorFlow wraps it in an error of its own
-        train(tmp_path / "cut", how, 2, precision=precision)
+        train_row(tmp_path / "cut", row, 2)
     assert "Cut" in f"{cut.type.__name__} {cut.value}"
-    resumed, result = train(tmp_path / "cut", how, precision=precision)
+    resumed, result = train_row(tmp_path / "cut", row)
     assert result == expected and len(result.history) > 3
     assert same(resumed.get_weights(), model.get_weights())
     curves = sorted((folder / "metrics/toy").rglob("*.tsv"))
-    assert len(curves) == 5
+    assert len(curves) == (6 if "opens" in row else 5)
     for curve in curves:
         again = tmp_path / "cut" / curve.relative_to(folder)
         assert again.read_bytes() == curve.read_bytes()
@@ -172,6 +212,27 @@ def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path: Path, row: str, whole: 
 def test_the_rows_are_all_different_phases(whole: Whole) -> None:
     """Each setting does something: no two rows end in the same figures."""
     assert len({tuple(whole(row)[2].history[-1].values()) for row in ROWS}) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("opens every epoch, adamw, ema, rates by depth", [18, 34, 90, 90, 90]),
+        ("opens on a plateau, float16, accumulated, ema", [18, 18, 34, 90, 90]),
+    ],
+)
+def test_what_is_open_in_each_epoch_is_as_said(row: str, expected: list[int], whole: Whole) -> None:
+    """The output alone has 18 numbers, with the norm 34, the whole model 90."""
+    assert [record["trainable_parameters"] for record in whole(row)[2].history] == expected
+
+
+def test_an_opening_that_opens_nothing_changes_no_bit(tmp_path: Path) -> None:
+    """What the optimizer remembers goes on, though it is built and compiled anew: slots, averages, steps, the rate."""
+    how = phase(ADAM, Cosine(warm_up=1.5), lr=0.2, average=EMA, accumulate=2)
+    expected, _ = train(tmp_path / "plain", replace(how, epochs=4))
+    model, result = train(tmp_path / "opened", replace(how, epochs=4), further=Every(name="every"), parts=1)
+    assert {record["trainable_parameters"] for record in result.history} == {90}
+    assert same(model.get_weights(), expected.get_weights())
 
 
 def test_the_best_epoch_is_restored_not_the_last(tmp_path: Path) -> None:

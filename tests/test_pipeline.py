@@ -165,6 +165,13 @@ def test_no_worse_model_ships(pipeline: Workspace) -> None:
     phase = json.loads((pipeline.folder / "metrics/fine_tune/metrics.json").read_text(encoding="utf-8"))
     assert phase["fine_tune_epoch"] == 0 and phase["fine_tune_epochs"] == 2
 
+    pipeline.set(lr=2e-3, fine_tune__margin=1e6)
+    output = pipeline.run("dvc repro evaluate")
+    assert "fine_tune.margin asks for 1e+06: the warm-up's weights are kept" in output
+    of_epoch = json.loads((pipeline.folder / "metrics/fine_tune/metrics.json").read_text(encoding="utf-8"))
+    assert of_epoch["fine_tune_epoch"] == 0 and of_epoch["fine_tune_gain"] > 0
+    assert json.loads((pipeline.folder / "metrics/evaluate/metrics.json").read_text(encoding="utf-8")) == metrics
+
 
 def test_metrics_have_names_of_their_own(pipeline: Workspace) -> None:
     """So that `dvc exp show` has short names for columns."""
@@ -256,6 +263,8 @@ def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline
         fine_tune__epochs=30,
         fine_tune__schedule={"name": "plateau", "patience": 2, "factor": 0.5},
         fine_tune__early_stopping={"patience": 12},
+        fine_tune__unfreeze_from="none",
+        fine_tune__unfreeze_further={"name": "every", "epochs": 4},
         warm_up__head__dropout=0.3,
     )
     pipeline.run("dvc repro warm_up")
@@ -272,6 +281,7 @@ def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline
     assert list(pipeline.folder.glob(".temper/unfinished/fine_tune-*")) == []
 
     whole = pipeline.run("dvc repro --force --single-item fine_tune")
+    assert "epoch 5: opens from block4" in whole
     assert "going on after" not in whole
     assert checksum(pipeline.folder / "models/fine_tune.keras") == model
     assert {path: path.read_bytes() for path in plots} == plots

@@ -46,6 +46,7 @@ NOISE = [
     f"{ABSL}generator_dataset_op.cc:113] Error occurred when finalizing GeneratorDataset iterator: "
     "FAILED_PRECONDITION: Python interpreter state is not initialized. The process may be terminated",
     "\t [[{{node PyFunc}}]]",
+    "WARNING:tensorflow:5 out of the last 8 calls to <function TensorFlowTrainer._make_function.<locals>.multi_step_",
     f"{ABSL}bfc_allocator.cc:502] Allocator (mklcpu) ran out of memory trying to allocate 64.00MiB (rounded to 67108",
     f"{ABSL}bfc_allocator.cc:1056] Bin (256): \tTotal Chunks: 0, Chunks in use: 0. 0B allocated for chunks. 0B in use",
     "If the cause is memory fragmentation maybe the environment variable 'TF_GPU_ALLOCATOR=cuda_malloc_async' will",

@@ -101,6 +101,24 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
         ({"fine_tune__loss": "{name: crossentropy, gamma: 2}"}, "unknown key fine_tune.loss.gamma: expected one of"),
         ({"fine_tune__average": "{name: none, decay: 0.9}"}, "unknown key fine_tune.average.decay: expected one of"),
         ({"fine_tune": "{lr_decay: 0.8, unfreeze_from: none}"}, "lr_decay: expected 1 where unfreeze_from is none"),
+        ({"fine_tune__unfreeze_further": "{name: every}"}, "unfreeze_further: expected an unfreeze_from that leaves"),
+        ({"fine_tune__unfreeze_further": "{name: never, blocks: 2}"}, "unknown key fine_tune.unfreeze_further.blocks"),
+        ({"fine_tune__unfreeze_further": "{name: every, patience: 2}"}, "unknown key fine_tune.unfreeze_further.pat"),
+        (
+            {"fine_tune": "{unfreeze_from: none, unfreeze_further: {name: every, down_to: none}}"},
+            "fine_tune.unfreeze_further: down_to: expected a layer or block, a share of the layers, or all, received",
+        ),
+        (
+            {"fine_tune": "{unfreeze_from: none, epochs: 5, unfreeze_further: {name: every, epochs: 5}}"},
+            "unfreeze_further.epochs: expected less than the phase's 5 epochs, received 5",
+        ),
+        (
+            {
+                "fine_tune": "{unfreeze_from: none, early_stopping: {patience: 2}, "
+                "unfreeze_further: {name: plateau, patience: 2}}"
+            },
+            "unfreeze_further.patience: expected less than early_stopping.patience (2)",
+        ),
         (
             {"fine_tune": "{class_weights: balanced, sampling: sqrt}"},
             "class_weights: expected none with sampling: sqrt",
@@ -217,9 +235,10 @@ def test_every_choice_can_be_made_by_its_name_alone(tmp_path: Path) -> None:
         ("optimizer", ("adam", "adamw", "sgd", "rmsprop", "lion", "lamb")),
         ("loss", ("crossentropy", "focal")),
         ("average", ("none", "ema")),
+        ("unfreeze_further", ("never", "every", "plateau")),
     ):
         for name in names:
-            path = changed(tmp_path, **{f"fine_tune__{key}": f"{{name: {name}}}"})
+            path = changed(tmp_path, fine_tune__unfreeze_from="none", **{f"fine_tune__{key}": f"{{name: {name}}}"})
             assert getattr(load(fine_tune.Settings, path).fine_tune, key).name == name
 
 
@@ -240,6 +259,9 @@ def test_a_layer_that_the_backbone_does_not_have_is_refused_before_any_work(
     with pytest.raises(TemperError, match=r"unfreeze_from: .*'block_99' \(did you mean block_9\?\); its blocks: Conv1"):
         refuse_wrong_params(path)
     monkeypatch.setattr(check, "_build_backbone", None)  # not needed a second time
+    further = "{unfreeze_from: block_3, unfreeze_further: {name: every, down_to: block_4}}"
+    with pytest.raises(TemperError, match=r"down_to: expected a layer or block below unfreeze_from, 'block_3'"):
+        refuse_wrong_params(changed(tmp_path, backbone="{name: MobileNetV2}", image_size="64", fine_tune=further))
     refuse_wrong_params(changed(tmp_path, backbone="{name: MobileNetV2}", image_size="64"))
     path = changed(tmp_path, backbone="{name: MobileNetV2, weights: none}", image_size="64")
     refuse_wrong_params(path)
@@ -289,7 +311,7 @@ def test_every_key_has_a_meaning() -> None:
 
 
 def test_backbones_are_those_of_keras_and_tiny() -> None:
-    assert set(get_args(backbone.BackboneName)) == set(architectures.known())
+    assert set(get_args(backbone.BackboneName)) == {*architectures.known(), backbone.HUB}
 
 
 @pytest.mark.parametrize(("text", "seed"), [("010", 10), ("7", 7)])

@@ -1,4 +1,4 @@
-"""backbone: a keras.applications model, or a weights file -> models/backbone.keras.
+"""backbone: a keras.applications model, a weights file or a published preset -> models/backbone.keras.
 
 After this stage has run once, or was pulled, nothing needs the network.
 """
@@ -13,12 +13,13 @@ from pathlib import Path
 
 import keras
 
+from stages.backbone import hub
 from stages.backbone.architectures import build
 from temper import card, devices, keras_files
 from temper.base import running
 from temper.base.errors import TemperError
 from temper.base.paths import existing
-from temper.settings.backbone import Backbone, Settings
+from temper.settings.backbone import HUB, Backbone, Settings
 
 
 def find_weights(settings: Backbone) -> tuple[str | None, str | None]:
@@ -44,12 +45,18 @@ def main(settings: Settings) -> None:
     print(devices.described())
     chosen = settings.backbone
     keras.utils.set_random_seed(settings.seed)
-    weights, sha256 = find_weights(chosen)
-    model = build(chosen.name, chosen.arguments, weights, settings.image_size, chosen.input_size, chosen.pooling)
+    if chosen.name == HUB:
+        model, sha256 = hub.build(settings)
+        title = hub.title(chosen)
+    else:
+        weights, sha256 = find_weights(chosen)
+        size, pooling = settings.image_size, chosen.pooling or "avg"
+        model = build(chosen.name, chosen.arguments, weights, size, chosen.input_size, pooling)
+        title = Path(chosen.weights).name
     origin = card.Backbone(
         name=chosen.name,
         arguments=chosen.arguments,
-        weights=Path(chosen.weights).name,
+        weights=title,
         sha256=sha256,
         backend=chosen.backend,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from stages.backbone import published_weights
+from stages.backbone.pooling import pooled
 from temper.base.errors import TemperError
 from temper.settings.backbone import Pooling
 
@@ -52,7 +53,7 @@ def build(
         features = _tiny(x)
     else:
         features = _application(name, getattr(module, name), module.preprocess_input(x), arguments, weights, pooling)
-    return keras.Model(pixels, features if features.ndim == 2 else _pooled(features, pooling), name="backbone")
+    return keras.Model(pixels, features if features.ndim == 2 else pooled(features, pooling), name="backbone")
 
 
 def _application(
@@ -115,12 +116,3 @@ def _tiny(x: keras.KerasTensor) -> keras.KerasTensor:
         if block < 4:
             x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
     return x
-
-
-def _pooled(x: keras.KerasTensor, pooling: Pooling) -> keras.KerasTensor:
-    """(n, height, width, features) -> (n, features), or twice as many with "concat"."""
-    average = keras.layers.GlobalAveragePooling2D(name="average")
-    maximum = keras.layers.GlobalMaxPooling2D(name="maximum")
-    if pooling == "concat":
-        return keras.layers.Concatenate(name="average_and_maximum")([average(x), maximum(x)])
-    return average(x) if pooling == "avg" else maximum(x)

@@ -14,17 +14,21 @@ if __name__ == "__main__":
 import json
 import sys
 
+from stages.backbone import hub
 from stages.backbone.architectures import build
 from temper.base import loading
 from temper.base.errors import TemperError
-from temper.settings.backbone import Settings
+from temper.settings.backbone import HUB, Settings
 
 
 def main() -> None:
     try:
         settings = loading.load(Settings)
-        chosen = settings.backbone
-        model = build(chosen.name, chosen.arguments, None, settings.image_size, chosen.input_size, chosen.pooling)
+        chosen, size = settings.backbone, settings.image_size
+        if chosen.name == HUB:
+            model, _ = hub.build(settings, with_weights=False)
+        else:
+            model = build(chosen.name, chosen.arguments, None, size, chosen.input_size, chosen.pooling or "avg")
     except TemperError as error:
         sys.exit(f"error: {error}")
     print(json.dumps([(layer.name, bool(layer.weights)) for layer in model.layers]))

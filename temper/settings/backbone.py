@@ -1,15 +1,18 @@
-"""The settings of `backbone`: a model of keras.applications by its class name, or `tiny`."""
+"""The settings of `backbone`: a model of keras.applications by its class name, `tiny`, or a published preset."""
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from temper.settings.base import ImageSize, Section, Seed, Sha256, StageSettings, Text
 
+Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+
 # Checked against keras.applications by a test: importing Keras here would cost every check seconds.
 # fmt: off
 BackboneName = Literal[
-    "tiny", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge", "DenseNet121",
+    "tiny", "hub", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge", "DenseNet121",
     "DenseNet169", "DenseNet201", "EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3",
     "EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "EfficientNetV2B0", "EfficientNetV2B1",
     "EfficientNetV2B2", "EfficientNetV2B3", "EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S",
@@ -18,20 +21,33 @@ BackboneName = Literal[
     "VGG16", "VGG19", "Xception",
 ]
 # fmt: on
-Pooling = Literal["avg", "max", "concat"]
+Pooling = Literal["avg", "max", "concat", "class_token"]
+HUB = "hub"
+_HUGGING_FACE, _KAGGLE = r"hf://[\w.-]+/[\w.-]+", r"kaggle://[\w.-]+/[\w.-]+/\w+/[\w.-]+/[0-9]+"
 
 
 class Backbone(Section):
     """The part of the classifier that is usually pretrained."""
 
-    name: BackboneName = Field("MobileNetV2", description="a class of keras.applications, or tiny")
+    name: BackboneName = Field(
+        "MobileNetV2", description="a class of keras.applications, tiny, or hub for a published preset"
+    )
     arguments: dict[str, Any] = Field({}, description="of that class, such as alpha")
-    weights: Text = Field("imagenet", description="imagenet (downloaded once), none, or the path of a weights file")
-    sha256: Sha256 | None = Field(None, description="of the weights file: with it a new file at the path is noticed")
-    pooling: Pooling = Field(
-        "avg",
-        description="of each feature its average over the image, its maximum (max), or both, which are twice as many "
-        "(concat)",
+    weights: Text = Field(
+        "imagenet",
+        description="imagenet (downloaded once), none, or the path of a weights file; with hub: hf://OWNER/NAME, "
+        "kaggle://OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, or the folder of a preset",
+    )
+    revision: Commit | None = Field(None, description="of hf://: the commit that is downloaded, 40 hex digits")
+    sha256: Sha256 | None = Field(
+        None, description="of the weights file, also of that of a preset: with it a new file at the path is noticed"
+    )
+    environment: Text = Field(".venv-hub", description="of hub: the folder of its Python environment")
+    pooling: Pooling | None = Field(
+        None,
+        description="of each feature its average over the image (avg), its maximum (max), or both, which are twice as "
+        "many (concat); of transformers also their class token (class_token); null: class_token where there is one, "
+        "else avg",
     )
     backend: Literal["tensorflow", "jax"] = Field(
         "tensorflow", description="what Keras computes with, in all stages; jax needs `make JAX=1`"
@@ -43,6 +59,9 @@ class Backbone(Section):
 
     @model_validator(mode="after")
     def _no_setting_without_use(self) -> "Backbone":
+        if self.name == HUB:
+            self._require_a_preset()
+            return self
         if self.name == "tiny" and (self.arguments or self.weights != "none"):
             raise ValueError(
                 "tiny has neither arguments nor published weights: expected arguments: {} and weights: none, "
@@ -50,7 +69,29 @@ class Backbone(Section):
             )
         if self.sha256 and self.weights in ("imagenet", "none"):
             raise ValueError(f"sha256 belongs to a weights file, received weights: {self.weights}; remove sha256")
+        for key, unused in (("revision", self.revision), ("environment", self.environment != ".venv-hub")):
+            if unused:
+                raise ValueError(f"{key} is a setting of name: hub, not of {self.name}: remove it")
+        if self.pooling == "class_token":
+            raise ValueError(f"pooling: expected avg, max or concat with {self.name}, which has no class token")
         return self
+
+    def _require_a_preset(self) -> None:
+        place = self.weights
+        if self.arguments:
+            raise ValueError(
+                f"arguments: expected {{}} with hub, whose presets have their own, received {self.arguments}"
+            )
+        if place in ("imagenet", "none") or ("://" in place and not re.fullmatch(f"{_HUGGING_FACE}|{_KAGGLE}", place)):
+            raise ValueError(
+                "weights: expected with hub hf://OWNER/NAME, kaggle://OWNER/MODEL/FRAMEWORK/VARIATION/VERSION or the "
+                f"folder of a preset, received {place}"
+            )
+        if place.startswith("hf://") != (self.revision is not None):
+            raise ValueError(
+                "revision: expected the commit that hf:// is pinned to, 40 hex digits, and none with anything else, "
+                f"received {self.revision} with {place}"
+            )
 
 
 class Settings(StageSettings):

@@ -19,9 +19,9 @@ from pydantic import BaseModel
 from temper.base import loading
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
-from temper.base.paths import scratch
+from temper.base.paths import existing, repository, scratch
 from temper.settings import backbone, export, fine_tune
-from temper.unfreezing import first_open
+from temper.unfreezing import first_open, openings
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES, DETECTORS = "stages.fetch.sources", "stages.detect.detectors"
@@ -83,23 +83,49 @@ def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[Base
 
 
 def refuse_wrong_unfreezing(path: str | Path) -> None:
-    """Builds the backbone, once for each that is chosen, and looks for the layer that `unfreeze_from` names in it.
+    """Builds the backbone, once for each that is chosen, and looks for the layers that are to be opened in it.
 
     Raises:
         TemperError: it cannot be built from these settings, or has no such layer.
     """
     chosen = loading.load(backbone.Settings, path)
-    start = loading.load(fine_tune.Settings, path).fine_tune.unfreeze_from
+    phase = loading.load(fine_tune.Settings, path).fine_tune
+    start, further = phase.unfreeze_from, phase.unfreeze_further
+    at_once = isinstance(further, fine_tune.Never)
     named = isinstance(start, str) and start not in ("all", "none")
-    if chosen.backbone.name == "tiny" and not named:
+    if chosen.backbone.name == "tiny" and at_once and not named:
         return  # it takes any size, and importing Keras would cost seconds
-    described = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256", "backend"}})
+    described: dict[str, Any] = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256", "backend"}})
+    if chosen.backbone.name == backbone.HUB:
+        described |= {"preset": chosen.backbone.weights, "configuration": _configuration(chosen.backbone.weights)}
     text = json.dumps([described, metadata.version("keras")], sort_keys=True)
     kept = scratch("backbones") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not kept.exists():
+        # As after `dvc pull`, where neither KerasHub nor the network is needed.
+        pulled = chosen.backbone.name == backbone.HUB and Path("models/backbone.keras").exists()
+        if pulled and not (repository() / chosen.backbone.environment).exists():
+            return
+        try:
+            layers = _build_backbone()
+        except TemperError:
+            if pulled:
+                return
+            raise
         with atomic_file(kept) as partial:
-            partial.write_text(_build_backbone(), encoding="utf-8")
-    first_open(json.loads(kept.read_text(encoding="utf-8")), start)
+            partial.write_text(layers, encoding="utf-8")
+    names = json.loads(kept.read_text(encoding="utf-8"))
+    if isinstance(further, fine_tune.Never):
+        first_open(names, start)
+    else:
+        openings(names, start, further.down_to, further.blocks)
+
+
+def _configuration(preset: str) -> str:
+    """What describes the network in a folder. Of one that is downloaded, nothing: its address says its version."""
+    try:
+        return existing(f"{preset}/config.json").read_text(encoding="utf-8", errors="replace")
+    except (TemperError, OSError):
+        return ""
 
 
 def _build_backbone() -> str:

@@ -4,7 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from temper.settings.base import Count, FromText, Magnitude, Rate, Section, Seed, StageSettings, Text, Width
+from temper.settings.base import (
+    Count,
+    FromText,
+    Magnitude,
+    NotNegative,
+    Rate,
+    Section,
+    Seed,
+    StageSettings,
+    Text,
+    Width,
+)
 from temper.settings.mixing import MixedAugmentation
 from temper.settings.training import (
     Adam,
@@ -31,6 +42,48 @@ def _share(value: Any) -> Any:
     return value
 
 
+# Where the backbone opens: a layer or block of it, a share of its layers, all, or none.
+Place = Annotated[Text | Annotated[float, Field(gt=0, le=1)], BeforeValidator(_share)]
+
+
+class Never(Section):
+    """What `unfreeze_from` opens trains from the first epoch on, and nothing else."""
+
+    name: Literal["never"] = "never"
+
+
+class Further(Section):
+    """What every way of gradual unfreezing takes (Howard and Ruder, arXiv:1801.06146, who open a layer each epoch)."""
+
+    blocks: Count = Field(1, description="how many further blocks each opening opens, from the head downwards")
+    down_to: Place = Field(
+        "all", description="where it ends, below unfreeze_from: a layer or block, a share of the layers, or all"
+    )
+
+    @model_validator(mode="after")
+    def _ends_somewhere(self) -> "Further":
+        if self.down_to == "none":
+            raise ValueError("down_to: expected a layer or block, a share of the layers, or all, received none")
+        return self
+
+
+class Every(Further):
+    """More of the backbone opens after every so many epochs."""
+
+    name: Literal["every"]
+    epochs: Count = Field(1, description="the epochs between two openings, and before the first one")
+
+
+class OnPlateau(Further):
+    """More of the backbone opens when the figure that `select` names has not improved for some epochs."""
+
+    name: Literal["plateau"]
+    patience: Count = Field(1, description="epochs without improvement, since the last opening, before more opens")
+    min_delta: NotNegative = Field(0.0, description="a smaller gain is no improvement")
+
+
+UnfreezeFurther = Annotated[Never | Every | OnPlateau, Field(discriminator="name")]
+
 # How often an epoch shows the images of each class.
 Sampling = Literal["natural", "balanced", "sqrt"]
 
@@ -38,8 +91,11 @@ Sampling = Literal["natural", "balanced", "sqrt"]
 class FineTune(Section):
     """The second phase, at the top-level lr and with the top-level aug."""
 
-    unfreeze_from: Annotated[Text | Annotated[float, Field(gt=0, le=1)], BeforeValidator(_share)] = Field(
+    unfreeze_from: Place = Field(
         "all", description="a layer or block of the backbone, a share of its layers such as 0.3, all, or none"
+    )
+    unfreeze_further: UnfreezeFurther = Field(
+        Never(), description="when more of the backbone opens than what trains from the first epoch on"
     )
     lr_decay: Annotated[float, Field(gt=0, le=1), FromText] = Field(
         1.0, description="each block of the backbone trains at this times the rate of what is above it; 1: all at lr"
@@ -61,6 +117,11 @@ class FineTune(Section):
         "resume", description="on Ctrl-C: wait for the next run, or end with the best epoch so far and go on"
     )
     select: Select = Field("val_loss", description="which epoch is kept: the best by this; if equal, the other decides")
+    margin: NotNegative = Field(
+        2.0,
+        description="by how many standard errors of the paired difference the best epoch must beat the warm-up on "
+        "validation, or the warm-up's weights are kept; 0: by anything",
+    )
     augmentation: MixedAugmentation = Field(
         MixedAugmentation(), description="each transformation alone, and the mixing of images"
     )
@@ -85,8 +146,37 @@ class FineTune(Section):
         return self
 
     @model_validator(mode="after")
+    def _something_is_left_to_open(self) -> "FineTune":
+        if not isinstance(self.unfreeze_further, Never) and self.unfreeze_from == "all":
+            raise ValueError(
+                "unfreeze_further: expected an unfreeze_from that leaves blocks to open (none, where the head alone "
+                "trains at first, or a layer, a block or a share), received unfreeze_from: all"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _more_opens_before_the_end(self) -> "FineTune":
+        further = self.unfreeze_further
+        if isinstance(further, Never):
+            return self
+        name = "epochs" if isinstance(further, Every) else "patience"
+        wait = further.epochs if isinstance(further, Every) else further.patience
+        if wait >= self.epochs:
+            raise ValueError(
+                f"unfreeze_further.{name}: expected less than the phase's {self.epochs} epochs, received {wait}"
+            )
+        stopping = self.early_stopping
+        ends_first = stopping.patience is not None and stopping.patience <= wait and stopping.min_epochs <= wait
+        if isinstance(further, OnPlateau) and ends_first:
+            raise ValueError(
+                f"unfreeze_further.patience: expected less than early_stopping.patience ({stopping.patience}), or the "
+                f"phase ends where more would open, received {wait}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _decay_has_blocks(self) -> "FineTune":
-        if self.lr_decay < 1 and self.unfreeze_from == "none":
+        if self.lr_decay < 1 and self.unfreeze_from == "none" and isinstance(self.unfreeze_further, Never):
             raise ValueError("lr_decay: expected 1 where unfreeze_from is none, for no block trains; remove it")
         return self
 

@@ -8,7 +8,7 @@ import keras
 from temper.unfreezing import blocks_above
 
 
-def scales(classifier: keras.Model, backbone: keras.Model, decay: float) -> tuple[float, ...]:
+def scales(backbone: keras.Model, decay: float, classifier: keras.Model) -> tuple[float, ...]:
     """What the rate of each trainable variable of a classifier is multiplied by.
 
     The head has 1, the last block of the backbone `decay`, the one below it its square, and so on (as in Howard and
@@ -17,6 +17,7 @@ def scales(classifier: keras.Model, backbone: keras.Model, decay: float) -> tupl
 
     Args:
         backbone: its layers in order; the classifier has their variables.
+        classifier: as far as it is open.
     """
     above = blocks_above([(layer.name, bool(layer.weights)) for layer in backbone.layers])
     of_variable = {

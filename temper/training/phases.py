@@ -4,7 +4,7 @@ import gc
 import importlib
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ from dvclive import Live
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.texts import write_json
+from temper.classifier import trainable_parameters
 from temper.settings.training import (
     Average,
     CrossEntropy,
@@ -32,6 +33,26 @@ from temper.training.unfinished import Arrays, State, Unfinished
 
 # Steps that the backend runs without coming back to Python. It changes no result.
 STEPS_AT_ONCE = 8
+OPEN = "trainable_parameters"  # in the record of an epoch, where it changes
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """How more of a model opens to training between epochs (law 4: who opens it decides what stays frozen).
+
+    Attributes:
+        due: how many openings come before the epoch that follows some records, with those of the start where it counts.
+        open: sets what trains after so many openings; the model to train then, of the same variables, uncompiled.
+        places: from where on the model is open, in words: before any opening, after the first one, and so on.
+    """
+
+    due: Callable[[Sequence[schedules.Record], schedules.Record | None], int]
+    open: Callable[[int], keras.Model]
+    places: tuple[str, ...]
+
+    def openings(self, history: Sequence[schedules.Record], start: schedules.Record | None) -> int:
+        """As `due`, but not more than there are."""
+        return min(self.due(history, start), len(self.places) - 1)
 
 
 @dataclass(frozen=True)
@@ -41,10 +62,11 @@ class Phase:
     Attributes:
         counts_start: whether the weights before the first epoch are kept where no epoch is better (law 13).
         class_weights: how much an image of each class counts; `None`: all the same.
-        scales: what the rate is multiplied by for each trainable variable; `None`: 1 for all.
+        scales: what the rate is multiplied by for each trainable variable of the model; `None`: 1 for all.
         accumulate: batches whose gradients are averaged for one step.
         scale_loss: whether float16 gradients need it.
         keep_on_interrupt: whether Ctrl-C ends the phase with what it has; otherwise its state waits for the next run.
+        gradual: how more opens; `None`: what is open at first stays all that is.
     """
 
     epochs: int
@@ -57,10 +79,11 @@ class Phase:
     loss: Loss = field(default_factory=CrossEntropy)
     class_weights: losses.ClassWeights | None = None
     average: Average = field(default_factory=NoAverage)
-    scales: tuple[float, ...] | None = None
+    scales: Callable[[keras.Model], tuple[float, ...]] | None = None
     accumulate: int = 1
     scale_loss: bool = False
     keep_on_interrupt: bool = False
+    gradual: Gradual | None = None
 
 
 @dataclass(frozen=True)
@@ -71,11 +94,20 @@ class Result:
         history: a record an epoch; the first epoch is number 1.
         best_epoch: the number of the epoch whose weights the model has now; 0: those from before the phase.
         best: the record of that epoch, of which `val_accuracy` and `val_loss` are there in any case.
+        start: the record from before the phase, where it counts.
+        refused: the number of an epoch that was better than the start, but not by enough; 0: none.
     """
 
     history: list[schedules.Record]
     best_epoch: int
     best: schedules.Record
+    start: schedules.Record | None = None
+    refused: int = 0
+
+    def without_gain(self) -> "Result":
+        """The same phase where its best epoch is not kept, but the weights from before it."""
+        assert self.start is not None
+        return Result(self.history, 0, self.start, self.start, refused=self.best_epoch)
 
 
 def fit(
@@ -88,12 +120,12 @@ def fit(
 ) -> Result:
     """Trains a classifier and leaves it with the weights of its best epoch on validation.
 
-    Every epoch's order and augmentation follow from the seed and the epoch's number, the rate and the end of the phase
-    from the history; weights, the random states of dropout layers and the optimizer are saved after each epoch. A run
-    that is killed and started again therefore ends in the same bits.
+    Every epoch's order and augmentation follow from the seed and the epoch's number; the rate, what is open and the end
+    of the phase from the history; weights, the random states of dropout layers and the optimizer are saved after each
+    epoch. A run that is killed and started again therefore ends in the same bits.
 
     Args:
-        model: uncompiled, frozen as it should be trained; uncompiled again at the end.
+        model: uncompiled, frozen as it should be trained at first; uncompiled again at the end.
         training: the batches of an epoch, by its number; as many in each epoch.
         live: what happened so far is logged again, for DVC has removed it.
 
@@ -102,36 +134,90 @@ def fit(
         KeyboardInterrupt: Ctrl-C, unless the phase keeps what it has and an epoch is over.
     """
     factor = schedules.step_factor(phase.schedule, phase.epochs, len(training(0)))
-    _compile(model, phase, factor)
-    _build_step(model, validation)
-    state = _continued(model, unfinished) or _start(model, phase, validation)
+    trained = _Trained(model, phase, factor, validation)
+    state = _continued(trained, unfinished) or _start(model, phase, validation)
     _log_so_far(live, state)
     with Interrupts(phase.keep_on_interrupt) as interrupts:
         while len(state.history) < phase.epochs and not _stopped(phase, state):
+            trained.open_what_is_due(state)
             rate = schedules.rate(phase.schedule, phase.lr, phase.epochs, state.history)
             watch = Watch(interrupts, factor)
-            logs = _train_epoch(model, rate, training(len(state.history)), len(state.history), watch)
+            logs = _train_epoch(trained.model, rate, training(len(state.history)), len(state.history), watch)
             if interrupts.asked:
                 break
-            with _averaged(model):
-                record = logs | _validate(model, validation) | {"learning_rate": watch.highest_rate}
+            with _averaged(trained.model):
+                record = logs | _validate(trained.model, validation) | {"learning_rate": watch.highest_rate}
+                record |= trained.how_much_is_open()
                 _refuse_infinite(record, len(state.history) + 1)
                 state.history.append(record)
                 if _best_epoch(phase, state) == len(state.history):
-                    state.best = _arrays(model.variables)
-            state.weights, state.optimizer = _arrays(model.variables), _arrays(model.optimizer.variables)
+                    state.best = arrays(trained.variables)
+            state.weights, state.optimizer = arrays(trained.variables), arrays(trained.model.optimizer.variables)
             unfinished.save(state)
             _log(live, record)
     if interrupts.asked and not state.history:
         print("no epoch is over, so there is nothing to keep; start again")
         raise KeyboardInterrupt
-    _assign(model.variables, state.best)
-    model.compiled = False  # or what is saved of it, alone or as a part, would need our optimizer's class to be loaded
+    assign(trained.variables, state.best)
+    # Or what is saved of it, alone or as a part, would need our optimizer's class to be loaded:
+    trained.model.compiled = False
     gc.collect()  # iterators in cycles: at the end of the process TensorFlow would complain of them
     best_epoch = _best_epoch(phase, state)
     best = state.history[best_epoch - 1] if best_epoch else state.start
     assert best is not None  # epoch 0 is the best only where it was measured
-    return Result(state.history, best_epoch, best)
+    return Result(state.history, best_epoch, best, state.start)
+
+
+class _Trained:
+    """A model while it trains: compiled, and compiled anew where more of it opens, for Keras fixes what trains then.
+
+    Attributes:
+        model: the one that trains now.
+        variables: those of every model that the phase opens, always in the same order.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        phase: Phase,
+        factor: schedules.Factor | None,
+        validation: keras.utils.PyDataset,
+    ) -> None:
+        self.model, self.variables = model, model.variables
+        self._phase, self._factor, self._validation = phase, factor, validation
+        self._openings = 0
+        self._compile()
+
+    def _compile(self) -> None:
+        _compile(self.model, self._phase, self._factor)
+        _build_step(self.model, self._validation)
+
+    def open(self, openings: int) -> None:
+        """Sets what trains after so many openings; what the optimizer remembers is kept."""
+        if self._phase.gradual is None or openings == self._openings:
+            return
+        before = self.model.optimizer
+        self.model, self._openings = self._phase.gradual.open(openings), openings
+        self._compile()
+        optimizers.carry_over(before, self.model.optimizer)
+        gc.collect()  # the compiled steps of before, which hold memory in cycles
+
+    def open_what_is_due(self, state: State) -> None:
+        """Opens what comes before the next epoch, and says so."""
+        gradual, before = self._phase.gradual, self._openings
+        if gradual is not None:
+            self.open(gradual.openings(state.history, state.start))
+            if self._openings > before:
+                print(f"epoch {len(state.history) + 1}: opens from {gradual.places[self._openings]}", flush=True)
+
+    def open_as_it_was(self, state: State) -> None:
+        """Opens what was open in the last epoch, whose weights and optimizer the state has."""
+        if self._phase.gradual is not None:
+            self.open(self._phase.gradual.openings(state.history[:-1], state.start))
+
+    def how_much_is_open(self) -> schedules.Record:
+        """What the record of an epoch says of it; nothing where it never changes."""
+        return {} if self._phase.gradual is None else {OPEN: float(trainable_parameters(self.model))}
 
 
 def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) -> None:
@@ -140,7 +226,8 @@ def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) 
     Validation is by cross-entropy whatever is trained by, so that epochs, phases and experiments can be compared.
     """
     decay = phase.average.decay if isinstance(phase.average, Ema) else None
-    extras = optimizers.Extras(factor, phase.scales, decay, phase.accumulate, phase.scale_loss)
+    scales, grows = None if phase.scales is None else phase.scales(model), phase.gradual is not None
+    extras = optimizers.Extras(factor, scales, decay, phase.accumulate, phase.scale_loss, grows)
     metrics = [keras.metrics.CategoricalAccuracy("accuracy")]
     if phase.loss != CrossEntropy() or phase.class_weights is not None or model.losses:
         metrics.append(keras.metrics.CategoricalCrossentropy("cross_entropy"))
@@ -163,23 +250,25 @@ def _build_step(model: keras.Model, validation: keras.utils.PyDataset) -> None:
         model.test_on_batch(*validation[0])
 
 
-def _continued(model: keras.Model, unfinished: Unfinished) -> State | None:
+def _continued(trained: _Trained, unfinished: Unfinished) -> State | None:
     """The saved state, with the model and its optimizer set to it; `None` where there is none that fits."""
     state = unfinished.load()
     if state is None:
         return None
-    if not _fits(model, state):
+    trained.open_as_it_was(state)
+    if not _fits(trained, state):
         unfinished.put_aside("that of another model")
+        trained.open(0)
         return None
     print(f"going on after {len(state.history)} epochs, saved by a run that did not end")
-    _assign(model.variables, state.weights)
-    _assign(model.optimizer.variables, state.optimizer)
+    assign(trained.variables, state.weights)
+    assign(trained.model.optimizer.variables, state.optimizer)
     return state
 
 
-def _fits(model: keras.Model, state: State) -> bool:
+def _fits(trained: _Trained, state: State) -> bool:
     """Whether a saved state has an array of the right shape for every variable of the model and of its optimizer."""
-    expected = [[variable.shape for variable in of] for of in (model.variables, model.optimizer.variables)]
+    expected = [[variable.shape for variable in of] for of in (trained.variables, trained.model.optimizer.variables)]
     received = [[array.shape for array in of] for of in (state.weights, state.optimizer)]
     return expected == received and bool(state.history) and len(state.best) == len(state.weights)
 
@@ -188,7 +277,7 @@ def _start(model: keras.Model, phase: Phase, validation: keras.utils.PyDataset) 
     """The state before the first epoch; where the start counts, with its figures on validation."""
     if not phase.counts_start:
         return State([], [], [], [])
-    return State([], [], [], _arrays(model.variables), _validate(model, validation))
+    return State([], [], [], arrays(model.variables), _validate(model, validation))
 
 
 def _best_epoch(phase: Phase, state: State) -> int:
@@ -277,10 +366,10 @@ def _averaged(model: keras.Model) -> Iterator[None]:
     if not averages:
         yield
         return
-    weights = _arrays(model.trainable_variables)
-    _assign(model.trainable_variables, _arrays(averages))
+    weights = arrays(model.trainable_variables)
+    assign(model.trainable_variables, arrays(averages))
     yield
-    _assign(model.trainable_variables, weights)
+    assign(model.trainable_variables, weights)
 
 
 def _refuse_infinite(record: schedules.Record, epoch: int) -> None:
@@ -288,12 +377,14 @@ def _refuse_infinite(record: schedules.Record, epoch: int) -> None:
         raise TemperError(f"epoch {epoch}: expected finite figures, received {record}; lower the learning rate")
 
 
-def _arrays(variables: list[keras.Variable]) -> Arrays:
+def arrays(variables: list[keras.Variable]) -> Arrays:
+    """Copies of the values of variables."""
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
-def _assign(variables: list[keras.Variable], arrays: Arrays) -> None:
-    for variable, array in zip(variables, arrays, strict=True):
+def assign(variables: list[keras.Variable], values: Arrays) -> None:
+    """Sets variables to such values."""
+    for variable, array in zip(variables, values, strict=True):
         variable.assign(array)
 
 
@@ -308,9 +399,9 @@ def _log_so_far(live: Live, state: State) -> None:
 
 
 def _log(live: Live, record: schedules.Record) -> None:
-    """Logs an epoch under DVCLive's names: train/..., validation/..., and the rate."""
+    """Logs an epoch under DVCLive's names: train/..., validation/..., the rate, and how much is open."""
     for name, value in record.items():
-        if name == "learning_rate":
+        if name in ("learning_rate", OPEN):
             live.log_metric(name, value)
         else:
             split = "validation" if name.startswith("val_") else "train"

@@ -93,12 +93,21 @@ def stopped(
     """
     if stopping.patience is None or len(history) < stopping.min_epochs:
         return False
-    best, waited = -math.inf if start is None else _figure(start, select), 0
+    gains = improved(history, select, stopping.min_delta, start)
+    return not any(gains[-stopping.patience :]) and len(gains) >= stopping.patience
+
+
+def improved(history: Sequence[Record], select: Select, min_delta: float, start: Record | None) -> list[bool]:
+    """Whether each epoch has a better selected figure, by more than `min_delta`, than all before it.
+
+    Args:
+        start: the figures before the first epoch, where they count.
+    """
+    best, gains = -math.inf if start is None else _figure(start, select), []
     for record in history:
-        waited += 1
-        if _figure(record, select) - stopping.min_delta > best:
-            best, waited = _figure(record, select), 0
-    return waited >= stopping.patience
+        gains.append(_figure(record, select) - min_delta > best)
+        best = _figure(record, select) if gains[-1] else best
+    return gains
 
 
 def _figure(record: Record, select: Select) -> float:
