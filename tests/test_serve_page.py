@@ -18,6 +18,14 @@ from tests.toys.served import Served, require_environment, served
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed")
 EVIL = "<img src=x onerror=document.title='stolen'>.png"
 TEXTS = "[...document.querySelectorAll({})].map(one => one.textContent)"
+GREEN_CAMERA = """
+    const green = Object.assign(document.createElement("canvas"), {width: 64, height: 48});
+    const pen = green.getContext("2d");
+    pen.fillStyle = "rgb(20, 220, 20)";
+    setInterval(() => pen.fillRect(0, 0, 64, 48), 20);
+    navigator.mediaDevices.getUserMedia = async () => green.captureStream(25);
+    0
+"""
 Story = Callable[[Page], Awaitable[None]]
 
 
@@ -159,6 +167,27 @@ def test_a_photo_can_be_pasted_and_dropped(server: Served, tmp_path: Path) -> No
         assert "public host" in await page.run("document.querySelector('.error').textContent")
 
     show(tmp_path, server.url, 390, False, story)
+
+
+def test_the_camera_takes_a_photo(server: Served, tmp_path: Path) -> None:
+    async def story(page: Page) -> None:
+        await page.until("!document.getElementById('models').hidden")
+        await page.run("document.getElementById('camera').click()")  # of a machine without one
+        await page.until("document.getElementById('said').textContent == 'The browser gives no camera.'")
+        await page.run(GREEN_CAMERA)
+        await page.run("document.getElementById('camera').click()")
+        await page.until("document.getElementById('video').videoWidth > 0")
+        stream = "document.getElementById('video').srcObject.getTracks()[0].readyState"
+        assert await page.run(stream) == "live"
+        await page.run("document.getElementById('take').click()")
+        await page.until("document.querySelectorAll('.answer').length == 1")
+        assert await page.run(TEXTS.format("'.card h2'")) == ["Photo from the camera"]
+        assert (await page.run(TEXTS.format("'.name'")))[0] == "green"
+        assert not await page.run("document.getElementById('viewfinder').open")
+        assert await page.run(stream) == "ended", "the camera is switched off"
+
+    page = show(tmp_path, server.url, 390, False, story)
+    assert page.said == []
 
 
 def test_a_token_is_asked_for(models: list[Path], files: list[Path], tmp_path: Path) -> None:
