@@ -40,7 +40,7 @@ trackers: $(ENVIRONMENT)
 onnx: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-onnx.lock
 
-# KerasHub, for backbone.name: hub (docs/training.md): an environment of its own, beside the one of the pipeline.
+# KerasHub, for backbone.name: hub (docs/backbones.md): an environment of its own, beside the one of the pipeline.
 hub: .venv-hub/requirements-hub.lock
 
 # Without looking at dependencies: KerasHub asks for tensorflow-text and so for a second TensorFlow, which no network of

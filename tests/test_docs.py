@@ -37,7 +37,7 @@ NOT_RUN = {
     ("README.md", "make GPU=1"),  # downloads CUDA and needs a GPU
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),
     ("docs/detection.md", "python3 -m venv .venv-detectron2"),  # downloads PyTorch and compiles
-    ("docs/training.md", "make hub"),  # downloads packages
+    ("docs/backbones.md", "make hub"),  # downloads packages
     ("docs/trackers.md", "make trackers"),  # downloads packages
     ("docs/trackers.md", "tensorboard --logdir .temper/tensorboard"),  # runs until it is stopped
     ("docs/trackers.md", "python -m apps.track               # the one of the working folder"),  # needs a server

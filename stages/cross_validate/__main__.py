@@ -160,7 +160,7 @@ def main(settings: Settings) -> None:
     estimate = cross_validate(every, read_groups(table), len(names), settings.cross_validate, settings.seed)
     measured = measure(estimate.probabilities, every.labels)
     # As if each image had been judged apart. Folds share most of what they learn from, so it is a little too narrow:
-    # docs/training.md says how often it held the expected accuracy in simulations. Student's t corrected for the
+    # docs/head.md says how often it held the expected accuracy in simulations. Student's t corrected for the
     # overlap (Nadeau and Bengio, Machine Learning 52, 2003) was up to twice as wide, and nearly empty near accuracy 1.
     low, high = wilson(measured["accuracy"], len(table))
     errors = probable_label_errors(estimate.probabilities, every.labels)
