@@ -10,12 +10,14 @@ LOCK := requirements$(KIND).lock
 VENV := .venv$(KIND)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 ENVIRONMENT := $(VENV)/$(LOCK)
+SERVE := .venv-serve/requirements-serve.lock
+MODELS ?= $(wildcard models/export/*.tflite)
 COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
 	--no-header --python-version 3.11 --quiet
 COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers onnx hub test test-slow lint lock clean
+.PHONY: run verify trackers onnx hub serve serve-environment test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -48,6 +50,12 @@ hub: .venv-hub/requirements-hub.lock
 	.venv-hub/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	cp $< $@
 
+# Exported models over HTTP: docs/serve.md. The server has an environment of its own, without TensorFlow.
+serve: $(SERVE)
+	.venv-serve/bin/python -m apps.serve --models $(MODELS) $(OPTIONS)
+
+serve-environment: $(SERVE)
+
 test: $(ENVIRONMENT)
 	python -m pytest
 
@@ -67,6 +75,7 @@ lock:
 	$(COMPILE) --extra jax --upgrade --constraints requirements.lock --output-file requirements-jax.lock pyproject.toml
 	$(COMPILE_GROUP) trackers --output-file requirements-trackers.lock
 	$(COMPILE_GROUP) onnx --output-file requirements-onnx.lock
+	$(COMPILE_GROUP) serve --output-file requirements-serve.lock
 	@mkdir -p .temper  # keras-hub needs an older kagglesdk than kaggle, and no tensorflow-text: see `hub`
 	grep -E '^[a-z0-9][^ ]*==' requirements.lock | sed 's/ *\\$$//' | grep -v '^kagglesdk==' > .temper/constraints.txt
 	echo "tensorflow-text ; sys_platform == 'none'" > .temper/overrides.txt
@@ -75,13 +84,20 @@ lock:
 		--output-file requirements-hub.lock
 
 clean:
-	rm -rf .venv .venv-gpu .venv-jax .venv-hub .temper dvc_plots
+	rm -rf .venv .venv-gpu .venv-jax .venv-hub .venv-serve .temper dvc_plots
 
 # Copied last: an environment that was cut off while it was made has no copy, and is made anew.
-$(ENVIRONMENT): $(LOCK)
+define make-environment
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
 		"expected Python 3.11 to 3.13, received " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
-	@test ! -L $(VENV) || { echo "expected $(VENV) to be a folder of this clone, received a link: remove it" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
-	cp $(LOCK) $@
+	@test ! -L $(@D) || { echo "expected $(@D) to be a folder of this clone, received a link: remove it" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	cp $< $@
+endef
+
+$(ENVIRONMENT): $(LOCK)
+	$(make-environment)
+
+$(SERVE): requirements-serve.lock
+	$(make-environment)

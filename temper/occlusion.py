@@ -10,23 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from temper.calibration import Floats, Probabilities
 
-PATH = "data/occlusion.parquet"
 GRID = 7  # cells down and across
 WIDTH = 2.0  # of the hidden square, in cells: with fewer, nothing that matters is hidden whole
-
-OCCLUSION = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("path", pa.string()),
-        ("class_name", pa.string()),
-        ("predicted", pa.string()),
-        ("map", pa.list_(pa.float32())),  # of GRID * GRID cells, row by row
-    ]
-)
 
 Images = npt.NDArray[np.uint8]
 

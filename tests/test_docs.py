@@ -22,8 +22,17 @@ from tests.toys.workspace import ROOT, Workspace, ran
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+SERVED = [
+    'curl -s --data-binary @photo.jpg -H "Content-Type: image/jpeg" "http://127.0.0.1:8000/predict?top=2"',
+    'curl -s -F photo=@photo.jpg -F photo=@other.jpg "http://127.0.0.1:8000/predict?top=1"',
+    'curl -s -H "Content-Type: application/json" "http://127.0.0.1:8000/predict?top=1" \\',
+    "curl -s -F photo=@README.md http://127.0.0.1:8000/predict",
+]
 # The first line of each block that is not run.
 NOT_RUN = {
+    ("docs/serve.md", "make serve"),  # downloads packages, and runs until it is stopped
+    ("docs/serve.md", "make serve-environment"),
+    *(("docs/serve.md", line) for line in SERVED),  # they ask a server: tests/test_serve.py runs them
     ("README.md", "make test"),  # the tests themselves
     ("README.md", "make GPU=1"),  # downloads CUDA and needs a GPU
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),
@@ -179,7 +188,7 @@ def test_the_readme_shows_what_the_default_prints(make_workspace: Callable[[dict
 def test_blocks_that_are_not_run_are_few_and_known() -> None:
     found = [block for page in NAMES for block in blocks(page) if block.comment.startswith("not run: ")]
     assert {(block.page, block.first) for block in found} == NOT_RUN
-    assert {block.language for page in NAMES for block in blocks(page)} <= {"sh", "python", "yaml", "text", ""}
+    assert {block.language for page in NAMES for block in blocks(page)} <= {"sh", "json", "python", "yaml", "text", ""}
     assert sum(len(runnable(page)) for page in NAMES) > 15
 
 

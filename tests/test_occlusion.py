@@ -8,7 +8,7 @@ import pytest
 
 from stages.evaluate import occlusion_maps
 from stages.evaluate.occlusion_maps import choose
-from temper import occlusion, tables
+from temper import occlusion_table, tables
 from temper.occlusion import GRID, hidden, log_odds, occlusion_map
 from temper.packs import Pack, PackWriter
 from temper.predictions import Predictions
@@ -101,9 +101,9 @@ def test_the_maps_of_a_keras_model_are_written_and_equal_results_give_equal_byte
         writer.finish(np.zeros(3, np.int32))
     test = Predictions(ids, ids, ["a"] * 3, ["a", "b", "a"], np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32))
     for count in (2, 2, 0):
-        before = Path(occlusion.PATH).read_bytes() if Path(occlusion.PATH).exists() else None
+        before = Path(occlusion_table.PATH).read_bytes() if Path(occlusion_table.PATH).exists() else None
         occlusion_maps.write(classifier, Pack("data/pack"), test, count)
-        rows = tables.read(occlusion.PATH, occlusion.OCCLUSION).to_pylist()
+        rows = tables.read(occlusion_table.PATH, occlusion_table.OCCLUSION).to_pylist()
         assert [row["image_id"] for row in rows] == [ids[1], ids[0]][:count]
         assert all(len(row["map"]) == GRID * GRID for row in rows)
-        assert before is None or count == 0 or Path(occlusion.PATH).read_bytes() == before
+        assert before is None or count == 0 or Path(occlusion_table.PATH).read_bytes() == before

@@ -10,7 +10,7 @@ import pytest
 from stages.cross_validate.__main__ import LABEL_ERROR_COLUMNS
 from stages.evaluate.__main__ import write_mistakes, write_to_label
 from stages.overview import pictures
-from temper import occlusion, predictions, tables
+from temper import occlusion, occlusion_table, predictions, tables
 from temper.base.texts import write_csv
 from temper.packs import PackWriter
 
@@ -50,8 +50,8 @@ def write_results(test: list[Row], unlabelled: list[Row], errors: Sequence[Seque
                 columns[name].append(value)
     tables.write(predictions.PATH, predictions.PREDICTIONS, columns)
     shown_maps = [columns[name][-1:] if test else [] for name in ("image_id", "path", "class_name", "predicted")]
-    of_last = dict(zip(occlusion.OCCLUSION.names, [*shown_maps, [LOOK]] if test else [[]] * 5, strict=True))
-    tables.write(occlusion.PATH, occlusion.OCCLUSION, of_last)
+    of_last = dict(zip(occlusion_table.OCCLUSION.names, [*shown_maps, [LOOK]] if test else [[]] * 5, strict=True))
+    tables.write(occlusion_table.PATH, occlusion_table.OCCLUSION, of_last)
     Path(pictures.LABEL_ERRORS).parent.mkdir(parents=True)
     write_csv(Path(pictures.LABEL_ERRORS), LABEL_ERROR_COLUMNS, errors)
 

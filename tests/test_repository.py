@@ -171,6 +171,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/main_object.py": {"pack"},
     "temper/measures.py": {"cross_validate", "evaluate"},
     "temper/occlusion.py": {"evaluate", "overview"},
+    "temper/occlusion_table.py": {"evaluate", "overview"},
     "temper/packs.py": {"pack", "gallery", "embed", "fine_tune", "evaluate", "export", "overview"},
     "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed"},
     "temper/noise.py": set(),
@@ -392,7 +393,8 @@ def test_importing_brings_nothing_heavy(module: str, heavy: str) -> None:
 
 def test_no_module_works_at_import() -> None:
     """Only definitions, constants and the call of `main` behind its guard stand at the top of a module."""
-    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.If, ast.Expr)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    allowed = (ast.Import, ast.ImportFrom, *functions, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.If, ast.Expr)
     for path in [path for folder in ("temper", "stages", "apps") for path in (ROOT / folder).rglob("*.py")]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             assert isinstance(node, allowed), path
@@ -414,6 +416,7 @@ LOCKS = {  # with the least number of packages that each must have
     "requirements-jax.lock": 100,
     "requirements-trackers.lock": 30,
     "requirements-onnx.lock": 10,
+    "requirements-serve.lock": 25,
     "requirements-hub.lock": 40,
 }
 OWN = {  # a package that this lock has and the first has not
@@ -421,6 +424,7 @@ OWN = {  # a package that this lock has and the first has not
     "requirements-jax.lock": "jaxlib",
     "requirements-trackers.lock": "mlflow-skinny",
     "requirements-onnx.lock": "tf2onnx",
+    "requirements-serve.lock": "uvicorn",
     "requirements-hub.lock": "keras-hub",
 }
 
@@ -452,6 +456,11 @@ def test_locks_agree_on_what_they_share(name: str) -> None:
     assert OWN[name] in theirs and OWN[name] not in ours
 
 
+def test_the_server_needs_no_tensorflow() -> None:
+    lock = (ROOT / "requirements-serve.lock").read_text(encoding="utf-8")
+    assert not re.search(r"^(tensorflow|keras|jax|pyarrow|scipy|dvc)", lock, re.M)
+
+
 @pytest.mark.parametrize(("chosen", "kind"), [("", ""), ("GPU=1", "-gpu"), ("JAX=1", "-jax")])
 def test_make_takes_the_environment_that_is_chosen(chosen: str, kind: str) -> None:
     command = ["make", "--dry-run", "--always-make", "test", *chosen.split()]
@@ -460,11 +469,19 @@ def test_make_takes_the_environment_that_is_chosen(chosen: str, kind: str) -> No
     assert set(re.findall(r"\.venv[-\w]*", said)) == {f".venv{kind}"}
 
 
+def test_make_serve_needs_nothing_of_the_other_environments() -> None:
+    command = ["make", "--dry-run", "--always-make", "serve", "MODELS=a.tflite", "OPTIONS=--port 1"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "--require-hashes -r requirements-serve.lock\ncp requirements-serve.lock .venv-serve/" in said
+    assert said.endswith("\n.venv-serve/bin/python -m apps.serve --models a.tflite --port 1\n")
+    assert set(re.findall(r"\.venv[-\w]*", said)) == {".venv-serve"}
+
+
 def test_the_code_fits_a_screen() -> None:
     for path in TRACKED:
         if path.suffix == ".py":
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.FunctionDef):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     assert node.end_lineno is not None and node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
 
 

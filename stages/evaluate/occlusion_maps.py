@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from temper import occlusion, tables
+from temper import occlusion, occlusion_table, tables
 from temper.packs import Pack
 from temper.predictions import Predictions
 
@@ -40,4 +40,4 @@ def write(classifier: keras.Model, pack: Pack, test: Predictions, count: int) ->
         "predicted": [test.predicted[row] for row in rows],
         "map": maps,
     }
-    tables.write(occlusion.PATH, occlusion.OCCLUSION, columns)
+    tables.write(occlusion_table.PATH, occlusion_table.OCCLUSION, columns)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from temper import occlusion, predictions, tables
+from temper import occlusion, occlusion_table, predictions, tables
 from temper.packs import Pack
 from temper.photos import Pixels
 from temper.predictions import Predictions
@@ -103,7 +103,7 @@ def write_looks(path: Path, pack: Pack) -> None:
     """Draws the images of data/occlusion.parquet, each beside what speaks for its predicted class and against it."""
     rows = {image_id: row for row, image_id in enumerate(pack.image_ids.tolist())}
     strips = []
-    for one in tables.read(occlusion.PATH, occlusion.OCCLUSION).to_pylist():
+    for one in tables.read(occlusion_table.PATH, occlusion_table.OCCLUSION).to_pylist():
         right = one["class_name"] == one["predicted"]
         image = pack.image(rows[one["image_id"]])
         said = one["predicted"] if right else f"{one['class_name']}, taken for {one['predicted']}"

@@ -1,0 +1,1 @@
+"""Exported models over HTTP, with a page for people: `python -m apps.serve --models models/export/*.tflite`."""

@@ -1,0 +1,66 @@
+"""python -m apps.serve.decoder BYTES: the process in which photos are decoded, so that none can hurt the server.
+
+A decoder of images is much code in C that reads what strangers wrote. Here it has a limit of memory, it can be ended
+when it takes too long, and if it crashes, the server goes on.
+
+Reads from standard input, over and over: a line of JSON, {"length": bytes of the photo, "wanted": a list of
+preparations}, then the photo. Writes a line of JSON, {"length": bytes} and for each preparation the pixels, uint8
+(height, width, 3); or {"status", "sentence"} if the photo cannot be decoded. Ends with its input.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from typing import Any, BinaryIO
+
+import cv2
+
+from temper.photos import BadPhoto
+from temper.preparation import Preparation, prepare
+
+
+def answer(data: bytes, wanted: list[dict[str, Any]]) -> tuple[dict[str, Any], bytes]:
+    """The line of JSON for a photo, and the bytes after it."""
+    try:
+        pixels = b"".join(prepare(data, Preparation(**one)).tobytes() for one in wanted)
+    except BadPhoto as reason:
+        return {"status": 422, "sentence": f"expected a photo, received {reason}"}, b""
+    except MemoryError:
+        return {"status": 413, "sentence": "expected a photo that can be decoded with the memory at hand"}, b""
+    except Exception as error:  # whatever a library raises about the bytes of a stranger; the server logs the kind
+        kind = type(error).__name__
+        return {"status": 422, "sentence": "expected a photo, received a damaged one", "kind": kind}, b""
+    return {"length": len(pixels)}, pixels
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    """Answers until the input ends."""
+    while line := source.readline():
+        asked = json.loads(line)
+        data = source.read(asked["length"])
+        if len(data) < asked["length"]:  # the server has gone
+            return
+        said, pixels = answer(data, asked["wanted"])
+        sink.write(json.dumps(said).encode() + b"\n" + pixels)
+        sink.flush()
+
+
+def main() -> None:
+    """Takes the standard streams for itself, and the limits."""
+    for one in (signal.SIGINT, signal.SIGTERM):  # which may go to all processes; this one ends with its input
+        signal.signal(one, signal.SIG_IGN)
+    most = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    cv2.setNumThreads(1)
+    sink = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # libraries print what they think of damaged photos
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    serve(sys.stdin.buffer, sink)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What stands around every request: the token, the figures, and headers that keep browsers from harm."""
+
+import hmac
+import sys
+import time
+import traceback
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from apps.serve.counts import Counts
+
+_HEADERS = {
+    # The page may load what is beside it, ask this server, and show pictures that it made itself; nothing else.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """An ASGI middleware.
+
+    Args:
+        paths: those that are counted by their names; all others are counted as one, since clients may ask for any.
+        open_paths: those that need no token.
+        token: None: nobody needs one.
+    """
+
+    def __init__(self, app: ASGIApp, counts: Counts, paths: set[str], open_paths: set[str], token: str | None) -> None:
+        self._app, self._counts, self._paths, self._open = app, counts, paths, open_paths
+        self._expected = None if token is None else f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, or hands it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status = time.monotonic(), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        try:
+            app = self._app if self._may(scope) else _NO_TOKEN
+            await app(scope, receive, sending)
+        except Exception:  # a defect of the server: its log gets the trace, the client does not
+            traceback.print_exc(file=sys.stderr)
+            if not status:
+                await _DEFECT(scope, receive, sending)
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        self._counts.requests.labels(path, status).inc()
+        self._counts.seconds.labels(path).observe(time.monotonic() - begun)
+
+    def _may(self, scope: Scope) -> bool:
+        if self._expected is None or scope["path"] in self._open:
+            return True
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return hmac.compare_digest(given, self._expected)
+
+
+_NO_TOKEN = JSONResponse(
+    {"error": "expected the header Authorization: Bearer TOKEN with the right token"},
+    401,
+    {"WWW-Authenticate": "Bearer"},
+)
+_DEFECT = JSONResponse({"error": "the server failed at this request: its log says how"}, 500)

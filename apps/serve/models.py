@@ -1,0 +1,187 @@
+"""The models that are served: read from their files, and read again when a file is replaced.
+
+A file is copied before it is opened, because LiteRT maps it into memory: writing over a mapped file would change the
+model in the middle of a request, and cutting it off would end the server.
+"""
+
+import hashlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from apps.serve.limits import Refusal
+from temper import calibration, preparation
+from temper.base.errors import TemperError
+from temper.occlusion import occlusion_map
+from temper.photos import Pixels
+from temper.runtimes.opening import Runtime, open_model
+
+Probabilities = npt.NDArray[np.float32]
+_State = tuple[int, int, int]  # of a file: when it was written, its size, its inode
+PERIOD = 0.5  # seconds between two looks at the files
+
+
+@dataclass(frozen=True)
+class Model:
+    """One version of a model, which never changes.
+
+    Attributes:
+        name: the file's, without its ending.
+        version: the first digits of the SHA-256 of the file.
+    """
+
+    name: str
+    version: str
+    runtime: Runtime
+
+    @property
+    def classes(self) -> list[str]:
+        """In the order of the probabilities."""
+        return self.runtime.card.classes
+
+    @property
+    def preparation(self) -> preparation.Preparation:
+        """How a photo becomes its input; the whole photo, also for a model that was trained on crops."""
+        made = self.runtime.card.preparation
+        return preparation.Preparation(made.height, made.width, made.fit, 0.0)
+
+    def predict(self, pixels: Pixels, calibrated: bool) -> Probabilities:
+        """The probabilities of a prepared photo, float32 (classes,)."""
+        found = self.runtime.probabilities([pixels])
+        if calibrated:
+            found = calibration.scale(found, self.runtime.card.temperature).astype(np.float32)
+        of_photo: Probabilities = found[0]
+        return of_photo
+
+    def look(self, pixels: Pixels, deadline: float) -> npt.NDArray[np.float32]:
+        """Where the model looks in a prepared photo, float32 (GRID, GRID); see `occlusion_map`.
+
+        Args:
+            deadline: of `time.monotonic()`; it runs the model fifty times.
+        """
+
+        def predict(images: npt.NDArray[np.uint8]) -> Probabilities:
+            found = []
+            for image in images:
+                if time.monotonic() > deadline:
+                    raise Refusal(504, "the server has too much to do to find out where the model looked: try again")
+                found.append(self.runtime.probabilities([image])[0])
+            return np.stack(found)
+
+        return occlusion_map(predict, pixels)
+
+
+@dataclass
+class _Served:
+    path: Path
+    model: Model
+    loaded: _State | None  # of the file that the model comes from, or that was found damaged
+    seen: _State | None  # at the last look
+
+
+class Models:
+    """All models that are served, by their names.
+
+    Args:
+        said: what a line about a model that was taken up, or could not be, is given to, with its name and whether it
+            was taken up.
+
+    Raises:
+        TemperError: a file is missing or damaged, or two have the same name.
+    """
+
+    def __init__(self, paths: Sequence[Path], said: Callable[[str, bool, str], None]) -> None:
+        self._said = said
+        self._copies = tempfile.TemporaryDirectory(prefix="temper-serve-")
+        names = [path.stem for path in paths]
+        if not names or len(set(names)) < len(names):
+            raise TemperError(
+                f"expected one or more models of different names, received {' '.join(map(str, paths)) or 'none'}; run "
+                "dvc repro, and give --models models/export/*.tflite"
+            )
+        self._served = {}
+        for path in paths:
+            state = _state(path)
+            self._served[path.stem] = _Served(path, self._load(path), state, state)
+
+    def now(self) -> list[Model]:
+        """The models as they are at this moment, in the order in which they were given."""
+        return [served.model for served in self._served.values()]
+
+    def watch(self, ended: threading.Event) -> None:
+        """Looks at the files again and again until `ended` is set."""
+        while not ended.wait(PERIOD):
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Takes up each file that has changed, once it is the same as at the last look: then it is no longer written.
+
+        Where the new file cannot be read, the old model goes on, and a line says so, once.
+        """
+        for name, served in self._served.items():
+            state = _state(served.path)
+            settled, served.seen = state == served.seen, state
+            if state == served.loaded or not settled:
+                continue
+            served.loaded = state
+            try:
+                served.model = self._load(served.path)
+            except Exception as error:  # of whatever kind: nothing in a file may end the watch
+                problem = str(error) if isinstance(error, TemperError) else f"{served.path}: {type(error).__name__}"
+                self._said(name, False, f"{problem}; the model of before, version {served.model.version}, goes on")
+            else:
+                self._said(name, True, f"{served.path}: replaced, now version {served.model.version}")
+
+    def close(self) -> None:
+        """Removes the copies of the files."""
+        self._copies.cleanup()
+
+    def _load(self, path: Path) -> Model:
+        folder = Path(tempfile.mkdtemp(dir=self._copies.name))
+        copy = folder / path.name
+        try:
+            shutil.copyfile(path, copy)
+            with copy.open("rb") as file:
+                version = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+            runtime = open_model(copy)
+            _require_sound(path, runtime)
+        except (TemperError, OSError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            problem = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            raise TemperError(problem.replace(str(copy), str(path))) from None
+        # Each thread opens the copy for itself, when it needs it first: the copy goes with the last use of the model.
+        weakref.finalize(runtime, shutil.rmtree, folder, ignore_errors=True)
+        return Model(path.stem, version, runtime)
+
+
+def _require_sound(path: Path, runtime: Runtime) -> None:
+    """Runs one grey image, so that a model that does not fit its card answers no request."""
+    made = runtime.card.preparation
+    found = runtime.probabilities([np.full((made.height, made.width, 3), 128, np.uint8)])
+    if found.shape != (1, len(runtime.card.classes)) or not np.isfinite(found).all():
+        raise TemperError(
+            f"{path}: expected a probability for each of the {len(runtime.card.classes)} classes of its card, received "
+            f"{found.shape[-1]} values; export it again"
+        )
+
+
+def _state(path: Path) -> _State | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def print_line(name: str, taken_up: bool, line: str) -> None:
+    """The usual place for what happens to models: the terminal or the log of whoever runs the server."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,115 @@
+"""The server of exported models under load, in one run: what a request costs, and a soak of good and bad requests.
+
+    python -m benchmarks.serve MODEL.tflite PHOTO... [--requests 500] [--soak 10000]
+
+First photos one after the other and by eight clients at once, in milliseconds of the clock and of the processor (of the
+server and its decoders); beside them, what the model and the preparation of the photos cost alone, in this process.
+Then a bomb (750 KB of PNG that are 2.7 GB of pixels), and the soak of tests/test_serve.py on a toy classifier.
+Expected: a request costs less than twice what its model and its preparation cost alone, and three milliseconds; a bomb
+less than 50 ms and 50 MB; a soak has no status 500, no wrong answer, and grows by less than 20 MB after a third.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import requests
+
+from temper.predictor import Predictor
+from tests.toys.colours import write_colours
+from tests.toys.served import Served, served
+from tests.toys.soak import BOMB, soak
+
+
+def in_words(seconds: Sequence[float]) -> str:
+    """Median and 99th percentile, in milliseconds."""
+    ordered = sorted(seconds)
+    return (
+        f"{statistics.median(ordered) * 1000:.1f} ms (99 of 100 below {ordered[len(ordered) * 99 // 100] * 1000:.0f})"
+    )
+
+
+def alone(model: Path, photos: Sequence[bytes], count: int) -> None:
+    cv2.setNumThreads(1)
+    predictor = Predictor(model)
+    predictor.predict(photos[0])
+    begun = time.process_time()
+    for number in range(count):
+        predictor.predict(photos[number % len(photos)])
+    print(f"the model and the preparation alone: {(time.process_time() - begun) / count * 1000:.1f} CPU ms a photo")
+
+
+def load(server: Served, photos: Sequence[bytes], count: int, clients: int) -> None:
+    """Prints what requests cost that are sent by so many clients at once."""
+
+    def ask(number: int) -> list[float]:
+        found = []
+        with requests.Session() as session:
+            for one in range(number, count, clients):
+                begun = time.monotonic()
+                answer = session.post(f"{server.url}/predict", data=photos[one % len(photos)], timeout=60)
+                assert answer.status_code == 200, answer.text
+                found.append(time.monotonic() - begun)
+        return found
+
+    ask(max(0, count - 4 * clients))
+    before, begun = server.processor_seconds(), time.monotonic()
+    with ThreadPoolExecutor(clients) as pool:
+        seconds = [one for found in pool.map(ask, range(clients)) for one in found]
+    took, cpu = time.monotonic() - begun, server.processor_seconds() - before
+    print(
+        f"{clients} client{'s' * (clients > 1)}: {in_words(seconds)} a request, {count / took:.0f} a second, "
+        f"{cpu / count * 1000:.1f} CPU ms each; {server.memory():.0f} MB",
+        flush=True,
+    )
+
+
+def throw_a_bomb(server: Served) -> None:
+    before, seconds = server.memory("VmHWM"), []
+    for _ in range(20):
+        begun = time.monotonic()
+        assert server.post(BOMB).status_code == 413
+        seconds.append(time.monotonic() - begun)
+    print(f"a bomb: {in_words(seconds)}, {server.memory('VmHWM') - before:.0f} MB more memory at most")
+
+
+def soak_it(server: Served, count: int) -> None:
+    begun, cpu = time.monotonic(), server.processor_seconds()
+    outcome = soak(server, count)
+    by_status = Counter({0: 0})
+    for (_, status), times in outcome.statuses.items():
+        by_status[status] += times
+    print(f"soak: {count} requests in {time.monotonic() - begun:.0f} s, {server.processor_seconds() - cpu:.0f} CPU s")
+    print("  answers by status: " + ", ".join(f"{one or 'none'}: {times}" for one, times in sorted(by_status.items())))
+    print(f"  good requests: {in_words(outcome.seconds)}; wrong answers: {len(outcome.wrong)}")
+    print("  MB after each tenth: " + " ".join(f"{one:.0f}" for one in outcome.memory))
+    assert not outcome.wrong, outcome.wrong[:10]
+
+
+def main(model: Path, photos: Sequence[Path], count: int, soaked: int) -> None:
+    data = [path.read_bytes() for path in photos]
+    alone(model, data, count)
+    with tempfile.TemporaryDirectory() as folder:
+        with served([model], Path(folder) / "log") as server:
+            print(f"started in {server.processor_seconds():.1f} CPU s, {server.memory():.0f} MB")
+            for clients in (1, 8):
+                load(server, data, count, clients)
+            throw_a_bomb(server)
+        with served([write_colours(Path(folder) / "colours.tflite")], Path(folder) / "log") as server:
+            soak_it(server, soaked)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("photos", type=Path, nargs="+")
+    parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--soak", type=int, default=10_000)
+    arguments = parser.parse_args()
+    main(arguments.model, arguments.photos, arguments.requests, arguments.soak)
