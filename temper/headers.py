@@ -32,6 +32,7 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])"  # between the numbers of a PNM: white space and comments
 _PNM = re.compile(rb"P[1-6]" + _GAP + rb"+(\d{1,10})" + _GAP + rb"+(\d{1,10})" + _GAP)
+_MOST_OF_PNM = 65_536  # bytes of its header that are read: comments take a hundred times their length in memory
 _MOST_PARTS = 10_000  # segments, boxes or entries that are looked through; real headers have fewer than a thousand
 _TIFF_SIDES = {257: "height", 256: "width", 323: "tile height", 322: "tile width"}
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # how a whole number is stored, by its kind
@@ -169,7 +170,7 @@ def _of_jpeg_2000(data: bytes) -> Dimensions | None:
 
 
 def _of_pnm(data: bytes) -> Dimensions | None:
-    found = _PNM.match(data)
+    found = _PNM.match(data, 0, _MOST_OF_PNM)
     return (int(found[2]), int(found[1])) if found else None
 
 
