@@ -229,6 +229,7 @@ def test_a_new_photo_in_the_folder_is_fetched(
     assert len(pq.read_table(workspace.folder / "data/images.parquet")) == 61
 
 
+@pytest.mark.slow
 def test_two_forced_runs_give_the_same_bytes(pipeline: Workspace) -> None:
     before = {path.name: checksum(path) for path in sorted((pipeline.folder / "models").glob("*.keras"))}
     assert ran(pipeline.run("dvc repro --force")) == STAGES
@@ -385,11 +386,12 @@ def test_the_page_of_plots_opens_offline(pipeline: Workspace) -> None:
     assert drawn.count('<img src="static/') == len(pictures) >= 3
 
 
+@pytest.mark.slow
 def test_photos_in_an_archive_can_be_versioned(pipeline: Workspace) -> None:
     """So that a clone, `dvc exp run --temp` and the queue have them: as the README says."""
     write_zip(pipeline.folder / "photos.zip", [f"{name}/{n}.png" for name in ("ant", "bee", "cat") for n in range(30)])
     pipeline.run("dvc add photos.zip")
-    pipeline.set(fetch__photos__path="photos.zip", warm_up__epochs=1, fine_tune__epochs=1)
+    pipeline.set(fetch__photos__path="photos.zip", warm_up__epochs=1, fine_tune__epochs=1, fine_tune__margin=0)
     pipeline.commit("photos")
     assert pipeline.run("git ls-files photos*") == "photos.zip.dvc\n"
     pipeline.run("dvc repro")
