@@ -45,6 +45,8 @@ def train(workspace: Workspace, **overrides: Any) -> dict[str, Any]:
     params = yaml.safe_load((workspace.folder / "params.yaml").read_text(encoding="utf-8"))
     if params["warm_up"].get("solver") == "logistic":
         del values["warm_up.epochs"]  # it has none
+    if params["fine_tune"].get("schedule", {}).get("warm_up"):
+        values["fine_tune.epochs"] = 2  # the rate rises in the first
     plus = {name: "" if has(params, name) else "+" for name in values}
     typed = " ".join("-S " + shlex.quote(f"{plus[name]}{name}={value}") for name, value in values.items())
     output = workspace.run(f"dvc exp run {typed}")
