@@ -61,6 +61,7 @@ def test_what_a_rerun_writes_again_is_linked_again(pipeline: Workspace) -> None:
     assert copies(pipeline.folder) == []
 
 
+@pytest.mark.slow
 def test_a_cache_on_another_disk_is_linked_too(pipeline: Workspace) -> None:
     """Hard links end at the disk; symbolic ones do not. Both are read by every stage, and written through by none."""
     pipeline.run("dvc config cache.type symlink")

@@ -288,6 +288,7 @@ def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline
     assert {path: path.read_bytes() for path in plots} == plots
 
 
+@pytest.mark.slow
 def test_an_edited_param_starts_an_unfinished_phase_afresh(pipeline: Workspace) -> None:
     pipeline.set(lr=2e-3, fine_tune__epochs=30)
     kill_inside_fine_tune(pipeline, 2)
