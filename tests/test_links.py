@@ -73,6 +73,7 @@ def test_a_cache_on_another_disk_is_linked_too(pipeline: Workspace) -> None:
     assert (pipeline.folder / "models/fine_tune.keras").is_symlink()
 
 
+@pytest.mark.slow
 def test_a_stage_run_by_hand_leaves_the_cache_as_it_is(pipeline: Workspace, tmp_path: Path) -> None:
     """Run on other photos, seed and rate, so that every stage writes other bytes than those that are linked."""
     pipeline.run("dvc checkout --relink")

@@ -155,6 +155,7 @@ def test_a_prediction_stays_as_it_was_when_params_are_edited(pipeline: Workspace
     assert pipeline.run(f'python -c "{code}"').splitlines()[-1] == before
 
 
+@pytest.mark.slow
 def test_no_worse_model_ships(pipeline: Workspace) -> None:
     """Law 13: a fine-tune that only does harm ends in the weights of the warm-up, and says so."""
     pipeline.set(lr=0.5, fine_tune__epochs=2)
@@ -323,6 +324,7 @@ def test_a_dvc_that_is_killed_while_a_stage_starts_leaves_no_trainer(pipeline: W
     assert trainers(pipeline.folder) == []
 
 
+@pytest.mark.slow
 def test_a_second_process_waits_and_uses_what_the_first_made(pipeline: Workspace) -> None:
     """Whoever started them: both would write into the same outputs."""
     pipeline.set(lr=2e-3, fine_tune__epochs=30)
@@ -357,6 +359,7 @@ def test_eight_experiments_at_once_train_each_shared_phase_once(pipeline: Worksp
     assert not list(pipeline.folder.glob(".temper/unfinished/*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_put_aside_and_the_phase_starts_afresh(pipeline: Workspace) -> None:
     pipeline.set(lr=2e-3, fine_tune__epochs=30)
     kill_inside_fine_tune(pipeline, 2)

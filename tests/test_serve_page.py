@@ -22,7 +22,9 @@ GREEN_CAMERA = """
     const green = Object.assign(document.createElement("canvas"), {width: 64, height: 48});
     const pen = green.getContext("2d");
     pen.fillStyle = "rgb(20, 220, 20)";
-    setInterval(() => pen.fillRect(0, 0, 64, 48), 20);
+    const paint = () => pen.fillRect(0, 0, 64, 48);
+    paint();
+    setInterval(paint, 20);
     navigator.mediaDevices.getUserMedia = async () => green.captureStream(25);
     0
 """
@@ -176,7 +178,7 @@ def test_the_camera_takes_a_photo(server: Served, tmp_path: Path) -> None:
         await page.until("document.getElementById('said').textContent == 'The browser gives no camera.'")
         await page.run(GREEN_CAMERA)
         await page.run("document.getElementById('camera').click()")
-        await page.until("document.getElementById('video').videoWidth > 0")
+        await page.until("document.getElementById('video').readyState >= 2")  # there is a frame
         stream = "document.getElementById('video').srcObject.getTracks()[0].readyState"
         assert await page.run(stream) == "live"
         await page.run("document.getElementById('take').click()")

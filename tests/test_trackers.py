@@ -205,6 +205,7 @@ def test_an_edit_of_trackers_runs_no_stage(pipeline: Workspace, monkeypatch: pyt
         assert repo.status() == {}
 
 
+@pytest.mark.slow
 def test_a_pipeline_goes_on_without_its_server(pipeline: Workspace) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     pipeline.set(lr=2e-3, trackers={"tensorboard": True, "mlflow": {"uri": uri}})

@@ -261,9 +261,9 @@ async function useCamera() {
 
 function takePhoto() {
   const video = byId("video");
+  if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return; // no frame yet: the photo would be black
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
-  if (!canvas.width) return; // the camera has not begun
   canvas.getContext("2d").drawImage(video, 0, 0);
   byId("viewfinder").close();
   canvas.toBlob((blob) => blob && classifyAll([{ name: "Photo from the camera", blob }]), "image/jpeg", 0.95);
