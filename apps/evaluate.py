@@ -12,17 +12,17 @@ Exit code: 0 all photos were read; 1 nothing could be done; 2 the command line i
 
 import argparse
 import heapq
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from temper import labelled_photos, model_arguments
+from temper import command_line, labelled_photos, model_arguments
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError, printable
 from temper.base.texts import write_csv, write_json
@@ -276,13 +276,4 @@ def main(alone: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        sys.exit(main(alone=True))
-    except BrokenPipeError:  # who read the figures has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (TemperError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command_line.run(partial(main, alone=True))

@@ -11,18 +11,18 @@ import argparse
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from temper import model_arguments
-from temper.base.errors import TemperError, printable
-from temper.base.texts import FORMULAS
+from temper import command_line, model_arguments
+from temper.base.errors import printable
+from temper.base.texts import harmless
 from temper.ensembles import combine
 from temper.inference import Answer, answers
 from temper.named_photos import expand, read
@@ -66,7 +66,7 @@ def as_csv(said: Iterable[Said], top: int) -> Iterator[str]:
 def csv_line(cells: Iterable[str]) -> str:
     """A row of a table, in which a spreadsheet finds no formula."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([f"'{cell}" if cell.startswith(FORMULAS) else cell for cell in cells])
+    csv.writer(line, lineterminator="").writerow([harmless(cell) for cell in cells])
     return line.getvalue()
 
 
@@ -174,14 +174,4 @@ def main(alone: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    # Whatever the terminal's language: equal answers give equal bytes, also for names that are no text.
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        sys.exit(main(alone=True))
-    except BrokenPipeError:  # who read the answers has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (TemperError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command_line.run(partial(main, alone=True))

@@ -142,7 +142,7 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
         training = partial(epoch_batches, train, count, settings)
         with computing_in(classifier.get_layer(BACKBONE), precision):
             result = fit(trained_model(classifier, precision), phase, training, validation, state, live)
-        after = classifier.predict(validation, verbose=0)
+        after = classifier.predict(validation, verbose=0) if result.best_epoch else before
         gained = gain(before, after, held_out.labels)
         if result.best_epoch and gained.in_standard_errors < settings.fine_tune.margin:
             assign(classifier.variables, start)

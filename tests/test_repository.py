@@ -191,6 +191,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/inference.py": set(),
     "temper/labelled_photos.py": set(),
     "temper/model_arguments.py": set(),
+    "temper/command_line.py": set(),
     "temper/named_photos.py": set(),
     "temper/preparation.py": {"pack"},
     "temper/public_hosts.py": {"fetch"},
