@@ -7,7 +7,7 @@ The frozen backbone sees every image once, however many epochs the warm-up has. 
 from temper.base import starting
 
 if __name__ == "__main__":
-    starting.begin(with_keras=True)  # before anything heavy is imported
+    starting.begin(with_keras=True, on_gpu=True)  # before anything heavy is imported
 
 from collections.abc import Iterator
 from itertools import pairwise

@@ -9,7 +9,7 @@ weights are what it writes (law 13).
 from temper.base import starting
 
 if __name__ == "__main__":
-    starting.begin(with_keras=True)  # before anything heavy is imported
+    starting.begin(with_keras=True, on_gpu=True)  # before anything heavy is imported
 
 from functools import partial
 

@@ -15,7 +15,7 @@ import keras
 
 from stages.backbone import hub
 from stages.backbone.architectures import build
-from temper import card, devices, keras_files
+from temper import card, keras_files
 from temper.base import running
 from temper.base.errors import TemperError
 from temper.base.paths import existing
@@ -42,7 +42,6 @@ def find_weights(settings: Backbone) -> tuple[str | None, str | None]:
 
 
 def main(settings: Settings) -> None:
-    print(devices.described())
     chosen = settings.backbone
     keras.utils.set_random_seed(settings.seed)
     if chosen.name == HUB:

@@ -9,7 +9,7 @@ data/occlusion.parquet, where it looks on some test images.
 from temper.base import starting
 
 if __name__ == "__main__":
-    starting.begin(with_keras=True)  # before anything heavy is imported
+    starting.begin(with_keras=True, on_gpu=True)  # before anything heavy is imported
 
 import sys
 from collections.abc import Mapping, Sequence

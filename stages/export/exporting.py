@@ -8,7 +8,7 @@ import numpy as np
 from stages.export.artefact import Images, Request
 from stages.export.exporters import Exporter, chosen
 from stages.export.gate import MOST, Comparison, Reference, pass_through
-from temper import card, devices, images, keras_files
+from temper import card, images, keras_files
 from temper.base import memory
 from temper.base.disk import in_words
 from temper.base.errors import TemperError
@@ -77,7 +77,6 @@ def export(settings: Settings, folder: Path) -> Figures:
     Raises:
         TemperError: a format cannot be written, or differs too much; the message says which ones are fine.
     """
-    print(devices.described())
     request, reference = prepare(settings)
     exporters = chosen(settings.export)
     figures: Figures = {"split": reference.split, "images": len(reference.names)}

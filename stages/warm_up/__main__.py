@@ -7,7 +7,7 @@ solved for exactly if it is linear. It saves the whole classifier.
 from temper.base import starting
 
 if __name__ == "__main__":
-    starting.begin(with_keras=True)  # before anything heavy is imported
+    starting.begin(with_keras=True, on_gpu=True)  # before anything heavy is imported
 
 import keras
 

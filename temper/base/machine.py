@@ -21,3 +21,8 @@ def gpu_names() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in said.splitlines() if line.strip()]
+
+
+def gpu_numbers() -> list[str]:
+    """The same GPUs by the numbers that CUDA_VISIBLE_DEVICES takes, "0", "1", ..."""
+    return [str(number) for number in range(len(gpu_names()))]

@@ -16,12 +16,13 @@ import sys
 from types import TracebackType
 
 
-def begin(with_keras: bool = False) -> None:
+def begin(with_keras: bool = False, on_gpu: bool = False) -> None:
     """Ends this process when the `dvc` that started it is gone, now or later, and at Ctrl-C without a word.
 
     Args:
         with_keras: whether the stage is about to import Keras: its backend is then chosen by params.yaml, and what that
             prints at every start kept out.
+        on_gpu: whether it computes with it, on a GPU that it then has for itself; otherwise Keras sees no GPU.
     """
     end_at_ctrl_c()
     if "DVC_STAGE" in os.environ and sys.platform.startswith("linux"):
@@ -33,13 +34,14 @@ def begin(with_keras: bool = False) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
     sys.excepthook = _in_one_line
     if with_keras:
-        from temper.base import backend, quiet  # noqa: PLC0415
+        from temper.base import backend, gpus, quiet  # noqa: PLC0415
         from temper.base.errors import TemperError  # noqa: PLC0415
 
         try:
             backend.choose()
         except TemperError as error:
             sys.exit(f"error: {error}")
+        gpus.lease() if on_gpu else gpus.hide()
         quiet.keep_out_noise()
 
 

@@ -26,7 +26,7 @@ from stages.detect import detector, unseen
 from stages.detect.detector import Photo
 from stages.detect.detectors import detectron2_worker
 from temper import photos
-from temper.base import memory
+from temper.base import gpus, memory
 from temper.base.errors import TemperError
 from temper.base.machine import cores
 from temper.base.paths import repository, scratch
@@ -107,6 +107,8 @@ class Detectron2Detector:
     def detect(self, photos: Iterator[Photo]) -> Iterator[tuple[str, Boxes]]:
         """The boxes of each photo, in order; the next ones are read and decoded meanwhile."""
         if self._worker is None:
+            if self._settings.engine == "local" and self._settings.device in ("auto", "cuda"):
+                gpus.lease()  # with Ray, that keeps account of GPUs
             self._worker = Worker(self._python, self._settings, self._weights)
         whole = False
         try:
