@@ -28,7 +28,15 @@ def test_every_model_of_keras_applications_is_known_to_the_schema() -> None:
     assert {"tiny", "EfficientNetB0", "MobileNetV3Small", "ResNet50", "ConvNeXtTiny", "Xception"} <= set(known())
 
 
-@pytest.mark.parametrize("name", ["ResNet50", "ResNet50V2", "DenseNet121", "EfficientNetB0", "MobileNetV2", "VGG16"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ResNet50",
+        "MobileNetV2",
+        "VGG16",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ResNet50V2", "DenseNet121", "EfficientNetB0")),
+    ],
+)
 def test_preprocessing_is_inside_the_backbone(name: str) -> None:
     """Law 3: raw pixels in. Equal to the published model behind its published preprocessing (three kinds and none)."""
     keras.utils.set_random_seed(0)

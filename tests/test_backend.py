@@ -100,6 +100,7 @@ def test_a_card_says_only_another_backend_than_the_default() -> None:
     assert card.Backbone.model_validate_json(jax.as_entry()[card.NAME]) == jax
 
 
+@pytest.mark.slow
 def test_dvc_sees_the_backend(toy_pipeline: Workspace, tmp_path: Path) -> None:
     """The stages after `backbone` follow by its model, whose card says the backend."""
     pipeline = toy_pipeline.copy(tmp_path / "pipeline")

@@ -201,6 +201,7 @@ def detected(folder: Path) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(in_tmp_path: Path, shared: Path) -> None:
     data = [image + bytes([number]) for number in range(4) for image, _ in cars(shared)]
     write_stage(in_tmp_path, nano_settings(shared).model_dump(include={"detector", "weights"}), data)

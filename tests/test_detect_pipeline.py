@@ -17,6 +17,8 @@ from tests.toys.detector import write_toy_detector, yolox_section
 from tests.toys.photos import toy_photo, write_toy_photos
 from tests.toys.workspace import Workspace, ran, toy_params
 
+pytestmark = pytest.mark.slow  # DVC runs the pipeline some thirty times
+
 # The toy photos are dark: a third of these scores is left of them. The bus is found surer and is larger.
 CAR, BUS = (8.0, 8.0, 24.0, 24.0), (0.0, 0.0, 32.0, 30.0)
 OBJECTS = [("car", 1.8, CAR), ("bus", 2.4, BUS)]
