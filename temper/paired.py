@@ -242,7 +242,7 @@ class ClassDifferences:
     Attributes:
         images: of the class.
         gained, lost: as in `Discordance`.
-        low, high: the 95 % interval of the difference of the recalls; nan without images.
+        low, high: the 95 % interval of the difference of the recalls, of each class alone; nan without images.
         p: McNemar's, corrected for as many classes as could have shown something (`holm`).
     """
 
@@ -270,10 +270,12 @@ def class_differences(old: Probabilities, new: Probabilities, labels: Labels) ->
     images = np.bincount(labels, minlength=classes)
     gained = np.bincount(labels[right[1] & ~right[0]], minlength=classes)
     lost = np.bincount(labels[right[0] & ~right[1]], minlength=classes)
+    alone = np.array([mcnemar(*pair) for pair in zip(gained.tolist(), lost.tolist(), strict=True)])
     low, high = (np.where(images > 0, bound, np.nan) for bound in tango(gained, lost, np.maximum(images, 1)))
-    p = np.ones(classes)
-    able = np.flatnonzero(gained + lost >= FEWEST)
-    p[able] = holm([mcnemar(int(gained[number]), int(lost[number])) for number in able])
+    unshown = alone >= SIGNIFICANT  # as in `Discordance.difference`
+    low, high = np.where(unshown, np.minimum(low, 0), low), np.where(unshown, np.maximum(high, 0), high)
+    p, able = np.ones(classes), gained + lost >= FEWEST
+    p[able] = holm(alone[able].tolist())
     return ClassDifferences(images, gained, lost, low, high, p)
 
 

@@ -171,7 +171,8 @@ def read_member(revision: str | Revision) -> Member:
         except TemperError as error:
             raise TemperError(str(error).replace(str(copy), f"{at.name}: {predictions.PATH}")) from None
     wide = test.probabilities.shape[1] if len(test.image_ids) else len(names)
-    if wide != len(names) or list(test.predicted) != guesses(test.probabilities, names):
+    strange = set(test.class_names) - {None} - set(names)
+    if strange or wide != len(names) or list(test.predicted) != guesses(test.probabilities, names):
         raise TemperError(
             f"{at.name}: expected {predictions.PATH} of the {len(names)} classes in {classes.PATH}, received one of "
             "another list; run dvc repro there"
