@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import yaml
 
-from apps.sweep import experiments
+from apps.sweep import experiments, space
 from apps.sweep.settings import Sweep
 from temper.base import loading
 from temper.base.errors import TemperError
@@ -45,7 +45,8 @@ def refuse_stages_before(sweep: Sweep, path: Path) -> None:
 
 def identity(sweep: Sweep) -> dict[str, str]:
     """Digests of what must stay as it is for trials to be compared, by what a reader calls it."""
-    params = without_trackers(loading.read(PARAMS))
+    # Without what trials change: after `dvc exp apply` of the best, the sweep may still go on.
+    params = space.changed(without_trackers(loading.read(PARAMS)), sweep.params, {})
     mine = sweep.model_dump(include={"params", "objective"})
     listed = git(Path(), "ls-files", "-co", "--exclude-standard", "--", *CODE).splitlines()
     code = {name: _digest(Path(name).read_bytes()) for name in sorted(listed) if Path(name).is_file()}
@@ -68,7 +69,7 @@ def refuse_another(study: optuna.Study, now: dict[str, str], path: Path) -> None
         TemperError: something was edited since.
     """
     began = study.user_attrs.get("identity")
-    if began is None:
+    if began is None or not study.get_trials(deepcopy=False):
         study.set_user_attr("identity", now)
         study.set_user_attr("commit", git(Path(), "rev-parse", "--short", "HEAD"))
         return

@@ -35,8 +35,8 @@ def folder_of(name: str) -> Path:
     return scratch("sweeps") / name
 
 
-def open_study(name: str, sweep: Sweep) -> optuna.Study:
-    """The study of a sweep, a new one if there is none."""
+def open_study(name: str, sweep: Sweep, storage: optuna.storages.BaseStorage | None = None) -> optuna.Study:
+    """The study of a sweep, a new one if there is none; on SQLite if no storage is given."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder_of(name).mkdir(exist_ok=True)
     pruning = sweep.pruning
@@ -44,7 +44,7 @@ def open_study(name: str, sweep: Sweep) -> optuna.Study:
     if pruning is not None:
         pruner = optuna.pruners.MedianPruner(pruning.after_trials, pruning.after_epochs + 1)  # it counts from 0
     study = optuna.create_study(
-        storage=f"sqlite:///{folder_of(name) / 'study.db'}",
+        storage=storage or f"sqlite:///{folder_of(name) / 'study.db'}",
         study_name=name,
         load_if_exists=True,
         direction="maximize" if sweep.aim.maximize else "minimize",
