@@ -519,3 +519,12 @@ def test_networks_are_compared_by_their_warm_up(pipeline: Workspace) -> None:
     rows = {line.split()[4]: line.split()[5] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
     assert int(rows["concat"]) == 2 * int(rows["avg"])
     assert "fine_tune" not in output.partition("stages that ran: ")[2].splitlines()[0]
+    # What would make trials incomparable, or run again what they have in common:
+    pipeline.set(image_size=24)
+    refused = pipeline.run("python -m apps.sweep networks.yaml", code=1)
+    assert re.fullmatch(r"error: networks.yaml: .*since then params.yaml changed.*\n", refused)
+    pipeline.run("cp networks.yaml other.yaml")
+    refused = pipeline.run("python -m apps.sweep other.yaml", code=1)
+    assert re.fullmatch(
+        r"error: other.yaml: .*before backbone .*pack.* would run: start dvc repro warm_up.*\n", refused
+    )

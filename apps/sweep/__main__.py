@@ -30,6 +30,8 @@ def read_sweep(path: Path) -> Sweep:
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", path.stem):
         raise TemperError(f"{path}: expected a name of letters, digits, - and _, for experiments are named after it")
+    if not path.exists():
+        raise TemperError(f"{path}: no such file; sweeps/ has two, and docs/sweep.md says what may stand in one")
     sweep = loading.validate(Sweep, loading.read(path), str(path))
     space.refuse_wrong_space(sweep, loading.read(PARAMS), f"{path}: params")
     if sweep.sampler == "grid" and sweep.trials is None:

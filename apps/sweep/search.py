@@ -304,6 +304,8 @@ class Search:
         waiting = [int(self.base["seed"]) + number for number in range(1, self.sweep.seeds + 1)]
         waiting = [seed for seed in waiting if str(seed) not in found]
         running: dict[int, Experiment] = {}
+        if waiting:
+            print(f"the best once more, with the seeds {', '.join(map(str, waiting))}", flush=True)
         try:
             while waiting or running:
                 while waiting and len(running) < self.sweep.parallel:
