@@ -214,11 +214,14 @@ def opened(commit: str, name: str) -> Iterator[Path]:
 def would_run(stage: str) -> list[str]:
     """The stages that DVC would run now, up to one of them.
 
+    Where one has never run, DVC cannot say what follows it, and ends with its name.
+
     Raises:
-        TemperError: DVC cannot say.
+        TemperError: DVC cannot say anything.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", stage]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    waiting = re.findall(r"^Running stage '(.+?)'", done.stdout, re.M)
+    if done.returncode and not waiting:
         raise TemperError(f"dvc repro --dry {stage}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    return re.findall(r"^Running stage '(.+?)'", done.stdout, re.M)
+    return waiting
