@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from apps.sweep.settings import Sweep
+from temper.base import loading
 from temper.settings.check import refuse_wrong_params
 from tests.toys.photos import toy_photo, write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, ran
@@ -43,6 +45,9 @@ NOT_RUN = {
     ("docs/trackers.md", "python -m apps.track               # the one of the working folder"),  # needs a server
     ("docs/predict.md", "python -m apps.predict photo.jpg my_photos 'holiday/**/*.jpg' https://example.org/flower.jpg"),
     ("docs/predict.md", "python -m apps.predict photo.jpg --model models/export/classifier.tflite"),
+    ("docs/sweep.md", "make sweep        # Optuna and matplotlib, once"),  # downloads packages
+    ("docs/sweep.md", "dvc repro                                    # what the trials have in common"),  # takes long
+    ("docs/sweep.md", "pip install optuna-dashboard"),
     ("docs/scale.md", "python -m benchmarks.scale --yolox yolox_nano.onnx    # 500, 2,000 and 8,000 photos"),
 }
 SECTIONS = (
@@ -66,6 +71,8 @@ NOT_IN_THE_TOY = {
     "config.json",  # of a published network
     "preprocessor_config.json",
     "card.json",
+    "SWEEP.yaml",
+    "trials.csv",
     "classifier.tflite",
     "models/export/*.tflite",
     "models/export/classifier.tflite",
@@ -203,6 +210,9 @@ def test_yaml_blocks_are_valid_params(page: str, in_tmp_path: Path, monkeypatch:
     keras_file.parent.mkdir()
     keras_file.touch()
     for block in blocks(page, "yaml"):
+        if block.comment == "sweep":
+            loading.validate(Sweep, yaml.safe_load(block.text), page)
+            continue
         params = yaml.safe_load((ROOT / "recipes/digits.yaml").read_text(encoding="utf-8"))
         for key, value in yaml.safe_load(block.text).items():
             params[key] = value if key in ("fetch", "detect", "trackers") else params[key] | value

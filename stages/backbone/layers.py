@@ -1,6 +1,6 @@
 """The layers of the backbone that params.yaml describes, built without its weights, as JSON: (name, has weights) each.
 
-    python -m stages.backbone.layers
+    python -m stages.backbone.layers [PARAMS.yaml]
 
 `temper/settings/check.py` runs it. So a backbone that cannot be built, or an `unfreeze_from` that names no layer of it,
 stops a run before any photo is fetched.
@@ -23,7 +23,7 @@ from temper.settings.backbone import HUB, Settings
 
 def main() -> None:
     try:
-        settings = loading.load(Settings)
+        settings = loading.load(Settings, *sys.argv[1:])
         chosen, size = settings.backbone, settings.image_size
         if chosen.name == HUB:
             model, _ = hub.build(settings, with_weights=False)

@@ -106,7 +106,7 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
         if pulled and not (repository() / chosen.backbone.environment).exists():
             return
         try:
-            layers = _build_backbone()
+            layers = _build_backbone(path)
         except TemperError:
             if pulled:
                 return
@@ -128,9 +128,10 @@ def _configuration(preset: str) -> str:
         return ""
 
 
-def _build_backbone() -> str:
+def _build_backbone(path: str | Path) -> str:
     """What stages/backbone/layers.py prints; a process of its own, because Keras takes seconds and much memory."""
-    done = subprocess.run([sys.executable, "-m", "stages.backbone.layers"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "stages.backbone.layers", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         said = next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else "nothing")

@@ -1,0 +1,1 @@
+"""A search over params: `python -m apps.sweep SWEEP.yaml`."""

@@ -1,0 +1,100 @@
+"""python -m apps.sweep SWEEP.yaml: searches params, each trial a DVC experiment in a copy of the repository.
+
+What is cached is not computed again: a sweep over `lr` runs nothing before `fine_tune`. Interrupted or killed, it goes
+on when it is started again, and repeats no trial that has finished. Study, logs and pictures: .temper/sweeps/NAME.
+"""
+
+import argparse
+import importlib.util
+import re
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from apps.sweep import space
+from apps.sweep.settings import Sweep
+from temper.base import loading
+from temper.base.errors import TemperError
+from temper.base.loading import PARAMS
+from temper.base.locks import held
+from temper.base.paths import scratch
+from temper.command_line import run
+
+
+def read_sweep(path: Path) -> Sweep:
+    """A SWEEP.yaml, validated.
+
+    Raises:
+        TemperError: it is wrong, by itself or for the params.yaml that is here.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", path.stem):
+        raise TemperError(f"{path}: expected a name of letters, digits, - and _, for experiments are named after it")
+    if not path.exists():
+        raise TemperError(f"{path}: no such file; sweeps/ has two, and docs/sweep.md says what may stand in one")
+    sweep = loading.validate(Sweep, loading.read(path), str(path))
+    space.refuse_wrong_space(sweep, loading.read(PARAMS), f"{path}: params")
+    if sweep.sampler == "grid" and sweep.trials is None:
+        sweep = sweep.model_copy(update={"trials": len(space.grid(sweep.params))})
+    return sweep
+
+
+def refuse_without_optuna() -> None:
+    """Says how to install what a search needs.
+
+    Raises:
+        TemperError: it is not there.
+    """
+    missing = [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TemperError(f"expected {' and '.join(missing)} to be installed for a sweep: make sweep does it")
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Ends the search in an orderly way."""
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Reads the command line, searches, and says what came out."""
+    parser = argparse.ArgumentParser(prog="python -m apps.sweep", description=(__doc__ or "").partition(": ")[2])
+    parser.add_argument("sweep", type=Path, metavar="SWEEP.yaml")
+    path = parser.parse_args().sweep
+    refuse_without_optuna()
+    sweep = read_sweep(path)
+    # A scheduler's SIGTERM as Ctrl-C; and Ctrl-C also in the background of a script, where it is ignored and what is
+    # started from there would ignore it too, so that no trial could be pruned.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    lock = scratch("locks") / f"sweep-{path.stem}.lock"
+    with held(lock, f"{path}: waiting for the process that runs this sweep"):
+        return search(sweep, path)
+
+
+def search(sweep: Sweep, path: Path) -> int:
+    """Searches to the end, and repeats the best."""
+    from apps.sweep import report  # noqa: PLC0415
+    from apps.sweep.comparable import identity, refuse_another, refuse_stages_before  # noqa: PLC0415
+    from apps.sweep.search import Search, folder_of, open_study  # noqa: PLC0415
+
+    study = open_study(path.stem, sweep)
+    refuse_another(study, identity(sweep), path)
+    refuse_stages_before(sweep, path)
+    one = Search(sweep, study, loading.read(PARAMS), f"{path}: params")
+    known = len(one.trials())
+    print(
+        f"{path}: {sweep.trials} trials by {sweep.aim.name}, {known} of them begun; study, logs and pictures are in "
+        f"{folder_of(path.stem)}",
+        flush=True,
+    )
+    try:
+        one.run()
+        report.write(one, one.repeat_best())
+    except KeyboardInterrupt:
+        print(f"interrupted: python -m apps.sweep {path} goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,84 @@
+"""What networks cost: features, megabytes and images a second of each backbone that a sweep tried.
+
+    python -m apps.sweep.networks BACKBONE.keras
+
+measures one, in a process of its own and with nothing beside it, and prints JSON.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+
+from apps.sweep.experiments import opened
+from temper.base.errors import TemperError
+from temper.tracking.finished import git
+
+BACKBONE = "models/backbone.keras"
+KEPT = "networks"  # what was measured, in the study, by the file's checksum
+SECONDS = 2.0  # of measuring; at least three batches
+
+
+def checksum_of(commit: str) -> str:
+    """The md5 of an experiment's backbone, by its dvc.lock."""
+    lock = yaml.safe_load(git(Path(), "show", f"{commit}:dvc.lock"))
+    return next(str(out["md5"]) for out in lock["stages"]["backbone"]["outs"] if out["path"] == BACKBONE)
+
+
+def measure_all(study: optuna.Study, trials: list[optuna.trial.FrozenTrial]) -> dict[int, dict[str, float]]:
+    """What the backbone of each finished trial costs, by the trial's number; each file is measured once."""
+    known: dict[str, dict[str, float]] = dict(study.user_attrs.get(KEPT, {}))
+    found = {}
+    for trial in trials:
+        commit = trial.user_attrs["commit"]
+        checksum = checksum_of(commit)
+        if checksum not in known:
+            with opened(commit, BACKBONE) as path:
+                known[checksum] = _measured(path)
+            study.set_user_attr(KEPT, known)
+        found[trial.number] = known[checksum]
+    return found
+
+
+def _measured(path: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "apps.sweep.networks", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TemperError(f"{BACKBONE}: {(done.stderr.strip().splitlines() or ['not measured'])[-1]}")
+    measured: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return measured
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """Features, megabytes and images a second of a backbone, forward only, in batches as `embed` has them."""
+    import numpy as np  # noqa: PLC0415
+
+    from temper import keras_files  # noqa: PLC0415
+    from temper.training.batches import INFERENCE_BATCH  # noqa: PLC0415
+
+    backbone = keras_files.load(str(path))
+    images = np.zeros((INFERENCE_BATCH, *backbone.input_shape[1:]), np.uint8)
+    backbone.predict_on_batch(images)  # compiles
+    batches, start = 0, time.perf_counter()
+    while batches < 3 or time.perf_counter() - start < SECONDS:
+        backbone.predict_on_batch(images)
+        batches += 1
+    rate = batches * INFERENCE_BATCH / (time.perf_counter() - start)
+    megabytes = path.stat().st_size / 1e6
+    return {
+        "features": backbone.output_shape[-1],
+        "megabytes": round(megabytes, 2),
+        "images_a_second": float(f"{rate:.3g}"),
+    }
+
+
+if __name__ == "__main__":
+    from temper.base import starting
+
+    starting.begin(with_keras=True)
+    print(json.dumps(measure(Path(sys.argv[1]))))

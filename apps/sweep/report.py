@@ -1,0 +1,151 @@
+"""What a sweep came to: a table of its trials, importances, pictures, and the command that applies the best."""
+
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from apps.sweep import networks, space
+from apps.sweep.search import ENDED, Search, folder_of
+from temper.base.atomic import atomic_file
+from temper.base.texts import write_csv
+
+_SHOWN = 10  # rows of the table on the terminal
+
+
+def write(search: Search, seeds: dict[str, float]) -> None:
+    """Prints what came out, and writes trials.csv and the pictures into the sweep's folder."""
+    complete, folder = search.trials(TrialState.COMPLETE), folder_of(search.study.study_name)
+    swept = {key.split(".")[0] for key in search.sweep.params}
+    costs = networks.measure_all(search.study, complete) if swept & {"backbone", "image_size"} else {}
+    header, rows = table(search, costs)
+    with atomic_file(folder / "trials.csv") as path:
+        write_csv(path, header, rows)
+    print()
+    print("\n".join(aligned([header, *rows[:_SHOWN]])))
+    if len(rows) > _SHOWN:
+        print(f"... {folder / 'trials.csv'} has all {len(rows)}")
+    print()
+    for line in summary(search, seeds):
+        print(line)
+    drawn = draw(search.study, complete, folder)
+    print(f"pictures: {', '.join(str(path) for path in drawn)}" if drawn else "too few trials for pictures")
+
+
+def table(search: Search, costs: dict[int, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
+    """The trials, the best first, then those that were pruned, then those that failed."""
+    keys = list(search.sweep.params)
+    measured = list(next(iter(costs.values()), {}))
+    header = ["experiment", search.aim.name, "state", "epochs", *keys, *measured, "stages that ran", "reason"]
+    rows = []
+    for trial in in_order(search):
+        values = json.loads(trial.user_attrs.get("values", "{}"))
+        rows.append(
+            [
+                trial.user_attrs.get("experiment", str(trial.number)),
+                "" if trial.value is None else f"{trial.value:.5g}",
+                trial.state.name.lower(),
+                str(len(trial.intermediate_values) or ""),
+                *(space.shown(values[key]) if key in values else "" for key in keys),
+                *(f"{costs[trial.number][name]:g}" if trial.number in costs else "" for name in measured),
+                " ".join(trial.user_attrs.get("ran", [])),
+                trial.user_attrs.get("reason", ""),
+            ]
+        )
+    return header, rows
+
+
+def in_order(search: Search) -> list[FrozenTrial]:
+    """The trials that have ended, the best first."""
+    sign = -1 if search.aim.maximize else 1
+    return sorted(
+        search.trials(*ENDED),
+        key=lambda one: (ENDED.index(one.state), sign * (one.value if one.value is not None else 0), one.number),
+    )
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """A table as lines, without the columns that hold nothing."""
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    lines = zip(*columns, strict=True)
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def summary(search: Search, seeds: dict[str, float]) -> list[str]:
+    """What to know of a search, in lines."""
+    best, ended = search.best(), search.trials(*ENDED)
+    states = Counter(trial.state for trial in ended)
+    lines = [
+        f"{len(ended)} trials: {states[TrialState.COMPLETE]} finished, {states[TrialState.PRUNED]} pruned, "
+        f"{states[TrialState.FAIL]} failed"
+    ]
+    ran = Counter(re.sub("@.*", "", stage) for trial in ended for stage in trial.user_attrs.get("ran", []))
+    lines.append(f"stages that ran: {', '.join(f'{stage} {count}' for stage, count in ran.items()) or 'none'}")
+    if best is None:
+        return [*lines, "no trial has finished, so there is no best"]
+    lines += importances(search.study, list(search.sweep.params))
+    values = space.in_words(json.loads(best.user_attrs["values"]))
+    lines.append(f"best: {best.user_attrs['experiment']}, {search.aim.name} {best.value:.5g} ({values})")
+    if seeds:
+        of_seeds = sorted(seeds.values())
+        lines.append(
+            f"the same with {len(seeds)} other seeds, so other splits too: {of_seeds[0]:.5g} to {of_seeds[-1]:.5g}, "
+            f"mean {mean(of_seeds):.5g}: expect that, for the best of {len(ended)} is partly luck"
+        )
+    lines.append(f"apply it: dvc exp apply {best.user_attrs['experiment']} && dvc repro")
+    return lines
+
+
+def importances(study: optuna.Study, keys: list[str]) -> list[str]:
+    """How much of what differs between trials each param explains, in a line; none where too few tell."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = optuna.importance.get_param_importances(study)
+    except (ValueError, RuntimeError):  # fewer than two trials, or all of them equal
+        return []
+    shown = ", ".join(f"{key} {share:.2f}" for key, share in found.items())
+    return [f"importance: {shown}"] if len(found) > 1 and keys else []
+
+
+def draw(study: optuna.Study, complete: list[FrozenTrial], folder: Path) -> list[Path]:
+    """Optuna's own pictures: progress, curves, importances and a slice through each param."""
+    if len(complete) < 2:
+        return []
+    import matplotlib  # noqa: PLC0415
+
+    matplotlib.use("Agg")
+    from optuna.visualization import matplotlib as plots  # noqa: PLC0415
+
+    kinds: dict[str, Callable[[optuna.Study], Any]] = {
+        "progress": plots.plot_optimization_history,
+        "curves": plots.plot_intermediate_values,
+        "importances": plots.plot_param_importances,
+        "slices": plots.plot_slice,
+    }
+    return [path for name, plot in kinds.items() if (path := _drawn(plot, study, folder / f"{name}.png")) is not None]
+
+
+def _drawn(plot: Callable[[optuna.Study], Any], study: optuna.Study, path: Path) -> Path | None:
+    """A picture as a file; `None` where Optuna has too little to draw."""
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its matplotlib pictures are called experimental
+            plot(study)
+            with atomic_file(path) as partial:
+                pyplot.gcf().savefig(partial, dpi=120, bbox_inches="tight")
+    except (ValueError, RuntimeError):
+        return None
+    finally:
+        pyplot.close("all")
+    return path

@@ -1,0 +1,330 @@
+"""The search: which trials are run, which are pruned, when it ends; all of it kept in Optuna's study.
+
+A driver that is killed loses nothing: its trials stay RUNNING in the study, and the next driver goes on with them under
+their own numbers. What has finished meanwhile is read, what still runs is watched, what died is started again.
+"""
+
+import json
+import random
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from apps.sweep import space
+from apps.sweep.experiments import Experiment, Points
+from apps.sweep.settings import Objective, Sweep
+from apps.sweep.space import Values
+from temper.base.errors import TemperError
+from temper.base.paths import scratch
+
+POLL = 0.5  # seconds
+MOST_ALIKE = 3  # failures in a row for one reason: the next trial would fail too
+MOST_REPEATED = 20  # suggestions in a row that were tried before: there is hardly anything else
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def folder_of(name: str) -> Path:
+    """Where a sweep keeps its study, the logs of its trials and its pictures."""
+    return scratch("sweeps") / name
+
+
+def open_study(name: str, sweep: Sweep, storage: optuna.storages.BaseStorage | None = None) -> optuna.Study:
+    """The study of a sweep, a new one if there is none; on SQLite if no storage is given."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder_of(name).mkdir(exist_ok=True)
+    pruning = sweep.pruning
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if pruning is not None:
+        pruner = optuna.pruners.MedianPruner(pruning.after_trials, pruning.after_epochs + 1)  # it counts from 0
+    study = optuna.create_study(
+        storage=storage or f"sqlite:///{folder_of(name) / 'study.db'}",
+        study_name=name,
+        load_if_exists=True,
+        direction="maximize" if sweep.aim.maximize else "minimize",
+        pruner=pruner,
+    )
+    if "names" not in study.user_attrs:  # experiments of an older study of this name may still be there
+        study.set_user_attr("names", f"{name}-{secrets.token_hex(2)}")
+    return study
+
+
+def sampler(sweep: Sweep, number: int) -> BaseSampler:
+    """The sampler of a trial. It follows from the trial's number, so that a search that is killed goes on alike."""
+    seed = random.Random(f"{sweep.seed} {number}").getrandbits(32)
+    return TPESampler(seed=seed) if sweep.sampler == "tpe" else RandomSampler(seed=seed)
+
+
+@dataclass
+class Running:
+    """A trial that runs.
+
+    Attributes:
+        reported: how many epochs of its curve the study knows.
+        epochs: the most that it has; `None`: nobody says.
+        is_pruned: whether it was ended.
+    """
+
+    trial: optuna.Trial
+    values: Values
+    experiment: Experiment
+    epochs: int | None
+    reported: int = 0
+    is_pruned: bool = False
+
+
+@dataclass
+class Search:
+    """A search that goes on until its trials are done.
+
+    Attributes:
+        base: the content of params.yaml.
+        path: of SWEEP.yaml, for messages.
+        failures: why the last trials of this driver failed, one after the other.
+    """
+
+    sweep: Sweep
+    study: optuna.Study
+    base: dict[str, Any]
+    path: str
+    running: list[Running] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def aim(self) -> Objective:
+        """The objective."""
+        return self.sweep.aim
+
+    def run(self) -> None:
+        """Runs trials until the search is over.
+
+        Raises:
+            TemperError: several trials in a row failed for the same reason.
+            KeyboardInterrupt: Ctrl-C. What ran is interrupted, and goes on in the next search.
+        """
+        try:
+            for trial in self.study.get_trials(states=[TrialState.RUNNING]):
+                self._go_on(trial)
+            while True:
+                while len(self.running) < self.sweep.parallel and self._may_begin() and self._begin():
+                    pass
+                if not self.running:
+                    return
+                for one in list(self.running):
+                    self._look_at(one)
+                self._refuse_to_fail_again()
+                time.sleep(POLL)
+        finally:
+            for one in self.running:
+                one.experiment.end()
+
+    # --- Which trials are run
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials of the study, in order, without suggestions that were tried before."""
+        found = self.study.get_trials(deepcopy=False, states=states or None)
+        return [trial for trial in found if "repeats" not in trial.user_attrs]
+
+    def _may_begin(self) -> bool:
+        """Whether another trial should be begun."""
+        known = [trial for trial in self.trials() if trial.state != TrialState.WAITING]
+        if self.sweep.trials is not None and len(known) >= self.sweep.trials:
+            return False
+        hours, patience = self.sweep.stop.hours, self.sweep.stop.patience
+        if hours is not None and time.monotonic() - self.begun > hours * 3600:
+            return False
+        best = self.best()
+        return patience is None or best is None or self._since(best) < patience
+
+    def _since(self, best: FrozenTrial) -> int:
+        """How many trials have ended after the best one."""
+        ended = sorted(self.trials(*ENDED), key=lambda trial: str(trial.datetime_complete))
+        return len(ended) - 1 - [trial.number for trial in ended].index(best.number)
+
+    def best(self) -> FrozenTrial | None:
+        """The best finished trial so far, the first of equals."""
+        complete = self.trials(TrialState.COMPLETE)
+        sign = -1 if self.aim.maximize else 1
+        return min(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
+
+    def _begin(self) -> bool:
+        """Begins a trial that was not tried before; returns whether there is one."""
+        for _ in range(MOST_REPEATED):
+            if self.sweep.sampler == "grid" and not self._choose_of_grid():
+                return False
+            self.study.sampler = sampler(self.sweep, len(self.study.get_trials(deepcopy=False)))
+            trial = self.study.ask()
+            values = space.suggested(trial, self.sweep.params)
+            before = next((other for other in self.trials() if self._has(other, values, trial.number)), None)
+            if before is None:
+                self._start(trial, values)
+                return True
+            trial.set_user_attr("repeats", before.number)
+            self.study.tell(trial, state=TrialState.FAIL)
+        print(f"the last {MOST_REPEATED} suggestions were tried before: the search ends", flush=True)
+        self.sweep = self.sweep.model_copy(update={"trials": len(self.trials())})
+        return False
+
+    def _has(self, trial: FrozenTrial, values: Values, number: int) -> bool:
+        """Whether another trial has these values; those of one that is only asked for are not written down yet."""
+        return trial.number != number and bool(trial.user_attrs.get("values") == json.dumps(values))
+
+    def _choose_of_grid(self) -> bool:
+        """Enqueues the first point of the grid that no trial has; returns whether one is waiting then."""
+        if self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+            return True
+        tried = {trial.user_attrs.get("values") for trial in self.trials()}
+        for values in space.grid(self.sweep.params):
+            if json.dumps(values) not in tried:
+                self.study.enqueue_trial(space.to_optuna(self.sweep.params, values))
+                return True
+        return False
+
+    def _go_on(self, frozen: FrozenTrial) -> None:
+        """Takes over a trial of a driver that has ended."""
+        self.study.sampler = sampler(self.sweep, frozen.number)
+        trial = optuna.Trial(self.study, frozen._trial_id)
+        self._start(trial, space.suggested(trial, self.sweep.params))
+
+    def _start(self, trial: optuna.Trial, values: Values) -> None:
+        trial.set_user_attr("values", json.dumps(values))
+        section = space.changed(self.base, self.sweep.params, values).get(self.aim.stage)
+        epochs = section.get("epochs") if isinstance(section, dict) else None
+        one = Running(trial, values, self.experiment(values, f"{trial.number:04}"), epochs)
+        one.reported = len(self.study.trials[trial.number].intermediate_values)
+        trial.set_user_attr("experiment", one.experiment.name)
+        self.running.append(one)
+        try:
+            space.refuse_wrong_values(self.base, self.sweep.params, values, self.path)
+        except TemperError as error:
+            self._fail(one, str(error))
+            return
+        one.experiment.begin()
+
+    def experiment(self, values: Values, what: str) -> Experiment:
+        """The experiment with some values."""
+        name = f"{self.study.user_attrs['names']}-{what}"
+        log = folder_of(self.study.study_name) / f"{'trial-' if what.isdigit() else ''}{what}.log"
+        return Experiment(name, space.overrides(self.base, self.sweep.params, values), self.aim.stage, log)
+
+    # --- What becomes of them
+
+    def _look_at(self, one: Running) -> None:
+        """Follows the curve of a trial; ends it where it should be pruned; writes down what it came to."""
+        running = one.experiment.is_running()  # asked first: what it wrote before it ended is read below
+        if running:
+            more = self._report(one, one.experiment.points(self.aim))
+            if more and one.reported != one.epochs and one.trial.should_prune():
+                one.experiment.end_for_good()
+                one.is_pruned, running = True, False
+        if not running:
+            commit = one.experiment.commit()
+            if commit:  # also of a trial that finished just before it was pruned
+                self._finish(one, commit)
+            elif one.is_pruned:
+                self._end(one, TrialState.PRUNED)
+            else:
+                self._fail(one, one.experiment.reason())
+
+    def _report(self, one: Running, points: Points) -> bool:
+        """Tells the study of new epochs; returns whether there are any."""
+        new = points[one.reported :]
+        for epoch, value in new:
+            one.trial.report(value, epoch)
+        one.reported += len(new)
+        return bool(new)
+
+    def _finish(self, one: Running, commit: str) -> None:
+        try:
+            value, points = one.experiment.result(self.aim)
+        except TemperError as error:
+            self._fail(one, str(error))
+            return
+        self._report(one, points)
+        one.trial.set_user_attr("commit", commit)
+        self._end(one, TrialState.COMPLETE, value)
+        self.failures.clear()
+
+    def _fail(self, one: Running, reason: str) -> None:
+        one.trial.set_user_attr("reason", reason)
+        self._end(one, TrialState.FAIL)
+        self.failures.append(reason)
+
+    def _end(self, one: Running, state: TrialState, value: float | None = None) -> None:
+        one.trial.set_user_attr("ran", one.experiment.has_run())
+        self.study.tell(one.trial, value, state)
+        self.running.remove(one)
+        print(self._said(one, self.study.trials[one.trial.number]), flush=True)
+
+    def _said(self, one: Running, ended: FrozenTrial) -> str:
+        """What is printed of a trial that has ended."""
+        of = "" if self.sweep.trials is None else f" of {self.sweep.trials}"
+        done = f"{len(self.trials(*ENDED))}{of}: {one.experiment.name}"
+        best = self.best()
+        so_far = "" if best is None else f"; best so far {best.value:.5g} ({best.user_attrs['experiment']})"
+        if ended.state == TrialState.FAIL:
+            came_to = f"failed: {ended.user_attrs['reason']}"
+        elif ended.state == TrialState.PRUNED:
+            came_to = f"pruned after epoch {one.reported}"
+        else:
+            came_to = f"{ended.value:.5g}"
+        return f"{done} {came_to} ({space.in_words(one.values)}){so_far}"
+
+    def _refuse_to_fail_again(self) -> None:
+        """Ends a search in which every trial fails.
+
+        Raises:
+            TemperError: the last ones did so for the same reason, but for the numbers in it.
+        """
+        last = self.failures[-MOST_ALIKE:]
+        if len(last) == MOST_ALIKE and len({re.sub(r"\(.*\)$|\d[\d.e-]*", "#", reason) for reason in last}) == 1:
+            raise TemperError(f"{MOST_ALIKE} trials in a row failed: {last[-1]}; mend that, and start the sweep again")
+
+    # --- The best, with other seeds
+
+    def repeat_best(self) -> dict[str, float]:
+        """Runs the best trial with other seeds; the objective of each, by its seed.
+
+        `seed` is all the randomness there is: the draw of the splits, a random start, the order of the images, dropout
+        and augmentation. The trial was chosen on one validation split, so other splits are part of the question.
+        """
+        best = self.best()
+        if best is None or not self.sweep.seeds or "seed" in self.sweep.params:
+            return {}
+        kept = f"seeds of {best.number}"
+        found: dict[str, float] = dict(self.study.user_attrs.get(kept, {}))
+        values = json.loads(best.user_attrs["values"])
+        waiting = [int(self.base["seed"]) + number for number in range(1, self.sweep.seeds + 1)]
+        waiting = [seed for seed in waiting if str(seed) not in found]
+        running: dict[int, Experiment] = {}
+        if waiting:
+            print(f"the best once more, with the seeds {', '.join(map(str, waiting))}", flush=True)
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.sweep.parallel:
+                    seed = waiting.pop(0)
+                    running[seed] = self.experiment(values | {"seed": seed}, f"{best.number:04}-seed-{seed}")
+                    running[seed].begin()
+                time.sleep(POLL)
+                for seed, one in [(seed, one) for seed, one in running.items() if not one.is_running()]:
+                    found[str(seed)] = self._of_seed(one)
+                    del running[seed]
+                    self.study.set_user_attr(kept, found)
+        finally:
+            for one in running.values():
+                one.end()
+        return found
+
+    def _of_seed(self, one: Experiment) -> float:
+        if not one.commit():
+            raise TemperError(f"{one.name} failed: {one.reason()}; mend that, and start the sweep again")
+        value, _ = one.result(self.aim)
+        print(f"{one.name}: {value:.5g}", flush=True)
+        return value

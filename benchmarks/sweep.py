@@ -1,0 +1,142 @@
+"""A sweep over lr and aug by the real dvc: what median pruning saves and costs, and what kills do to it.
+
+    python -m benchmarks.sweep [--trials 24] [--epochs 8]
+    python -m benchmarks.sweep --cifar100 CIFAR-100.tar.gz WEIGHTS.h5 [--images 5000]
+
+In one clone, two sweeps with one sampler's seed: with median pruning, its driver killed (-9) at three random moments
+and started again; then without pruning. Trials that both have come from DVC's run cache. Printed are the trials, how
+often each stage ran, the epochs, and the validation accuracy of the best, as a ratio and a difference.
+
+Without arguments it is scikit-learn's digits, 60 of each class. WEIGHTS.h5: MobileNet's (alpha 0.25) ImageNet weights
+without its top, on CIFAR-100 by coarse labels, enlarged to 96 pixels.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+
+from tests.toys import workspace
+
+OBJECTIVE = "fine_tune/validation/accuracy"
+KILLS = 3
+
+
+def prepare(folder: Path, chosen: argparse.Namespace) -> None:
+    """A clone whose pipeline has run up to the warm-up."""
+    changes: dict[str, Any] = {"fine_tune": {"epochs": chosen.epochs}}
+    if chosen.cifar100:
+        archive, weights = (path.resolve() for path in chosen.cifar100)
+        changes |= {
+            "fetch__cifar100__archive": str(archive),
+            "fetch__cifar100__sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+            "normalize__max_per_class": chosen.images // 20,
+            "backbone": {
+                "name": "MobileNet",
+                "arguments": {"alpha": 0.25},
+                "weights": str(weights),
+                "input_size": 96,
+            },
+            "embed__views": 1,
+        }
+    else:
+        changes |= {"normalize__max_per_class": 60}
+    workspace.make(folder, "cifar100" if chosen.cifar100 else "digits", **changes)
+    workspace.run(folder, "dvc repro warm_up")
+    workspace.run(folder, "git add -A")
+    workspace.run(folder, "git -c user.name=b -c user.email=b@example.org commit -qm first")
+
+
+def search(folder: Path, name: str, pruner: str, chosen: argparse.Namespace, kills: int) -> optuna.Study:
+    """Runs a sweep to its end, after so many kills of its driver."""
+    content: dict[str, Any] = {
+        "objective": OBJECTIVE,
+        "trials": chosen.trials,
+        "parallel": chosen.parallel,
+        "pruner": pruner,
+        "seeds": 0,
+        "params": {"lr": {"log": [1e-5, 1e-1]}, "aug": {"range": [0, 0.6]}},
+    }
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    storage = f"sqlite:///{folder}/.temper/sweeps/{name}/study.db"
+    for number in range(kills + 1):
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "apps.sweep", f"{name}.yaml"], cwd=folder, env=workspace.environment()
+        )
+        if number == kills:
+            if driver.wait():
+                sys.exit(f"{name}: {driver.returncode}")
+            break
+        aim = (number + random.random()) * chosen.trials / (kills + 1)  # in trials that have ended
+        while driver.poll() is None and ended(storage, name) < aim:
+            time.sleep(0.5)
+        time.sleep(random.uniform(0, 10))
+        driver.kill()
+        driver.wait()
+        print(f"killed after {ended(storage, name)} trials", flush=True)
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def ended(storage: str, name: str) -> int:
+    """How many trials of a study have ended."""
+    if not Path(storage.removeprefix("sqlite:///")).exists():
+        return 0
+    try:
+        return sum(trial.state.is_finished() for trial in optuna.load_study(study_name=name, storage=storage).trials)
+    except KeyError:  # it is being made
+        return 0
+
+
+def epochs(study: optuna.Study) -> int:
+    """The epochs that its trials trained."""
+    return sum(len(trial.intermediate_values) for trial in study.trials)
+
+
+def report(name: str, study: optuna.Study) -> None:
+    states = Counter(trial.state.name for trial in study.trials)
+    ran = Counter(stage for trial in study.trials for stage in trial.user_attrs.get("ran", []))
+    different = len({trial.user_attrs["values"] for trial in study.trials})
+    print(
+        f"{name}: {len(study.trials)} trials ({dict(states)}), {different} different; stages that ran: {dict(ran)}; "
+        f"{epochs(study)} epochs; best {OBJECTIVE} {study.best_value:.4f} "
+        f"({json.loads(study.best_trial.user_attrs['values'])})",
+        flush=True,
+    )
+
+
+def main(folder: Path, chosen: argparse.Namespace) -> None:
+    random.seed(chosen.seed)
+    os.environ |= {"DVC_SITE_CACHE_DIR": str(folder.parent / "dvc")}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    prepare(folder, chosen)
+    pruned = search(folder, "median", "median", chosen, KILLS)
+    report("median", pruned)
+    whole = search(folder, "off", "off", chosen, 0)
+    report("off", whole)
+    print(
+        f"epochs with median pruning: {epochs(pruned) / epochs(whole):.2f} of those without; best accuracy: "
+        f"{100 * (pruned.best_value - whole.best_value):+.2f} points"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar100", type=Path, nargs=2, metavar=("ARCHIVE", "WEIGHTS"))
+    parser.add_argument("--images", type=int, default=5000, help="of CIFAR-100")
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    with tempfile.TemporaryDirectory() as name:
+        main(Path(name).resolve() / "clone", parser.parse_args())
