@@ -17,7 +17,7 @@ COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-in
 COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers onnx hub serve serve-environment test test-slow lint lock clean
+.PHONY: run verify trackers onnx page-runtime hub serve serve-environment test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -39,6 +39,10 @@ trackers: $(ENVIRONMENT)
 # What converts to ONNX and runs it: docs/export.md.
 onnx: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-onnx.lock
+
+# What runs models in browsers, for export.formats: [page] (docs/page.md). It needs npm.
+page-runtime: $(ENVIRONMENT)
+	python -m apps.page_runtime
 
 # KerasHub, for backbone.name: hub (docs/backbones.md): an environment of its own, beside the one of the pipeline.
 hub: .venv-hub/requirements-hub.lock
