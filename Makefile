@@ -17,7 +17,7 @@ COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-in
 COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers onnx sweep hub serve serve-environment test test-slow lint lock clean
+.PHONY: run verify trackers onnx sweep page-runtime hub serve serve-environment test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -43,6 +43,10 @@ onnx: $(ENVIRONMENT)
 # What searches params: docs/sweep.md.
 sweep: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sweep.lock
+
+# What runs models in browsers, for export.formats: [page] (docs/page.md). It needs npm.
+page-runtime: $(ENVIRONMENT)
+	python -m apps.page_runtime
 
 # KerasHub, for backbone.name: hub (docs/backbones.md): an environment of its own, beside the one of the pipeline.
 hub: .venv-hub/requirements-hub.lock

@@ -35,6 +35,9 @@ NOT_RUN = {
     ("docs/serve.md", "make serve"),  # downloads packages, and runs until it is stopped
     ("docs/serve.md", "make serve-environment"),
     *(("docs/serve.md", line) for line in SERVED),  # they ask a server: tests/test_serve.py runs them
+    ("docs/page.md", "make page-runtime    # once: LiteRT.js, by npm"),  # downloads packages
+    ("docs/page.md", "python -m http.server 8001 --bind 127.0.0.1 --directory models/export/page"),  # until stopped
+    ("docs/page.md", "python -m apps.page site --models models/export/classifier.tflite other/classifier_b.tflite"),
     ("README.md", "make test"),  # the tests themselves
     ("README.md", "make GPU=1"),  # downloads CUDA and needs a GPU
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),
@@ -65,6 +68,7 @@ NOT_IN_THE_TOY = {
     "to_label.png",
     ".temper/boxes/",
     ".temper/downloads/",
+    ".temper/npm/",
     ".temper/tensorboard/",
     "train.csv",
     "predictions.csv",
@@ -76,6 +80,7 @@ NOT_IN_THE_TOY = {
     "classifier.tflite",
     "models/export/*.tflite",
     "models/export/classifier.tflite",
+    "models/export/page/",
     "classifier_saved_model/",
     "classifier_float16.tflite",
     "classifier_int8.tflite",

@@ -174,6 +174,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/occlusion.py": {"evaluate", "overview"},
     "temper/occlusion_table.py": {"evaluate", "overview"},
     "temper/packs.py": {"pack", "gallery", "embed", "fine_tune", "evaluate", "export", "overview"},
+    "temper/page/*": {"export"},
     "temper/parallel.py": {"fetch", "normalize", "detect", "pack", "embed"},
     "temper/noise.py": set(),
     "temper/embeddings.py": HEADS,

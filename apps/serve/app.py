@@ -24,11 +24,12 @@ from apps.serve.limits import Limits, Refusal, Room
 from apps.serve.models import Model, Models, print_line
 from temper.base.machine import cores
 
-PAGE = Path(__file__).parent / "page"
+_ROOT = Path(__file__).parent.parent.parent
 _FILES = {  # path: file, type
-    "/": ("index.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/script.js": ("script.js", "text/javascript"),
+    "/": ("temper/page/shared/index.html", "text/html"),
+    "/style.css": ("temper/page/shared/style.css", "text/css"),
+    "/script.js": ("temper/page/shared/script.js", "text/javascript"),
+    "/answers.js": ("apps/serve/page/answers.js", "text/javascript"),
 }
 _STATUSES = {
     400: "The request is malformed, or has no photo.",
@@ -91,7 +92,7 @@ class Service:
         self.decoders = Decoders(cores(), options.limits)
         self.answering = Answering(options.limits, self.decoders, cores())
         self.addresses = Addresses(options.limits, options.private) if options.addresses else None
-        self._page = {path: (PAGE / name).read_bytes() for path, (name, _) in _FILES.items()}
+        self._page = {path: (_ROOT / name).read_bytes() for path, (name, _) in _FILES.items()}
 
     def _say(self, name: str, taken_up: bool, line: str) -> None:
         self.counts.reloads.labels(name, str(taken_up).lower()).inc()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.export.artefact import Artefact, Request
-from stages.export.formats import litert, onnx, saved_model
+from stages.export.formats import litert, onnx, page, saved_model
 from stages.export.gate import Limit
 from temper.settings.export import Export, Format
 
@@ -40,5 +40,6 @@ def chosen(settings: Export) -> dict[Format, Exporter]:
         "litert_int8": Exporter("classifier_int8.tflite", litert.write_int8, litert.open_artefact, coarse),
         "onnx": Exporter("classifier.onnx", onnx.write, onnx.open_artefact, exact),
         "saved_model": Exporter("classifier_saved_model", saved_model.write, saved_model.open_artefact, exact),
+        "page": Exporter("page", page.write, page.open_artefact, exact),
     }
     return {name: known[name] for name in settings.formats}

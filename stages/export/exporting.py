@@ -101,7 +101,7 @@ def _exported(name: str, exporter: Exporter, request: Request, reference: Refere
         artefact = exporter.open_artefact(path)
     # Converters raise whatever they meet, down to bare `Exception`.
     except Exception as error:
-        if isinstance(error, OSError) or memory.in_one_line(error):
+        if isinstance(error, OSError | TemperError) or memory.in_one_line(error):
             raise  # not the classifier's fault
         problem = f"{type(error).__name__}: {str(error).strip()}".split("\n", 1)[0][:200]
         raise TemperError(f"{name}: expected a classifier that it can hold, received {problem}") from None

@@ -20,6 +20,7 @@ from temper.base import loading
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.paths import existing, repository, scratch
+from temper.page import runtime
 from temper.settings import backbone, export, fine_tune
 from temper.unfreezing import first_open, openings
 
@@ -54,7 +55,7 @@ def refuse_missing_exporters(content: dict[str, Any], path: str) -> None:
     """Says before hours of training that what converts its result is not installed.
 
     Raises:
-        TemperError: a package is missing for one of `export.formats`.
+        TemperError: a package is missing for one of `export.formats`, or the runtime of browsers.
     """
     for name in loading.validate(export.Settings, content, path).export.formats:
         for package, command in export.NEEDS[name].items():
@@ -63,6 +64,8 @@ def refuse_missing_exporters(content: dict[str, Any], path: str) -> None:
                     f"{path}: export.formats: expected {package} to be installed, without which there is no {name}, "
                     f"found none in {sys.prefix}; {command} installs it; or leave {name} out"
                 )
+        if name == "page":
+            runtime.archives()
 
 
 def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[BaseModel], path: str) -> None:

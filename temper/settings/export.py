@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from temper.settings.base import Count, FromText, Magnitude, Section, Seed, StageSettings
 
-Format = Literal["litert", "litert_float16", "litert_int8", "onnx", "saved_model"]
+Format = Literal["litert", "litert_float16", "litert_int8", "onnx", "saved_model", "page"]
 
 # The packages that convert to a format or run it, and the command that installs each.
 _TENSORFLOW = {"tensorflow": "pip install tensorflow-cpu"}  # `make JAX=1` leaves it out
@@ -18,6 +18,7 @@ NEEDS: dict[Format, dict[str, str]] = {
     "litert_int8": _LITERT,
     "onnx": _TENSORFLOW | _ONNX,
     "saved_model": _TENSORFLOW,
+    "page": _LITERT,  # and what `make page-runtime` fetches
 }
 
 
@@ -34,7 +35,8 @@ class Export(Section):
         ["litert"],
         description="litert (LiteRT, once called TensorFlow Lite, in float32), litert_float16 (half the bytes), "
         "litert_int8 (a quarter of the bytes, calibrated on training images), onnx (`make onnx` installs what it "
-        "needs) and saved_model (for TensorFlow Serving); []: none",
+        "needs), saved_model (for TensorFlow Serving) and page (a folder for any web host, in which browsers run the "
+        "model; `make page-runtime` fetches what it needs); []: none",
     )
     float16_difference: Annotated[float, Field(gt=0, le=1), FromText] = Field(
         0.05, description="by how much a probability of litert_float16 may differ from the classifier's"

@@ -1,42 +1,22 @@
-// The page of the server. Names of classes, models and files come from strangers: they are only ever put into
-// `textContent`, never into HTML.
+// The page for people, of the server and of the folder that needs none; they differ in where answers come from. Names of
+// classes, models and files come from strangers: they are only ever put into `textContent`, never into HTML.
+
+import * as answers from "./answers.js";
 
 const byId = (id) => document.getElementById(id);
 const AT_ONCE = 4; // photos that are asked about at the same time
-let models = []; // as /models describes them
-let token = sessionStorage.getItem("token");
+let models = []; // as `answers.listModels` describes them
 
 const say = (text) => { byId("said").textContent = text; };
-
-/** Asks the server; the answer as JSON, or an Error with one sentence. */
-async function ask(path, options = {}) {
-  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-  let answer, content;
-  try {
-    answer = await fetch(path, { ...options, headers });
-    content = await answer.json();
-  } catch {
-    throw new Error("The server does not answer.");
-  }
-  if (answer.status === 401) askForToken();
-  if (!answer.ok) throw new Error(content.error ?? `The server answered with the status ${answer.status}.`);
-  return content;
-}
-
-function askForToken() {
-  byId("with-token").hidden = false;
-  byId("token").focus();
-}
 
 /** Shows which models there are; one alone is not worth a choice. */
 async function showModels() {
   try {
-    models = await ask("models");
+    models = await answers.listModels();
   } catch (error) {
     say(error.message);
     return;
   }
-  byId("with-token").hidden = true;
   byId("models").querySelectorAll("label").forEach((label) => label.remove());
   for (const [place, model] of models.entries()) {
     const label = document.createElement("label");
@@ -48,28 +28,12 @@ async function showModels() {
     byId("models").append(label);
   }
   byId("models").hidden = models.length < 2;
-  say("");
 }
 
 const chosenModels = () => {
   const chosen = [...byId("models").querySelectorAll("input:checked")].map((box) => box.value);
   return chosen.length ? chosen : models.slice(0, 1).map((model) => model.name);
 };
-
-const query = (names, more = {}) => {
-  const parameters = new URLSearchParams(more);
-  names.forEach((name) => parameters.append("model", name));
-  return `predict?${parameters}`;
-};
-
-/** What is sent for a photo: its bytes, or the address that it has. */
-const body = (photo) => photo.blob
-  ? { method: "POST", body: photo.blob, headers: { "Content-Type": "application/octet-stream" } }
-  : {
-    method: "POST",
-    body: JSON.stringify({ photos: [{ address: photo.address }] }),
-    headers: { "Content-Type": "application/json" },
-  };
 
 /** Puts a card for a photo on top of the others, still without answers. */
 function addCard(photo) {
@@ -141,8 +105,7 @@ async function look(photo, name, shown, button) {
   button.disabled = true;
   say(`Asking where ${name} looked ...`);
   try {
-    const [found] = (await ask(query([name], { look: "true", top: "1" }), body(photo))).photos;
-    const [answer] = found.answers;
+    const answer = await answers.look(photo, name);
     const figure = shown.querySelector(".looked");
     figure.querySelector("img").src = answer.look.picture;
     const canvas = figure.querySelector("canvas");
@@ -191,14 +154,14 @@ function inWords(map) {
 }
 
 async function classify(photo, card) {
-  const answers = card.querySelector(".answers");
+  const place = card.querySelector(".answers");
   try {
-    const [found] = (await ask(query(chosenModels()), body(photo))).photos;
-    answers.replaceChildren(...found.answers.map((answer) => showAnswer(photo, answer)));
-    const best = found.answers[0].classes[0];
+    const found = await answers.answer(photo, chosenModels());
+    place.replaceChildren(...found.map((answer) => showAnswer(photo, answer)));
+    const best = found[0].classes[0];
     return `${photo.name}: ${best.name}, ${percent(best.probability)}`;
   } catch (error) {
-    showError(answers, error.message);
+    showError(place, error.message);
     return `${photo.name}: ${error.message}`;
   }
 }
@@ -279,20 +242,8 @@ function listen() {
     const address = byId("address").value;
     classifyAll([{ name: address, address }]);
   });
-  byId("with-token").addEventListener("submit", (event) => {
-    event.preventDefault();
-    token = byId("token").value;
-    sessionStorage.setItem("token", token);
-    showModels();
-  });
-}
-
-/** Whether this server fetches addresses is said by /healthz. */
-async function showWhatIsAllowed() {
-  const { addresses } = await ask("healthz").catch(() => ({}));
-  byId("by-address").hidden = !addresses;
 }
 
 listen();
-showWhatIsAllowed();
+answers.begin({ say, changed: () => { say(""); showModels(); } });
 showModels();

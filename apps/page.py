@@ -1,0 +1,76 @@
+"""python -m apps.page FOLDER [--models models/export/classifier.tflite]
+
+A page for any web host, in which browsers run these models themselves: docs/page.md. The stage `export` makes the same
+of the pipeline's own classifier, by `page` in `export.formats`; this one takes any exported LiteRT files, several too,
+and needs neither Keras nor TensorFlow. `make page-runtime` fetches what browsers run them with.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from temper import command_line
+from temper.base.atomic import atomic_folder
+from temper.base.disk import in_words
+from temper.base.errors import TemperError, printable
+from temper.page import assembly
+from temper.runtimes.opening import open_model
+
+DEFAULT = Path("models/export/classifier.tflite")
+
+
+def require_models(paths: list[Path]) -> None:
+    """Raises a TemperError unless each of these is a LiteRT model that can be run, and the names differ."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        raise TemperError(f"expected models of different names, received {' '.join(map(str, paths))}; rename one")
+    for path in paths:
+        if path.suffix.lower() != ".tflite":
+            raise TemperError(f"{path}: expected a LiteRT model, whose name ends in .tflite; export.formats: [litert]")
+        open_model(path)
+        _require_one_photo(path)
+
+
+def _require_one_photo(path: Path) -> None:
+    """LiteRT.js takes no model of any number of photos, such as those that Keras exports by itself."""
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 (half a second)
+
+    (taken,) = Interpreter(str(path)).get_input_details()
+    number, kind = int(taken["shape_signature"][0]), np.dtype(taken["dtype"])
+    if number != 1 or kind != np.float32:
+        many = "any number" if number < 0 else number
+        raise TemperError(
+            f"{path}: expected a model of one photo in float32, received one of {many} in {kind}; export it by "
+            "export.formats: [litert]"
+        )
+
+
+def require_free(folder: Path) -> None:
+    """Raises a TemperError if a folder holds something else, which would be lost."""
+    if folder.exists() and not (folder / assembly.LIST).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TemperError(f"{folder}: expected no folder, an empty one or an older page, found something else")
+
+
+def main() -> int:
+    """Reads the command line and writes the page; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m apps.page", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="what to put on the web host; an old page is replaced"
+    )
+    parser.add_argument("--models", type=Path, nargs="+", metavar="MODEL", default=[DEFAULT], help="LiteRT files")
+    chosen = parser.parse_args()
+    require_models(chosen.models)
+    require_free(chosen.folder)
+    with atomic_folder(chosen.folder) as partial:
+        assembly.assemble(partial, chosen.models)
+    taken = sum(path.stat().st_size for path in chosen.folder.rglob("*") if path.is_file())
+    names = ", ".join(path.stem for path in chosen.models)
+    print(f"{chosen.folder}: a page with {printable(names)}, {in_words(taken)}")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,62 @@
+"""python -m apps.page_runtime, or make page-runtime: fetches what runs models in browsers.
+
+LiteRT.js comes from npm, by the registry that npm is set to, at the versions and checksums of temper/page/runtime.py.
+Nothing is installed, and nothing of it runs here.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from temper import command_line
+from temper.base.atomic import atomic_file
+from temper.base.disk import in_words
+from temper.base.errors import TemperError
+from temper.base.paths import scratch
+from temper.page.runtime import PACKAGES, Package, require
+
+
+def main() -> int:
+    """Fetches the packages that are not here yet; returns the exit code."""
+    for package in PACKAGES:
+        place = scratch("npm") / package.archive
+        if not _is_here(package, place):
+            data = fetch(package)
+            with atomic_file(place) as partial:
+                partial.write_bytes(data)
+        print(f"{place}: {package.name} {package.version}, {in_words(place.stat().st_size)}")
+    return 0
+
+
+def _is_here(package: Package, place: Path) -> bool:
+    try:
+        require(package, place.read_bytes(), place)
+    except (OSError, TemperError):
+        return False
+    return True
+
+
+def fetch(package: Package) -> bytes:
+    """A package as npm has it.
+
+    Raises:
+        TemperError: there is no npm, it cannot reach the package, or the package is another one.
+    """
+    wanted = f"{package.name}@{package.version}"
+    if shutil.which("npm") is None:
+        raise TemperError(f"{wanted}: expected npm (of Node.js), which fetches it, found none: install it")
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", wanted]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        archive = Path(folder) / package.archive
+        if done.returncode or not archive.exists():
+            said = next((line for line in done.stderr.splitlines() if "npm error" in line), "it said nothing")
+            raise TemperError(f"{wanted}: expected npm to fetch it, received: {said}")
+        data = archive.read_bytes()
+    require(package, data, wanted)
+    return data
+
+
+if __name__ == "__main__":
+    command_line.run(main)
