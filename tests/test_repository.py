@@ -157,7 +157,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/databases.py": {"fetch", "detect"},
     "temper/boxes.py": {"detect", "pack"},
     "temper/calibration.py": {"cross_validate", "evaluate", "export", "fine_tune", "overview", "warm_up"},
-    "temper/card.py": {"pack", "gallery", "backbone", "warm_up", "fine_tune", "evaluate", "export", "overview"},
+    "temper/card.py": {"pack", "gallery", "overview", *MODELS},
     "temper/checksums.py": EVERY,
     "temper/classes.py": {"cross_validate", "normalize", "pack", "gallery", "warm_up"},
     "temper/classifier.py": TRAINING,

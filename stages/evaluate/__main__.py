@@ -29,7 +29,7 @@ from temper.figures import Figures, Measured, measured
 from temper.intervals import Interval
 from temper.packs import Pack
 from temper.settings.evaluate import Evaluate, Settings
-from temper.training.batches import INFERENCE_BATCH, Batches
+from temper.training import batches
 from temper.uncertainty import margins, worth_labelling
 from temper.views import View, averaged, seen, views
 
@@ -65,9 +65,9 @@ def predict(classifier: keras.Model, pack: Pack, chosen: Sequence[View] = (View(
     """The classifier's probabilities for every image of a pack, in its order: the mean of the chosen views."""
 
     def of_view(view: View) -> Probabilities:
-        batches = Batches(lambda rows: seen(pack.images(rows), view), None, np.arange(len(pack)), INFERENCE_BATCH)
-        probabilities: Probabilities = classifier.predict(batches, verbose=int(sys.stdout.isatty()))
-        return probabilities
+        rows = np.arange(len(pack))
+        shown = batches.Batches(lambda rows: seen(pack.images(rows), view), None, rows, batches.INFERENCE_BATCH)
+        return batches.predict(classifier, shown, verbose=int(sys.stdout.isatty()))
 
     return averaged(of_view, chosen)
 
@@ -151,6 +151,7 @@ def main(settings: Settings) -> None:
     print(devices.described())
     made = card.read(FINE_TUNE)
     packs = {split: open_pack(split, made) for split in ("validation", "test", "unlabelled")}
+    devices.use(made.backbone.devices)
     if not len(packs["test"]):
         raise TemperError("evaluate: expected test images, received none; raise normalize.test")
     chosen = chosen_views(settings.evaluate)
