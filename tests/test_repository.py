@@ -180,6 +180,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/endings.py": {"fetch"},
     "temper/figure_tables.py": {"evaluate"},
     "temper/figures.py": {"evaluate"},
+    "temper/filters.py": {"evaluate", "overview"},
     "temper/folds.py": HEADS,
     "temper/headers.py": {"fetch", "audit", "detect", "pack", "gallery", "overview"},
     "temper/photos.py": {"fetch", "audit", "detect", "pack", "gallery", "overview"},
