@@ -64,11 +64,12 @@ serve: $(SERVE)
 
 serve-environment: $(SERVE)
 
+# TESTS=tests/test_jax.py runs those of one file.
 test: $(ENVIRONMENT)
-	python -m pytest
+	python -m pytest $(TESTS)
 
 test-slow: $(ENVIRONMENT)
-	python -m pytest -m slow
+	python -m pytest -m slow $(TESTS)
 
 lint: $(ENVIRONMENT)
 	ruff check .

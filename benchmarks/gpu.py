@@ -8,7 +8,9 @@ channels_last, bfloat16 and torch.compile, in another environment with torch and
 its own, and its first epoch, which compiles, does not count. `busy` is the mean of what nvidia-smi says ten times a
 second: the share of the time in which the GPU computes anything.
 
-Without a GPU or torch it says so in one line; `--anyway` then runs what is there, to try the script itself.
+Without a GPU or torch it says so in one line. To try the script itself, without a figure that means anything:
+
+    python -m benchmarks.gpu --device cpu --image 64 --batch 4 --images 16 --rounds 1 [--torch PYTHON]
 """
 
 import argparse
@@ -40,6 +42,8 @@ def keras_epoch(arguments: argparse.Namespace, deterministic: bool) -> Callable[
     import os  # noqa: PLC0415
 
     os.environ["TF_DETERMINISTIC_OPS"] = "1" if deterministic else "0"
+    if arguments.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     import keras  # noqa: PLC0415
 
     from temper.base.machine import cores  # noqa: PLC0415
@@ -66,7 +70,7 @@ def torch_epoch(arguments: argparse.Namespace) -> Callable[[], None]:
     import torch  # noqa: PLC0415
     from torchvision.models import resnet50  # noqa: PLC0415
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cpu" if arguments.device == "cpu" else "cuda"
     torch.backends.cudnn.benchmark = True
     model = resnet50(num_classes=CLASSES).to(device, memory_format=torch.channels_last)
     step = torch.compile(model)
@@ -97,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> None:
     epoch = torch_epoch(arguments) if arguments.run == "torch" else keras_epoch(arguments, arguments.run == "keras")
     epoch()  # compiles
     asked = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100", "--id=0"]
-    watch = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) if gpu_names() else None
+    watch = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) if arguments.device == "gpu" else None
     start = time.perf_counter()
     for _ in range(EPOCHS):
         epoch()
@@ -113,7 +117,7 @@ def measure(arguments: argparse.Namespace) -> None:
 def run(kind: str, arguments: argparse.Namespace) -> tuple[float, float]:
     """What one measurement prints."""
     python = arguments.torch if kind == "torch" else sys.executable
-    passed = [f"--{name}={getattr(arguments, name)}" for name in ("batch", "image", "images")]
+    passed = [f"--{name}={getattr(arguments, name)}" for name in ("device", "batch", "image", "images")]
     command = [python, "-m", "benchmarks.gpu", "--run", kind, *passed]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     rate, busy = map(float, done.stdout.split()[-2:])
@@ -133,15 +137,15 @@ def main() -> None:
     parser.add_argument("--torch", help="the Python of an environment with torch and torchvision")
     for name, default in (("rounds", 3), ("batch", 128), ("image", 224), ("images", 4096)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--anyway", action="store_true", help="run what is there")
+    parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="cpu: to try the script itself")
     parser.add_argument("--run", choices=(*KERAS, "torch"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
         return measure(arguments)
     torch = has_torch(arguments.torch)
-    lacks = [] if gpu_names() else ["an NVIDIA GPU with its driver"]
-    lacks += [] if torch else ["--torch PYTHON, an environment with torch and torchvision"]
-    if lacks and not arguments.anyway:
+    lacks = [] if arguments.device == "cpu" or gpu_names() else ["an NVIDIA GPU with its driver"]
+    lacks += [] if torch or arguments.device == "cpu" else ["--torch PYTHON, an environment with torch and torchvision"]
+    if lacks:
         sys.exit(f"nothing is measured: expected {' and '.join(lacks)}, found none")
     kinds = [*KERAS, "torch"] if torch else [*KERAS]
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -149,7 +153,8 @@ def main() -> None:
         for kind in kinds:
             rate, busy = run(kind, arguments)
             rates[kind].append(rate)
-            print(f"round {number + 1}, {kind}: {rate:,.1f} images a second, GPU busy {busy:.0f} %", flush=True)
+            said = "on the CPU" if arguments.device == "cpu" else f"GPU busy {busy:.0f} %"
+            print(f"round {number + 1}, {kind}: {rate:,.1f} images a second, {said}", flush=True)
     for kind in KERAS if torch else ():
         ratios = [ours / theirs for ours, theirs in zip(rates[kind], rates["torch"], strict=True)]
         print(f"{kind} / torch: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from temper import devices, keras_files
+from temper import card, devices, keras_files
 from temper.base import running
 from temper.base.atomic import atomic_folder
 from temper.base.disk import require_room
@@ -41,13 +41,16 @@ def batches(ends: list[int]) -> Iterator[Indices]:
             yield np.arange(first, min(first + INFERENCE_BATCH, end))
 
 
-def seen(pack: Pack, rows: Indices, view: int, magnitude: Magnitudes, seed: int) -> npt.NDArray[np.uint8]:
+def seen(pack: Pack, rows: Indices, view: int, magnitude: Magnitudes, seed: int, on: int = 1) -> npt.NDArray[np.uint8]:
     """Images of a pack as one view sees them: uint8 (INFERENCE_BATCH, height, width, 3), black behind the last one.
+
+    They are as many more as it takes to share them out equally on so many devices.
 
     Batches of one size are compiled once, and what the backbone says of an image does not depend on their number. How
     an image is augmented follows from its image_id: a row would be another one where images are added before it.
     """
-    images = np.zeros((INFERENCE_BATCH, *pack.image_shape), np.uint8)
+    size = devices.divisible(INFERENCE_BATCH, on)
+    images = np.zeros((size, *pack.image_shape), np.uint8)
     images[: len(rows)] = pack.images(rows)
     if view:
         numbers = np.array([int(image_id, 16) >> 1 for image_id in pack.image_ids[rows].tolist()], np.int64)
@@ -63,10 +66,11 @@ def embed(
     shape = (views, backbone.output_shape[-1])
     with bar, ShardWriter(folder, "embeddings", pack.image_ids.tolist(), shape, "<f4") as writer:
         work = ((rows, view) for rows in batches(writer.ends) for view in range(views))
-        images = ordered_map(lambda one: seen(pack, *one, magnitude, seed), work)
+        on = devices.spread().devices
+        images = ordered_map(lambda one: seen(pack, *one, magnitude, seed, on), work)
         for rows in batches(writer.ends):
-            of_views = [backbone.predict_on_batch(next(images))[: len(rows)] for _ in range(views)]
-            for row in np.stack(of_views, axis=1):
+            of_views = [backbone.predict_on_batch(devices.shared_out(next(images))) for _ in range(views)]
+            for row in np.stack(of_views, axis=1)[: len(rows)]:
                 writer.append(row)
             bar.update(views * len(rows))
         writer.finish({"labels": pack.labels})
@@ -82,6 +86,7 @@ def require_room_for(packs: dict[str, Pack], views: int, features: int) -> None:
 
 def main(settings: Settings) -> None:
     print(devices.described())
+    devices.use(card.read_backbone("models/backbone.keras").devices)
     backbone = keras_files.load("models/backbone.keras")
     magnitude = magnitudes(settings.embed.aug, settings.embed.augmentation)
     packs = {split: Pack(f"data/packed/{split}") for split in ("train", "validation")}

@@ -19,14 +19,14 @@ import numpy.typing as npt
 
 from temper import card, devices, keras_files
 from temper.base import running
-from temper.base.machine import cores
+from temper.base.machine import cores, is_first_process
 from temper.calibration import fit_temperature
 from temper.classifier import BACKBONE, backbone_layers, open_from, trainable_parameters, unfreeze
 from temper.packs import Pack
 from temper.settings.fine_tune import Every, FineTune, Never, Settings
 from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
-from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot
+from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot, predict
 from temper.training.depth import computing_in, scales
 from temper.training.folding import fold_frozen_norms
 from temper.training.gains import Gain, gain
@@ -63,7 +63,8 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
         plain = of_rows(rows[places])
         return plain if (plan := planned(places)) is None else mixing.mixed_targets(plain, plan)
 
-    return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores())
+    mixes = bool(chosen.augmentation.mixup or chosen.augmentation.cutmix)
+    return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores(), mixes)
 
 
 def plan(
@@ -86,7 +87,7 @@ def plan(
         scales=partial(scales, backbone, chosen.lr_decay) if chosen.lr_decay < 1 else None,
         accumulate=chosen.accumulate,
         scale_loss=chosen.precision == "mixed_float16",
-        keep_on_interrupt=chosen.on_interrupt == "keep",
+        keep_on_interrupt=chosen.on_interrupt == "keep" and devices.spread().processes == 1,
         gradual=gradual(classifier, chosen, pretrained),
     )
 
@@ -136,20 +137,21 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     targets = one_hot(held_out.labels, count)
     validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
     precision = settings.fine_tune.precision
-    start, before = arrays(classifier.variables), classifier.predict(validation, verbose=0)
+    start, before = arrays(classifier.variables), predict(classifier, validation)
     phase = plan(classifier, settings, made.backbone.pretrained, train.labels, count)
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         training = partial(epoch_batches, train, count, settings)
         with computing_in(classifier.get_layer(BACKBONE), precision):
             result = fit(trained_model(classifier, precision), phase, training, validation, state, live)
-        after = classifier.predict(validation, verbose=0) if result.best_epoch else before
+        after = predict(classifier, validation) if result.best_epoch else before
         gained = gain(before, after, held_out.labels)
         if result.best_epoch and gained.in_standard_errors < settings.fine_tune.margin:
             assign(classifier.variables, start)
             result, after = result.without_gain(), before
         made = made.model_copy(update={"temperature": fit_temperature(after, held_out.labels)})
         # Before the state that could make it again is removed:
-        keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
+        if is_first_process():
+            keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
     return result, gained
 
 
@@ -167,10 +169,12 @@ def in_words(result: Result, gained: Gain, margin: float) -> str:
 
 
 def main(settings: Settings) -> None:
+    devices.join()
     print(devices.described())
+    made = card.read("models/warm_up.keras")
+    devices.use(made.backbone.devices)
     keras.utils.set_random_seed(settings.seed)
     classifier = keras_files.load("models/warm_up.keras")
-    made = card.read("models/warm_up.keras")
     unfreeze(classifier, settings.fine_tune.unfreeze_from, made.backbone.pretrained)
     open_layers = [layer.name for layer in classifier.get_layer("backbone").layers if layer.trainable_weights]
     print(
@@ -184,4 +188,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    running.run(main, Settings)
+    running.run(main, Settings, together=True)

@@ -60,6 +60,8 @@ class Backbone(Part):
     # What it was trained with, not what it needs: any backend runs it. It is here so that stages after `backbone` see
     # it. Left out where it is the default.
     backend: str = Field("tensorflow", exclude_if=lambda backend: backend == "tensorflow")
+    # Over how many devices each batch was spread, as `backbone.devices`; here for the same reason.
+    devices: int | Literal["all"] = Field(1, exclude_if=lambda devices: devices == 1)
 
     @property
     def pretrained(self) -> bool:

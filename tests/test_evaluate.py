@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from stages.evaluate import filters
 from stages.evaluate.__main__ import augmented, chosen_views, figures_of, predict
 from temper import card
+from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
 from temper.calibration import fit_temperature
 from temper.figure_tables import class_table, confusion_table, curve_table, reliability_table
@@ -163,3 +165,31 @@ def test_the_views_of_a_pack_are_averaged(small_pack: Pack) -> None:
     expected = np.mean([classifier.predict(seen(whole, view), verbose=0) for view in chosen], axis=0)
     found = predict(classifier, small_pack, chosen)
     assert np.allclose(found, expected, atol=1e-6) and not np.allclose(found, plain, atol=1e-3)
+
+
+def test_the_layers_that_see_colours_give_kernels_and_the_others_what_they_say_of_images(tmp_path: Path) -> None:
+    pixels = keras.Input((8, 8, 3))
+    maps = keras.layers.Conv2D(4, 3, name="Conv1")(keras.layers.Rescaling(1 / 255)(pixels))
+    deep = keras.layers.Conv2D(12, 1, activation="relu", name="block_1")(maps)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(deep)
+    backbone = keras.Model(pixels, pooled, name="backbone")
+    whole = keras.Input((8, 8, 3))
+    classifier = keras.Model(whole, keras.layers.Dense(2, "softmax")(backbone(whole)))
+    with PackWriter(tmp_path, np.array([f"{row:016x}" for row in range(9)]), 8, 8) as writer:
+        for row in range(9):
+            writer.append(np.random.default_rng(row).integers(0, 256, (8, 8, 3)).astype(np.uint8))
+        writer.finish(np.zeros(9, np.int32))
+    pack = Pack(tmp_path)
+    found = filters.find(classifier, ["block_1", "Conv1"], pack)
+    assert np.array_equal(found.kernels["Conv1"], backbone.get_layer("Conv1").get_weights()[0])
+    assert found.rows.tolist() == [0, 2, 4, 6, 8]
+    said = keras.Model(pixels, deep).predict(pack.images(found.rows), verbose=0)
+    of_most = said[..., found.channels["block_1"][0]]
+    assert of_most.std(axis=(1, 2)).mean() == said.std(axis=(1, 2)).mean(axis=0).max()
+    expected = (of_most - of_most.min()) / np.ptp(of_most)
+    np.testing.assert_allclose(found.maps["block_1"][..., 0], expected, atol=1e-3)
+    assert found.maps["block_1"].shape == (5, 6, 6, filters.CHANNELS)
+    with pytest.raises(TemperError, match="received 'conv1'; the nearest: Conv1, "):
+        filters.find(classifier, ["conv1"], pack)
+    with pytest.raises(TemperError, match=r"received pool, whose output has the shape \(None, 12\)"):
+        filters.find(classifier, ["pool"], pack)

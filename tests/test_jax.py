@@ -1,6 +1,7 @@
 """Training on JAX: law 5 as on TensorFlow. Skips where JAX is not installed; `make JAX=1` makes an environment of it.
 
-    .venv-jax/bin/python -m pytest tests/test_jax.py
+    make test JAX=1 TESTS=tests/test_jax.py    # seconds
+    make test-slow JAX=1 TESTS=tests/test_jax.py    # the whole table of law 5, several devices, the pipeline
 
 Keras has one backend in a process, so that what runs on JAX runs in processes of its own.
 """
@@ -9,11 +10,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.toys.workspace import ROOT
+from tests.toys.photos import write_toy_photos
+from tests.toys.workspace import ROOT, Workspace, ran, toy_params
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="JAX is not installed; make JAX=1 makes an environment of it"
@@ -80,3 +84,121 @@ def test_a_phase_that_is_cut_off_ends_in_the_same_bits(tmp_path: Path, average: 
     assert whole == weights(tmp_path / "again", average)
     assert weights(tmp_path / "cut", average, cut_at) is None
     assert weights(tmp_path / "cut", average) == whole
+
+
+@pytest.mark.slow  # a dozen rows, each compiled three times
+def test_each_row_of_the_table_that_is_cut_off_ends_in_the_same_bits() -> None:
+    """Law 5 for each optimizer, schedule, loss, average, precision and gradual unfreezing: tests/test_phases.py on JAX.
+
+    How photos are sampled, augmented and mixed is the same on every backend: tests/test_epoch_batches.py.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/test_phases.py"]
+    done = subprocess.run(
+        [*command, "-k", "cut_off or opens_nothing or all_different"],
+        cwd=ROOT,
+        env=environment | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and " skipped" not in done.stdout, done.stdout
+
+
+# The same batches on one of two devices, on both, again, and cut off. 123 and 37 rows: the last batch of 11 and of 5 is
+# none that two devices could share equally.
+SPREAD = """
+import os
+from contextlib import chdir
+from pathlib import Path
+import keras
+import numpy as np
+from temper import devices
+from temper.settings.training import Adam, Cosine, EarlyStopping, Ema, Focal
+from temper.training.batches import Batches, one_hot, predict, shuffled
+from temper.training.phases import Phase, fit, logged
+from temper.training.unfinished import Unfinished
+
+class Cut(Exception):
+    pass
+
+random = np.random.default_rng(0)
+inputs, labels = random.normal(size=(160, 6)).astype(np.float32), random.integers(2, size=160).astype(np.int32)
+targets = one_hot(labels, 2)
+validation_rows = np.arange(123, 160)
+
+def train(name, on, cut_at=-1):
+    keras.distribution.set_distribution(None)
+    devices.use(on)
+    keras.utils.set_random_seed(7)
+    model = keras.Sequential([
+        keras.Input((6,)), keras.layers.Dropout(0.2), keras.layers.Dense(8, "relu"),
+        keras.layers.BatchNormalization(trainable=False), keras.layers.Dense(2, "softmax"),
+    ])
+    def training(epoch):
+        if epoch == cut_at:
+            raise Cut
+        return Batches(lambda rows: inputs[rows], targets, shuffled(123, 7, epoch), 16, workers=2)
+    validation = Batches(lambda rows: inputs[rows], targets, validation_rows, 16)
+    how = Phase(
+        3, 0.05, Adam(), Cosine(), EarlyStopping(), "val_loss", counts_start=True, loss=Focal(name="focal"),
+        class_weights=np.array([0.5, 1.5], np.float32), average=Ema(name="ema", decay=0.9),
+    )
+    folder = Path(name).absolute()
+    folder.mkdir(exist_ok=True)
+    with chdir(folder), logged("toy") as live:
+        result = fit(model, how, training, validation, Unfinished(folder), live)
+    return model.get_weights(), result.history, predict(model, validation)
+
+def same(ours, theirs):
+    return all(map(np.array_equal, ours[0], theirs[0])) and ours[1] == theirs[1]
+
+one, two, again = train("one", 1), train("two", 2), train("again", "all")
+assert devices.spread().devices == 2 and same(again, two)
+try:
+    train("cut", 2, 1)
+except Cut:
+    assert same(train("cut", 2), two)
+    print("went on")
+assert one[2].shape == two[2].shape == (37, 2)
+assert max(np.abs(a - b).max() for a, b in zip(one[0], two[0], strict=True)) < 2e-6
+assert np.abs(one[2] - two[2]).max() < 2e-6
+for ours, theirs in zip(one[1], two[1], strict=True):
+    assert ours.keys() == theirs.keys() and all(abs(ours[name] - theirs[name]) < 2e-6 for name in ours)
+shared = devices.shared_out(inputs[:4])
+assert [piece.data.shape for piece in shared.addressable_shards] == [(2, 6), (2, 6)]
+"""
+
+
+def with_devices(count: int) -> dict[str, str]:
+    """The environment in which JAX takes the processor for so many devices."""
+    flags = f"--xla_force_host_platform_device_count={count}"
+    return os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+
+
+@pytest.mark.slow
+def test_two_devices_come_to_the_same_figures_as_one_and_go_on_after_a_kill(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SPREAD]
+    done = subprocess.run(command, cwd=tmp_path, env=with_devices(2), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "each batch is computed on 2 of 2 devices (backbone.devices: all)\n" in done.stdout
+    assert "going on after 1 epochs" in done.stdout and done.stdout.endswith("went on\n")
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_on_two_devices(
+    make_workspace: Callable[[dict[str, Any]], Workspace], tmp_path: Path
+) -> None:
+    """On one device, then with the edit to two: what computes runs again, and comes to the same accuracy."""
+    params = toy_params(write_toy_photos(tmp_path / "photos"))
+    params["backbone"]["backend"] = "jax"
+    workspace = make_workspace(params)
+    workspace.environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    assert "device: 2 x CPU" in workspace.run("dvc repro")
+    workspace.set(backbone__devices="all")
+    said = workspace.run("dvc repro")
+    assert {"backbone", "embed", "warm_up", "fine_tune", "evaluate"} <= set(ran(said)) and "pack" not in ran(said)
+    assert said.count("each batch is computed on 2 of 2 devices (backbone.devices: all)") == 3
+    workspace.set(backbone__devices=3)
+    said = workspace.run("dvc repro", code=None)
+    assert "error: backbone.devices: expected at most 2, for jax finds cpu:0, cpu:1, received 3; lower it" in said

@@ -10,7 +10,7 @@ import pytest
 from stages.cross_validate.__main__ import LABEL_ERROR_COLUMNS
 from stages.evaluate.__main__ import write_mistakes, write_to_label
 from stages.overview import pictures
-from temper import occlusion, occlusion_table, predictions, tables
+from temper import filters, occlusion, occlusion_table, predictions, tables
 from temper.base.texts import write_csv
 from temper.packs import PackWriter
 
@@ -25,6 +25,13 @@ TEST: list[Row] = [  # what it is, and its probabilities
 ]
 GREEN = {"test": 200, "unlabelled": 100, "train": 50, "validation": 1}
 LOOK = np.eye(occlusion.GRID)[0].repeat(occlusion.GRID).tolist()  # the first row of cells speaks for the class
+# A kernel that is red in one of its two places, one that is nothing, and a layer of which the second image is bright.
+FOUND = filters.Filters(
+    {"Conv1": np.array([[[[2, 0], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 0]]]], np.float32)},
+    {"deep": np.array([[[[0.0]]], [[[1.0]]]], np.float16)},
+    {"deep": np.array([7])},
+    np.array([0, 2]),
+)
 UNLABELLED: list[Row] = [
     (None, (0.8, 0.1, 0.1)),
     (None, (0.5, 0.45, 0.05)),
@@ -52,6 +59,7 @@ def write_results(test: list[Row], unlabelled: list[Row], errors: Sequence[Seque
     shown_maps = [columns[name][-1:] if test else [] for name in ("image_id", "path", "class_name", "predicted")]
     of_last = dict(zip(occlusion_table.OCCLUSION.names, [*shown_maps, [LOOK]] if test else [[]] * 5, strict=True))
     tables.write(occlusion_table.PATH, occlusion_table.OCCLUSION, of_last)
+    filters.write(FOUND)
     Path(pictures.LABEL_ERRORS).parent.mkdir(parents=True)
     write_csv(Path(pictures.LABEL_ERRORS), LABEL_ERROR_COLUMNS, errors)
 
@@ -133,3 +141,19 @@ def test_a_map_is_red_where_it_speaks_for_the_class_and_blue_where_against() -> 
     assert drawn[0, 0, 0] - drawn[0, 0, 2] > 150 and drawn[27, 27, 2] - drawn[27, 27, 0] > 60
     assert np.array_equal(drawn[14, 14], [100, 100, 100])
     assert np.array_equal(pictures.with_map(image, np.zeros_like(found)), image)
+
+
+@pytest.mark.usefixtures("in_tmp_path")
+def test_kernels_and_activations_are_drawn_a_sheet_a_layer() -> None:
+    write_results(TEST, [])
+    pictures.write(Path("shown"), NAMES)
+    kernels, deep = (
+        cv2.cvtColor(cv2.imread(f"shown/filters_{name}.png"), cv2.COLOR_BGR2RGB) for name in ("Conv1", "deep")
+    )
+    colours = {tuple(pixel) for pixel in kernels.reshape(-1, 3).tolist()}
+    assert {(255, 128, 128), (128, 128, 128)} <= colours, "a red weight, and none"
+    rows = np.array_split(deep, 2)
+    cell = slice(-40, -30), slice(-40, -30)  # inside the map, right of the image
+    assert [int(row[cell].mean()) for row in rows] == [0, 255]
+    assert shown(Path("shown/filters_deep.png")) == [("test", 0), ("test", 2)]
+    assert filters.read().channels["deep"].tolist() == [7]

@@ -58,6 +58,7 @@ def main(settings: Settings) -> None:
         weights=title,
         sha256=sha256,
         backend=chosen.backend,
+        devices=chosen.devices,
     )
     keras_files.save(model, "models/backbone.keras", origin.as_entry())
     print(f"{chosen.name}: {model.count_params():,} parameters, {model.output_shape[-1]} features")

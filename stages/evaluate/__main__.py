@@ -3,7 +3,7 @@
 Both phases are measured on validation and on test, so that `dvc metrics diff` shows what each of them brought, and each
 figure gets a 95 % interval. The fine-tuned model, which is the one to use, also gives the tables of each class, the
 curves, the predictions, data/mistakes.csv and data/to_label.csv, all with `evaluate.test_time_augmentation`; and
-data/occlusion.parquet, where it looks on some test images.
+data/occlusion.parquet, where it looks on some test images, and data/filters.npz, what chosen layers look for.
 """
 
 from temper.base import starting
@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
-from stages.evaluate import occlusion_maps
+from stages.evaluate import filters, occlusion_maps
 from temper import card, devices, images, keras_files, predictions, tables
+from temper import filters as filters_file
 from temper.base import running
 from temper.base.atomic import atomic_file, atomic_folder
 from temper.base.errors import TemperError
@@ -29,7 +30,7 @@ from temper.figures import Figures, Measured, measured
 from temper.intervals import Interval
 from temper.packs import Pack
 from temper.settings.evaluate import Evaluate, Settings
-from temper.training.batches import INFERENCE_BATCH, Batches
+from temper.training import batches
 from temper.uncertainty import margins, worth_labelling
 from temper.views import View, averaged, seen, views
 
@@ -65,9 +66,9 @@ def predict(classifier: keras.Model, pack: Pack, chosen: Sequence[View] = (View(
     """The classifier's probabilities for every image of a pack, in its order: the mean of the chosen views."""
 
     def of_view(view: View) -> Probabilities:
-        batches = Batches(lambda rows: seen(pack.images(rows), view), None, np.arange(len(pack)), INFERENCE_BATCH)
-        probabilities: Probabilities = classifier.predict(batches, verbose=int(sys.stdout.isatty()))
-        return probabilities
+        rows = np.arange(len(pack))
+        shown = batches.Batches(lambda rows: seen(pack.images(rows), view), None, rows, batches.INFERENCE_BATCH)
+        return batches.predict(classifier, shown, verbose=int(sys.stdout.isatty()))
 
     return averaged(of_view, chosen)
 
@@ -150,6 +151,7 @@ def write_mistakes(names: list[str]) -> None:
 def main(settings: Settings) -> None:
     print(devices.described())
     made = card.read(FINE_TUNE)
+    devices.use(made.backbone.devices)
     packs = {split: open_pack(split, made) for split in ("validation", "test", "unlabelled")}
     if not len(packs["test"]):
         raise TemperError("evaluate: expected test images, received none; raise normalize.test")
@@ -173,6 +175,7 @@ def main(settings: Settings) -> None:
     write_to_label()
     write_mistakes(made.classes)
     occlusion_maps.write(fine_tuned, packs["test"], predictions.read("test"), settings.evaluate.occlusion_maps)
+    filters_file.write(filters.find(fine_tuned, settings.evaluate.filters, packs["test"]))
     low, high = figures.intervals["accuracy"]
     print(f"test accuracy {figures.values['accuracy']:.4f} ({low:.4f} to {high:.4f}) ", end="")
     print(f"on {len(test.labels)} images; before the fine-tune it was {figures.values['warm_up_accuracy']:.4f}")

@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from temper import occlusion, occlusion_table, predictions, tables
+from temper import filters, occlusion, occlusion_table, predictions, tables
+from temper.filters import Filters
 from temper.packs import Pack
 from temper.photos import Pixels
 from temper.predictions import Predictions
+from temper.sheets import CELL as SHEET_CELL
 from temper.sheets import write_sheet
 from temper.uncertainty import margins, worth_labelling
 
@@ -27,6 +29,7 @@ FOR, AGAINST = np.array((255, 40, 0)), np.array((0, 90, 255))
 MOST_COLOUR = 0.75  # of the strongest cell; the image stays visible
 MOST_CLASSES = 60  # of unlabelled images, those that were predicted most often
 OF_CLASS = 8  # images of each
+OF_ROW = 16  # kernels
 
 
 def write(folder: Path, names: Sequence[str]) -> None:
@@ -44,6 +47,7 @@ def write(folder: Path, names: Sequence[str]) -> None:
     write_predicted(folder / "unlabelled.png", unlabelled, of_unlabelled)
     write_worth_labelling(folder / "to_label.png", unlabelled, of_unlabelled, names)
     write_label_errors(folder / "probable_label_errors.png")
+    write_filters(folder, filters.read(), of_test)
 
 
 def write_mistakes(path: Path, test: Predictions, pack: Pack) -> None:
@@ -109,6 +113,38 @@ def write_looks(path: Path, pack: Pack) -> None:
         said = one["predicted"] if right else f"{one['class_name']}, taken for {one['predicted']}"
         strips.append((said, [image, with_map(image, np.array(one["map"]).reshape(occlusion.GRID, occlusion.GRID))]))
     write_sheet(path, strips, per_strip=2, across=ACROSS // 2, cell=CELL)
+
+
+def write_filters(folder: Path, found: Filters, pack: Pack) -> None:
+    """Draws a sheet for each layer of data/filters.npz: its kernels, or its maps of some test images beside these."""
+    for name, kernels in found.kernels.items():
+        shown = kernel_pictures(kernels)
+        strips = [
+            (f"{name}, {start} to {min(start + OF_ROW, len(shown)) - 1}", shown[start : start + OF_ROW])
+            for start in range(0, len(shown), OF_ROW)
+        ]
+        write_sheet(folder / f"filters_{name}.png", strips, per_strip=OF_ROW, across=1)
+    for name, maps in found.maps.items():
+        numbers = ", ".join(map(str, found.channels[name].tolist()))
+        strips = []
+        for row, of_image in zip(found.rows.tolist(), maps, strict=True):
+            grey = (np.moveaxis(of_image, 2, 0)[..., None].repeat(3, axis=3) * 255.0).round().astype(np.uint8)
+            said = f"{name}: a test image, then the channels {numbers}"
+            strips.append((said, [pack.image(row), *(enlarged(one) for one in grey)]))
+        write_sheet(folder / f"filters_{name}.png", strips, per_strip=1 + maps.shape[3], across=1)
+
+
+def kernel_pictures(kernels: npt.NDArray[np.float32]) -> list[Pixels]:
+    """Each kernel (height, width, 3, filters) as a picture: grey is 0, and its largest weight as bright as can be."""
+    scaled = kernels / np.maximum(np.abs(kernels).max(axis=(0, 1, 2)), 1e-9)
+    pixels = (127.5 + 127.5 * scaled).round().astype(np.uint8)
+    return [enlarged(one) for one in np.moveaxis(pixels, 3, 0)]
+
+
+def enlarged(pixels: Pixels) -> Pixels:
+    """A small picture of at least a cell's size whose pixels are still seen: (height, width, 3)."""
+    times = max(1, -(-SHEET_CELL // max(pixels.shape[:2])))
+    return pixels.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def with_map(image: Pixels, found: npt.NDArray[np.float64]) -> Pixels:

@@ -3,6 +3,8 @@
 import os
 import subprocess
 
+# Keras's names for how many processes train together, on one machine or on several, and which of them this one is.
+PROCESSES, PROCESS = "KERAS_DISTRIBUTION_NUM_PROCESSES", "KERAS_DISTRIBUTION_PROCESS_ID"
 _PATIENCE = 20  # seconds that the driver has for an answer; with many GPUs it takes some
 
 
@@ -11,6 +13,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, of those that train together; alone it is."""
+    return os.environ.get(PROCESS, "0") == "0"
 
 
 def gpu_names() -> list[str]:

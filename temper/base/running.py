@@ -10,22 +10,26 @@ from typing import TypeVar
 from temper.base import loading, memory, starting
 from temper.base.errors import TemperError
 from temper.base.locks import held
+from temper.base.machine import PROCESS, is_first_process
 from temper.base.paths import program
 from temper.settings.base import StageSettings
 
 Settings = TypeVar("Settings", bound=StageSettings)
 
 
-def run(main: Callable[[Settings], None], settings: type[Settings]) -> None:
+def run(main: Callable[[Settings], None], settings: type[Settings], together: bool = False) -> None:
     """Runs a stage's `main` on its settings, from the params.yaml of the working folder.
 
     What the user can mend ends in one line on stderr and exit code 1; a defect keeps its traceback. Ctrl-C: exit code
     130.
+
+    Args:
+        together: whether several processes can run this stage together, of which the first one writes (docs/scale.md).
     """
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")  # read by TensorFlow's first operation, not by its import
     try:
         starting.raise_at_ctrl_c()
-        _run(main, settings)
+        _run(main, settings, together)
     except TemperError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -41,11 +45,18 @@ def run(main: Callable[[Settings], None], settings: type[Settings]) -> None:
         starting.end_at_ctrl_c()  # nothing is left to put in order
 
 
-def _run(main: Callable[[Settings], None], settings: type[Settings]) -> None:
+def _run(main: Callable[[Settings], None], settings: type[Settings], together: bool) -> None:
     # The whole file is checked before any work. Imported by name: the check only refuses, so it makes no output
     # stale and is no dep of any stage (law 7); and it knows all sources and detectors, which no stage does.
     importlib.import_module("temper.settings.check").refuse_wrong_params(loading.PARAMS)
     # One process at a time writes the outputs of a stage, whatever its params are and whoever started it.
     name = program()
+    if not is_first_process():
+        if not together:
+            raise TemperError(
+                f"{name}: expected process 0 alone, received {PROCESS}={os.environ[PROCESS]}; only fine_tune is "
+                "run by several processes together (docs/scale.md)"
+            )
+        return main(loading.load(settings))
     with held(Path(".temper") / "locks" / f"{name}.lock", f"{name}: waiting for the process that runs it here"):
         main(loading.load(settings))

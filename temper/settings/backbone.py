@@ -52,10 +52,24 @@ class Backbone(Section):
     backend: Literal["tensorflow", "jax"] = Field(
         "tensorflow", description="what Keras computes with, in all stages; jax needs `make JAX=1`"
     )
+    devices: Annotated[int, Field(ge=1, le=4096)] | Literal["all"] = Field(
+        1,
+        description="over how many devices embed, fine_tune and evaluate spread each batch; more than 1, or all, with "
+        "backend: jax only",
+    )
     input_size: ImageSize | None = Field(
         None,
         description="images are resized to this inside the model: packed data stay small; null: image_size",
     )
+
+    @model_validator(mode="after")
+    def _devices_have_a_backend(self) -> "Backbone":
+        if self.devices != 1 and self.backend != "jax":
+            raise ValueError(
+                f"devices: expected 1 with backend: {self.backend}, on which a model trains on one device, received "
+                f"{self.devices}; several need backend: jax and `make JAX=1`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _no_setting_without_use(self) -> "Backbone":

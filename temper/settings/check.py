@@ -21,7 +21,7 @@ from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.paths import existing, repository, scratch
 from temper.page import runtime
-from temper.settings import backbone, export, fine_tune
+from temper.settings import backbone, evaluate, export, fine_tune
 from temper.unfreezing import first_open, openings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -86,7 +86,7 @@ def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[Base
 
 
 def refuse_wrong_unfreezing(path: str | Path) -> None:
-    """Builds the backbone, once for each that is chosen, and looks for the layers that are to be opened in it.
+    """Builds the backbone, once for each that is chosen, and looks in it for the layers to open and to draw.
 
     Raises:
         TemperError: it cannot be built from these settings, or has no such layer.
@@ -95,10 +95,12 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     phase = loading.load(fine_tune.Settings, path).fine_tune
     start, further = phase.unfreeze_from, phase.unfreeze_further
     at_once = isinstance(further, fine_tune.Never)
+    filters = loading.load(evaluate.Settings, path).evaluate.filters
     named = isinstance(start, str) and start not in ("all", "none")
-    if chosen.backbone.name == "tiny" and at_once and not named:
+    if chosen.backbone.name == "tiny" and at_once and not named and not filters:
         return  # it takes any size, and importing Keras would cost seconds
-    described: dict[str, Any] = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256", "backend"}})
+    no_shape = {"weights", "sha256", "backend", "devices"}
+    described: dict[str, Any] = chosen.model_dump(exclude={"seed": True, "backbone": no_shape})
     if chosen.backbone.name == backbone.HUB:
         described |= {"preset": chosen.backbone.weights, "configuration": _configuration(chosen.backbone.weights)}
     text = json.dumps([described, metadata.version("keras")], sort_keys=True)
@@ -117,6 +119,7 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
         with atomic_file(kept) as partial:
             partial.write_text(layers, encoding="utf-8")
     names = json.loads(kept.read_text(encoding="utf-8"))
+    evaluate.require_layers(filters, [name for name, _ in names])
     if isinstance(further, fine_tune.Never):
         first_open(names, start)
     else:

@@ -12,8 +12,10 @@ import keras
 import numpy as np
 from dvclive import Live
 
+from temper import devices
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
+from temper.base.machine import is_first_process
 from temper.base.texts import write_json
 from temper.classifier import trainable_parameters
 from temper.settings.training import (
@@ -34,6 +36,7 @@ from temper.training.unfinished import Arrays, State, Unfinished
 # Steps that the backend runs without coming back to Python. It changes no result.
 STEPS_AT_ONCE = 8
 OPEN = "trainable_parameters"  # in the record of an epoch, where it changes
+TRAINED = "trained_loss"  # the loss of images alone, where a batch is spread over devices
 
 
 @dataclass(frozen=True)
@@ -225,16 +228,21 @@ def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) 
 
     Validation is by cross-entropy whatever is trained by, so that epochs, phases and experiments can be compared.
     """
+    spread = devices.spread().devices > 1
     decay = phase.average.decay if isinstance(phase.average, Ema) else None
     scales, grows = None if phase.scales is None else phase.scales(model), phase.gradual is not None
     extras = optimizers.Extras(factor, scales, decay, phase.accumulate, phase.scale_loss, grows)
+    loss = losses.build(phase.loss, phase.class_weights)
     metrics = [keras.metrics.CategoricalAccuracy("accuracy")]
-    if phase.loss != CrossEntropy() or phase.class_weights is not None or model.losses:
+    if phase.loss != CrossEntropy() or phase.class_weights is not None or model.losses or spread:
         metrics.append(keras.metrics.CategoricalCrossentropy("cross_entropy"))
+    if spread:  # Keras counts a batch's loss by its rows, those too that only fill it up
+        loss.reduction = "mean_with_sample_weight"
+        metrics.append(keras.metrics.MeanMetricWrapper(loss.call, TRAINED))
     model.compile(
         optimizers.build(phase.optimizer, phase.lr, extras),
-        losses.build(phase.loss, phase.class_weights),
-        metrics=metrics,
+        loss,
+        **{"weighted_metrics" if spread else "metrics": metrics},
         steps_per_execution=STEPS_AT_ONCE,
     )
     model.optimizer.build(model.trainable_variables)
@@ -346,7 +354,7 @@ def _train_epoch(
         callbacks=[watch],
         verbose=int(sys.stdout.isatty()),
     ).history
-    return {name: float(logs[name][0]) for name in ("accuracy", "loss")}
+    return {"accuracy": float(logs["accuracy"][0]), "loss": float(logs.get(TRAINED, logs["loss"])[0])}
 
 
 def _validate(model: keras.Model, validation: keras.utils.PyDataset) -> schedules.Record:
@@ -413,6 +421,9 @@ def _log(live: Live, record: schedules.Record) -> None:
 def logged(phase: str) -> Iterator[Live]:
     """A Live that writes into metrics/PHASE and leaves dvc.yaml, git and the network alone; trackers follow it."""
     # Imported by name: trackers change nothing that a stage writes, so no stage depends on them (law 7).
+    if not is_first_process():
+        yield _Silent()
+        return
     with (
         importlib.import_module("temper.tracking.hooks").following(phase) as listener,
         _Live(
@@ -421,6 +432,19 @@ def logged(phase: str) -> Iterator[Live]:
     ):
         live.listener = listener
         yield live
+
+
+class _Silent(Live):
+    """Of a process that trains with others and writes nothing."""
+
+    def __init__(self) -> None:
+        self._step = 0
+
+    def log_metric(self, name: str, val: float, **options: bool) -> None:
+        pass
+
+    def next_step(self) -> None:
+        pass
 
 
 class _Live(Live):
@@ -444,5 +468,7 @@ def write_outcome(phase: str, result: Result, **facts: float) -> None:
         "train_loss": result.history[-1]["loss"],
         **facts,
     }
+    if not is_first_process():
+        return
     with atomic_file(f"metrics/{phase}/metrics.json") as path:
         write_json(path, {f"{phase}_{name}": value for name, value in kept.items()})

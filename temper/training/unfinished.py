@@ -23,8 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from temper import devices
 from temper.base.atomic import atomic_file
 from temper.base.locks import held
+from temper.base.machine import is_first_process
 from temper.base.paths import scratch
 from temper.settings.base import StageSettings
 
@@ -76,6 +78,16 @@ class Unfinished:
             np.savez(file, **saved)
 
 
+class ReadOnly(Unfinished):
+    """The same of a process that trains with others: the first of them, in the same folder, writes it."""
+
+    def put_aside(self, reason: str) -> None:
+        """Does nothing."""
+
+    def save(self, state: State) -> None:
+        """Does nothing."""
+
+
 _GROUPS = ("weights", "optimizer", "best")
 _ABANDONED = 30 * 24 * 3600  # seconds
 
@@ -88,6 +100,9 @@ def unfinished(stage: str, settings: StageSettings) -> Iterator[Unfinished]:
     """
     root = scratch("unfinished")
     folder = root / f"{stage}-{fingerprint(stage, settings)}"
+    if not is_first_process():
+        yield ReadOnly(folder)
+        return
     _forget_abandoned(root)
     waiting = root / f"{folder.name}.waiting-{os.getpid()}"
     waiting.touch()  # who ends the phase leaves its state for who waits
@@ -139,9 +154,8 @@ def fingerprint(stage: str, settings: StageSettings) -> str:
         name: _version(name)
         for name in ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "opencv-python-headless")
     }
-    digest = hashlib.sha256(
-        json.dumps([settings.model_dump(), versions, keras.backend.backend()], sort_keys=True).encode()
-    )
+    computing = keras.backend.backend(), devices.spread().devices
+    digest = hashlib.sha256(json.dumps([settings.model_dump(), versions, *computing], sort_keys=True).encode())
     for dep in sorted(declared["deps"]):
         for path in sorted(_files(Path(dep))):
             with path.open("rb") as file:

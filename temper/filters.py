@@ -1,0 +1,56 @@
+"""data/filters.npz: what chosen layers of the backbone look for, for `overview` to draw."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from temper.base.atomic import atomic_file
+from temper.base.errors import TemperError
+
+PATH = Path("data/filters.npz")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What was found of the layers of `evaluate.filters`.
+
+    Attributes:
+        kernels: of each layer that sees colours, its kernels: float32 (height, width, 3, filters).
+        maps: of each other layer the strongest channels on some test images: float16 (images, height, width, channels).
+        channels: the numbers of these channels, by layer.
+        rows: of these images in the pack of the test images.
+    """
+
+    kernels: dict[str, npt.NDArray[np.float32]]
+    maps: dict[str, npt.NDArray[np.float16]]
+    channels: dict[str, npt.NDArray[np.int64]]
+    rows: npt.NDArray[np.int64]
+
+
+def write(found: Filters) -> None:
+    """Writes data/filters.npz: equal bytes for equal filters."""
+    parts = ("kernels", "maps", "channels")
+    arrays = {f"{part}/{name}": array for part in parts for name, array in getattr(found, part).items()}
+    with atomic_file(PATH) as partial, partial.open("wb") as file:
+        np.savez(file, rows=found.rows, **arrays)
+
+
+def read() -> Filters:
+    """What `write` wrote.
+
+    Raises:
+        TemperError: the file is missing or damaged.
+    """
+    try:
+        with np.load(PATH) as saved:
+            parts: dict[str, dict[str, npt.NDArray[np.generic]]] = {"kernels": {}, "maps": {}, "channels": {}}
+            for key in saved.files:
+                part, _, name = key.partition("/")
+                if name:
+                    parts[part][name] = saved[key]
+            return Filters(**parts, rows=saved["rows"])  # type: ignore[arg-type]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise TemperError(f"{PATH}: expected what evaluate wrote, received {error}; run dvc repro evaluate") from None
