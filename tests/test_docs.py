@@ -32,6 +32,11 @@ SERVED = [
 NOT_RUN = {
     ("docs/serve.md", "make serve"),  # downloads packages, and runs until it is stopped
     ("docs/serve.md", "make serve-environment"),
+    # waits for Lambda's runtime
+    (
+        "docs/serve.md",
+        'TEMPER_OPTIONS="--models models/export/classifier.tflite" .venv-serve/bin/python -m apps.serve.lambda_handler',
+    ),
     *(("docs/serve.md", line) for line in SERVED),  # they ask a server: tests/test_serve.py runs them
     ("README.md", "make test"),  # the tests themselves
     ("README.md", "make GPU=1"),  # downloads CUDA and needs a GPU
