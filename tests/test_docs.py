@@ -32,6 +32,7 @@ SERVED = [
 NOT_RUN = {
     ("docs/serve.md", "make serve"),  # downloads packages, and runs until it is stopped
     ("docs/serve.md", "make serve-environment"),
+    ("docs/serve.md", "docker build -f containers/serve.Dockerfile -t temper-serve ."),
     # waits for Lambda's runtime
     (
         "docs/serve.md",

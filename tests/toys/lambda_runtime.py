@@ -102,18 +102,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running(log: Path, options: str, command: Sequence[str] = COMMAND, **environment: str) -> Iterator[Runtime]:
-    """Starts the function in the environment of the server's lock, and ends it.
+def running(
+    log: Path,
+    options: str,
+    command: Sequence[str] = COMMAND,
+    python: str = str(PYTHON),
+    folder: Path = ROOT,
+    **environment: str,
+) -> Iterator[Runtime]:
+    """Starts the function in the environment of the server's lock, or of another Python, and ends it.
 
     Args:
         command: what Python runs.
+        folder: where.
     """
     with Api() as api:
         threading.Thread(target=api.serve_forever, daemon=True).start()
         told = {name: value for name, value in os.environ.items() if not name.startswith("TEMPER_")}
         told |= {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{api.server_port}", "TEMPER_OPTIONS": options} | environment
         with log.open("wb") as file:
-            process = subprocess.Popen([str(PYTHON), *command], cwd=ROOT, stdout=file, stderr=file, env=told)
+            process = subprocess.Popen([python, *command], cwd=folder, stdout=file, stderr=file, env=told)
         try:
             yield Runtime(process, log, api)
         finally:
