@@ -34,6 +34,12 @@ SERVED = [
 NOT_RUN = {
     ("docs/serve.md", "make serve"),  # downloads packages, and runs until it is stopped
     ("docs/serve.md", "make serve-environment"),
+    ("docs/serve.md", "docker build -f containers/serve.Dockerfile -t temper-serve ."),
+    # waits for Lambda's runtime
+    (
+        "docs/serve.md",
+        'TEMPER_OPTIONS="--models models/export/classifier.tflite" .venv-serve/bin/python -m apps.serve.lambda_handler',
+    ),
     *(("docs/serve.md", line) for line in SERVED),  # they ask a server: tests/test_serve.py runs them
     ("docs/page.md", "make page-runtime    # once: LiteRT.js, by npm"),  # downloads packages
     ("docs/page.md", "python -m http.server 8001 --bind 127.0.0.1 --directory models/export/page"),  # until stopped

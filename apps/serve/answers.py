@@ -2,20 +2,22 @@
 
 import asyncio
 import base64
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 from pydantic import BaseModel, Field
 
-from apps.serve.decoding import Decoders
 from apps.serve.inputs import Sent
 from apps.serve.limits import Limits, Refusal
 from apps.serve.models import Model
 from temper.photos import Pixels
+from temper.preparation import Preparation
 
 
 class Guess(BaseModel):
@@ -91,6 +93,17 @@ class Wish:
     look: bool
 
 
+class Decoding(Protocol):
+    """Decodes photos; see apps/serve/decoding.py."""
+
+    async def prepare(self, data: bytes, wanted: Sequence[Preparation]) -> list[Pixels]:
+        """A photo prepared in each of the wanted ways, each uint8 (height, width, 3), RGB, 0-255.
+
+        Raises:
+            Refusal: it cannot be decoded.
+        """
+
+
 class Answering:
     """Turns photos into answers.
 
@@ -98,22 +111,28 @@ class Answering:
         threads: how many photos are shown to models at once.
     """
 
-    def __init__(self, limits: Limits, decoders: Decoders, threads: int) -> None:
+    def __init__(self, limits: Limits, decoders: Decoding, threads: int) -> None:
         self._limits, self._decoders = limits, decoders
         self._pool = ThreadPoolExecutor(threads, "model")
 
-    async def all(self, photos: Sequence[Sent], wish: Wish) -> list[Photo]:
+    async def all(self, photos: Sequence[Sent], wish: Wish, most: float = math.inf) -> list[Photo]:
         """What becomes of each photo, in order.
 
+        Args:
+            most: seconds that it may take, where these are less than the limit.
+
         Raises:
-            Refusal: it takes too long.
+            Refusal: it takes too long, or more than one photo is looked at.
         """
-        deadline = time.monotonic() + self._limits.seconds
+        if wish.look and len(photos) > 1:
+            raise Refusal(400, f"expected one photo with look=true, received {len(photos)}")
+        seconds = min(self._limits.seconds, most)
+        deadline = time.monotonic() + seconds
         try:
-            async with asyncio.timeout(self._limits.seconds):
+            async with asyncio.timeout(seconds):
                 return list(await asyncio.gather(*(self._one(photo, wish, deadline) for photo in photos)))
         except TimeoutError:
-            raise Refusal(504, f"the server could not answer within {self._limits.seconds:g} seconds") from None
+            raise Refusal(504, f"the server could not answer within {seconds:.3g} seconds") from None
 
     def close(self) -> None:
         """Ends the threads."""
@@ -147,6 +166,17 @@ def answer(model: Model, pixels: Pixels, wish: Wish, deadline: float) -> Answer:
         picture = "data:image/png;base64," + base64.b64encode(png).decode()
         look = Look(map=[[round(float(cell), 4) + 0.0 for cell in row] for row in found], picture=picture)
     return Answer(model=model.name, version=model.version, classes=classes, look=look)
+
+
+def in_json(found: list[Photo]) -> str:
+    """The photos of a request as it is answered.
+
+    Raises:
+        Refusal: none of them could be read; that of the first.
+    """
+    if not any(photo.status == 200 for photo in found):
+        raise Refusal(found[0].status, str(found[0].error), 1 if found[0].status == 503 else None)
+    return Answered(photos=found).model_dump_json(exclude_none=True)
 
 
 def describe(model: Model) -> Description:

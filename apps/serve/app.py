@@ -2,9 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +13,16 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from apps.serve import bodies, inputs
-from apps.serve.addresses import Addresses
-from apps.serve.answers import Answered, Answering, Description, Problem, Wish, describe
+from apps.serve import bodies, inputs, questions
+from apps.serve.access import NO_METHOD, NO_PATH
+from apps.serve.answers import Answered, Answering, Description, Problem, describe, in_json
 from apps.serve.counts import TYPE, Counts
 from apps.serve.decoding import Decoders
 from apps.serve.guard import Guard
-from apps.serve.limits import Limits, Refusal, Room
-from apps.serve.models import Model, Models, print_line
+from apps.serve.limits import Refusal, Room
+from apps.serve.models import Models, print_line
+from apps.serve.options import Options
+from apps.serve.questions import Question
 from temper.base.machine import cores
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -59,27 +60,6 @@ _BODY = {
         },
     }
 }
-_NAMES = Annotated[Sequence[str], Query(description="A model's name; several may be given. The first model if none.")]
-_TOP = Annotated[int, Query(ge=1, le=1000, description="How many classes are named.")]
-_LOOK = Annotated[bool, Query(description="Whether to find out where the model looked; for one photo.")]
-_CALIBRATED = Annotated[bool, Query(description="Whether probabilities are scaled so that they can be believed.")]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the server was started.
-
-    Attributes:
-        token: that clients must send, as `Authorization: Bearer TOKEN`; None: nobody needs one.
-        addresses: whether photos are fetched by their addresses.
-        private: whether these may be of hosts that are not public.
-    """
-
-    models: Sequence[Path]
-    limits: Limits = field(default_factory=Limits)
-    token: str | None = None
-    addresses: bool = False
-    private: bool = False
 
 
 class Service:
@@ -91,7 +71,7 @@ class Service:
         self.models = Models(options.models, self._say)
         self.decoders = Decoders(cores(), options.limits)
         self.answering = Answering(options.limits, self.decoders, cores())
-        self.addresses = Addresses(options.limits, options.private) if options.addresses else None
+        self.addresses = _addresses(options) if options.addresses else None
         self._page = {path: (_ROOT / name).read_bytes() for path, (name, _) in _FILES.items()}
 
     def _say(self, name: str, taken_up: bool, line: str) -> None:
@@ -116,40 +96,26 @@ class Service:
     async def predict(
         self,
         request: Request,
-        model: _NAMES = (),
-        top: _TOP = 5,
-        look: _LOOK = False,
-        calibrated: _CALIBRATED = False,
+        question: Annotated[Question, Query()],
     ) -> Response:
         """What the models say of each photo.
 
         Photos are sent as the body itself, as files of a form, or as JSON with base64 or addresses. If some of several
         photos cannot be read, the others are answered, and the status is 200; if none can, it is that of the first.
         """
-        wish = Wish(self._chosen(model), top, calibrated, look)
+        wish = questions.wish(question, self.models.now())
         with self.room.share() as share:
             body = await bodies.read(request, self.limits, share)
             with self.room.place():
                 content_type = request.headers.get("content-type", "")
                 photos = await inputs.photos(body, content_type, self.limits, self.addresses, share)
-                if look and len(photos) > 1:
-                    raise Refusal(400, f"expected one photo with look=true, received {len(photos)}")
                 del body
                 found = await self.answering.all(photos, wish)
         for photo in found:
             self.counts.photos.labels(photo.status).inc()
             for answer in photo.answers:
                 self.counts.predictions.labels(answer.model).inc()
-        if any(photo.status == 200 for photo in found):
-            return _json(Answered(photos=found))
-        return _problem(Refusal(found[0].status, str(found[0].error), 1 if found[0].status == 503 else None))
-
-    def _chosen(self, names: Sequence[str]) -> list[Model]:
-        now = {model.name: model for model in self.models.now()}
-        for name in names:
-            if name not in now:
-                raise Refusal(404, f"expected the name of a model ({', '.join(now)}), received another one")
-        return [now[name] for name in dict.fromkeys(names)] or [next(iter(now.values()))]
+        return Response(in_json(found), media_type="application/json")
 
     async def list_models(self) -> Response:
         """The models, as they are now: names, classes, how photos are prepared."""
@@ -212,8 +178,10 @@ def build(options: Options) -> FastAPI:
     return app
 
 
-def _json(content: Answered) -> Response:
-    return Response(content.model_dump_json(exclude_none=True), media_type="application/json")
+def _addresses(options: Options) -> Any:
+    from apps.serve.addresses import Addresses  # noqa: PLC0415 (a tenth of a second, for those who want it)
+
+    return Addresses(options.limits, options.private)
 
 
 def _problem(refusal: Refusal) -> Response:
@@ -228,14 +196,13 @@ async def _refused(_: Request, refusal: Exception) -> Response:
 
 async def _wrong_query(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    return _problem(Refusal(400, f"the query's {first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}"))
+    return _problem(questions.wrong(error.errors()[0]))
 
 
 async def _no_route(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    expected = {404: "there is nothing at this path", 405: "this path takes another method"}
-    return _problem(Refusal(error.status_code, expected.get(error.status_code, "the request is malformed")))
+    known = {404: NO_PATH, 405: NO_METHOD}
+    return _problem(known.get(error.status_code) or Refusal(error.status_code, "the request is malformed"))
 
 
 async def _gone(_: Request, __: Exception) -> Response:

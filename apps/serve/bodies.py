@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.requests import Request
 
-from apps.serve.limits import MEGA, Limits, Refusal, Share
+from apps.serve.limits import MEGA, Limits, Refusal, Share, too_long
 
 _TOLERATED = 5  # times the limit: so much is still read and thrown away, so that the client gets to read the answer
 
@@ -19,7 +19,7 @@ async def read(request: Request, limits: Limits, share: Share) -> bytes:
     most = int(limits.megabytes * MEGA)
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > _TOLERATED * most:
-        raise _too_long(limits)
+        raise too_long(limits)
     body, length = bytearray(), 0
     try:
         async with asyncio.timeout(limits.seconds):
@@ -35,12 +35,5 @@ async def read(request: Request, limits: Limits, share: Share) -> bytes:
     except TimeoutError:
         raise Refusal(408, f"expected the whole request within {limits.seconds:g} seconds, received a part") from None
     if length > most:
-        raise _too_long(limits)
+        raise too_long(limits)
     return bytes(body)
-
-
-def _too_long(limits: Limits) -> Refusal:
-    return Refusal(
-        413,
-        f"expected a request of at most {limits.megabytes:g} megabytes, received more: send fewer or smaller photos",
-    )

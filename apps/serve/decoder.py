@@ -13,11 +13,13 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import cv2
+import numpy as np
 
-from temper.photos import BadPhoto
+from temper.photos import BadPhoto, Pixels
 from temper.preparation import Preparation, prepare
 
 
@@ -33,6 +35,12 @@ def answer(data: bytes, wanted: list[dict[str, Any]]) -> tuple[dict[str, Any], b
         kind = type(error).__name__
         return {"status": 422, "sentence": "expected a photo, received a damaged one", "kind": kind}, b""
     return {"length": len(pixels)}, pixels
+
+
+def unpacked(pixels: bytes, wanted: Sequence[Preparation]) -> list[Pixels]:
+    """The bytes after the line of JSON, as the inputs that were wanted."""
+    parts = np.split(np.frombuffer(pixels, np.uint8), np.cumsum([one.height * one.width * 3 for one in wanted])[:-1])
+    return [part.reshape(one.height, one.width, 3) for part, one in zip(parts, wanted, strict=True)]
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""Photos to the inputs of models, in processes of their own (apps/serve/decoder.py)."""
+"""Photos to the inputs of models, in processes of their own (apps/serve/decoder.py), or in this one."""
 
 import asyncio
 import json
@@ -6,10 +6,12 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
-import numpy as np
+import cv2
 
+from apps.serve import decoder
 from apps.serve.limits import MEGA, Limits, Refusal
 from temper.photos import Pixels
 from temper.preparation import Preparation
@@ -96,6 +98,23 @@ class Decoders:
         return None
 
 
+class DecodingHere:
+    """Decodes in this process, one photo at a time: where each request has a machine to itself, as on AWS Lambda."""
+
+    def __init__(self) -> None:
+        cv2.setNumThreads(1)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it thinks of damaged photos
+        self._pool = ThreadPoolExecutor(1, "decoder")
+
+    async def prepare(self, data: bytes, wanted: Sequence[Preparation]) -> list[Pixels]:
+        """As `Decoders.prepare`, without a limit of memory and time for a photo alone."""
+        loop = asyncio.get_running_loop()
+        said, pixels = await loop.run_in_executor(self._pool, decoder.answer, data, [asdict(one) for one in wanted])
+        if "status" in said:
+            raise Refusal(said["status"], said["sentence"])
+        return decoder.unpacked(pixels, wanted)
+
+
 async def _ask(process: Process, data: bytes, wanted: Sequence[Preparation]) -> list[Pixels]:
     assert process.stdin is not None and process.stdout is not None
     question = {"length": len(data), "wanted": [asdict(one) for one in wanted]}
@@ -105,7 +124,4 @@ async def _ask(process: Process, data: bytes, wanted: Sequence[Preparation]) -> 
     said = json.loads(await process.stdout.readuntil(b"\n"))
     if "status" in said:
         raise Refusal(said["status"], said["sentence"])
-    pixels = np.frombuffer(await process.stdout.readexactly(said["length"]), np.uint8)
-    sizes = [one.height * one.width * 3 for one in wanted]
-    parts = np.split(pixels, np.cumsum(sizes)[:-1])
-    return [part.reshape(one.height, one.width, 3) for part, one in zip(parts, wanted, strict=True)]
+    return decoder.unpacked(await process.stdout.readexactly(said["length"]), wanted)

@@ -1,6 +1,5 @@
 """What stands around every request: the token, the figures, and headers that keep browsers from harm."""
 
-import hmac
 import sys
 import time
 import traceback
@@ -9,16 +8,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from apps.serve.access import DEFECT, HEADERS, NO_TOKEN, NO_TOKEN_HEADERS, may_ask
 from apps.serve.counts import Counts
-
-_HEADERS = {
-    # The page may load what is beside it, ask this server, and show pictures that it made itself; nothing else.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 class Guard:
@@ -32,7 +23,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, counts: Counts, paths: set[str], open_paths: set[str], token: str | None) -> None:
         self._app, self._counts, self._paths, self._open = app, counts, paths, open_paths
-        self._expected = None if token is None else f"Bearer {token}".encode()
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or hands it on."""
@@ -45,7 +36,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(_HEADERS)
+                MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
         try:
@@ -60,15 +51,9 @@ class Guard:
         self._counts.seconds.labels(path).observe(time.monotonic() - begun)
 
     def _may(self, scope: Scope) -> bool:
-        if self._expected is None or scope["path"] in self._open:
-            return True
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        return hmac.compare_digest(given, self._expected)
+        return scope["path"] in self._open or may_ask(self._token, given)
 
 
-_NO_TOKEN = JSONResponse(
-    {"error": "expected the header Authorization: Bearer TOKEN with the right token"},
-    401,
-    {"WWW-Authenticate": "Bearer"},
-)
-_DEFECT = JSONResponse({"error": "the server failed at this request: its log says how"}, 500)
+_NO_TOKEN = JSONResponse({"error": NO_TOKEN.sentence}, NO_TOKEN.status, NO_TOKEN_HEADERS)
+_DEFECT = JSONResponse({"error": DEFECT.sentence}, DEFECT.status)

@@ -5,16 +5,26 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from apps.serve import multipart
-from apps.serve.addresses import Addresses
 from apps.serve.limits import MEGA, Limits, Refusal, Share
 from temper import headers
 
 _MOST_SCANS = 100  # of a JPEG: progressive ones have about ten, and each costs as much as all pixels
 _SHAPE = 'expected JSON such as {"photos": [{"base64": "..."}, {"address": "https://..."}]}'
 EXAMPLE = {"photos": [{"name": "rose.jpg", "base64": "/9j/4AAQSkZJRg..."}, {"address": "https://example.org/rose.jpg"}]}
+
+
+class Fetcher(Protocol):
+    """Fetches photos; `apps.serve.addresses.Addresses` is one, whose import takes a tenth of a second."""
+
+    async def fetch(self, address: str, share: Share) -> bytes:
+        """The bytes that an address gives.
+
+        Raises:
+            Refusal: it is none, is not public, or gives no photo within the limits of bytes and time.
+        """
 
 
 @dataclass(frozen=True)
@@ -30,9 +40,7 @@ class Sent:
     data: bytes | Refusal
 
 
-async def photos(
-    body: bytes, content_type: str, limits: Limits, addresses: Addresses | None, share: Share
-) -> list[Sent]:
+async def photos(body: bytes, content_type: str, limits: Limits, addresses: Fetcher | None, share: Share) -> list[Sent]:
     """The photos in a body; at least one. What is wrong with one of several does not concern the others.
 
     Args:
@@ -76,7 +84,7 @@ def _entries(body: bytes, most: int) -> list[dict[str, str]]:
     return entries
 
 
-async def _of_entry(entry: dict[str, str], addresses: Addresses | None, share: Share) -> Sent:
+async def _of_entry(entry: dict[str, str], addresses: Fetcher | None, share: Share) -> Sent:
     name = entry.get("name", entry.get("address", ""))
     try:
         if "base64" in entry:

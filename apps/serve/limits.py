@@ -93,3 +93,11 @@ class Share:
 def busy() -> Refusal:
     """What to say where the server has too much to do."""
     return Refusal(503, "the server has as many requests as it can work on: try again in a second", again=1)
+
+
+def too_long(limits: Limits) -> Refusal:
+    """What to say to a body of too many bytes."""
+    return Refusal(
+        413,
+        f"expected a request of at most {limits.megabytes:g} megabytes, received more: send fewer or smaller photos",
+    )

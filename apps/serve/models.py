@@ -100,14 +100,9 @@ class Models:
     """
 
     def __init__(self, paths: Sequence[Path], said: Callable[[str, bool, str], None]) -> None:
+        require_names(paths)
         self._said = said
         self._copies = tempfile.TemporaryDirectory(prefix="temper-serve-")
-        names = [path.stem for path in paths]
-        if not names or len(set(names)) < len(names):
-            raise TemperError(
-                f"expected one or more models of different names, received {' '.join(map(str, paths)) or 'none'}; run "
-                "dvc repro, and give --models models/export/*.tflite"
-            )
         self._served = {}
         for path in paths:
             state = _state(path)
@@ -150,17 +145,41 @@ class Models:
         copy = folder / path.name
         try:
             shutil.copyfile(path, copy)
-            with copy.open("rb") as file:
-                version = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-            runtime = open_model(copy)
-            _require_sound(path, runtime)
+            model = opened(copy)
         except (TemperError, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             problem = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
             raise TemperError(problem.replace(str(copy), str(path))) from None
         # Each thread opens the copy for itself, when it needs it first: the copy goes with the last use of the model.
-        weakref.finalize(runtime, shutil.rmtree, folder, ignore_errors=True)
-        return Model(path.stem, version, runtime)
+        weakref.finalize(model.runtime, shutil.rmtree, folder, ignore_errors=True)
+        return model
+
+
+def require_names(paths: Sequence[Path]) -> None:
+    """Refuses no models at all, and two of the same name.
+
+    Raises:
+        TemperError: that is what was given.
+    """
+    names = [path.stem for path in paths]
+    if not names or len(set(names)) < len(names):
+        raise TemperError(
+            f"expected one or more models of different names, received {' '.join(map(str, paths)) or 'none'}; run "
+            "dvc repro, and give --models models/export/*.tflite"
+        )
+
+
+def opened(path: Path) -> Model:
+    """The model of a file that nobody writes to as long as the model is used, tried on a grey image.
+
+    Raises:
+        TemperError: it is missing or damaged.
+    """
+    runtime = open_model(path)
+    with path.open("rb") as file:
+        version = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    _require_sound(path, runtime)
+    return Model(path.stem, version, runtime)
 
 
 def _require_sound(path: Path, runtime: Runtime) -> None:

@@ -1,0 +1,25 @@
+# Figures on labelled photos of your own (docs/predict.md), with the models of models/export inside:
+#
+#     docker build -f containers/evaluate.Dockerfile -t temper-evaluate .
+#     docker run --rm -v "$PWD/my_photos:/photos:ro" temper-evaluate --images /photos
+#
+# The base image is pinned by its tag, so that it gets security fixes; for equal images each time, name its digest too.
+FROM python:3.11-slim-bookworm AS packages
+COPY requirements-serve.lock /opt/
+RUN python -m venv --without-pip /opt/venv && \
+    python -m pip --python /opt/venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
+    -r /opt/requirements-serve.lock
+
+FROM python:3.11-slim-bookworm
+COPY --from=packages /opt/venv /opt/venv
+WORKDIR /app
+COPY temper temper
+COPY apps apps
+RUN /opt/venv/bin/python -m compileall -q temper apps
+COPY models/export models
+ENV PYTHONUNBUFFERED=1
+USER 10001:10001
+# A job that ends by itself, with an exit code that says how it went.
+HEALTHCHECK NONE
+ENTRYPOINT ["/opt/venv/bin/python", "-m", "apps.evaluate", "--model", "models/classifier.tflite"]
+CMD ["--help"]
