@@ -6,8 +6,10 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from temper.base import gpus
 from tests.toys.workspace import ROOT
@@ -99,7 +101,28 @@ def test_a_gpu_is_taken_of_those_that_cuda_would_show(
     gpus.lease()  # asks for no second one
     assert os.environ.get(gpus.VISIBLE) == (visible if taken is None else taken)
     locks = [path.name for path in machine.glob(".temper/gpus/*")]
-    assert locks == ([] if taken is None else [f"{taken}.lock"])
+    assert locks == ([] if taken is None else [f"gpu-{taken}"])
+
+
+@pytest.mark.parametrize(("count", "taken"), [(1, "1"), (2, "1,0"), ("all", "1,0,2"), (9, "1,0,2")])
+def test_several_gpus_are_taken_where_the_params_ask_for_them(
+    count: Any, taken: str, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(machine)
+    monkeypatch.setattr(gpus, "_held", [])
+    monkeypatch.setattr(os, "environ", os.environ | {gpus.VISIBLE: "1,0,2"})
+    gpus.lease(count)
+    assert os.environ[gpus.VISIBLE] == taken
+
+
+def test_two_that_want_all_gpus_take_turns(machine: Path) -> None:
+    params = yaml.safe_load((machine / "params.yaml").read_text())
+    params["backbone"] |= {"devices": "all"}
+    (machine / "params.yaml").write_text(yaml.safe_dump(params))
+    both = [start(machine, name, 0.3) for name in "ab"]
+    for process in both:
+        process.communicate(timeout=60)
+    assert [(what, gpu) for what, _, gpu in log_of(machine)] == [("takes", "0,1"), ("leaves", "0,1")] * 2
 
 
 def test_without_a_gpu_nothing_changes(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +137,7 @@ def test_clones_of_one_machine_share_a_folder(machine: Path, monkeypatch: pytest
     monkeypatch.setattr(gpus, "_held", [])
     monkeypatch.setattr(os, "environ", os.environ | {gpus.FOLDER: str(machine / "shared")})
     gpus.lease()
-    assert [path.name for path in machine.glob("shared/*")] == ["0.lock"] and not Path(".temper").exists()
+    assert [path.name for path in machine.glob("shared/*")] == ["gpu-0"] and not Path(".temper").exists()
 
 
 def test_what_does_not_compute_sees_no_gpu_and_waits_for_none(machine: Path) -> None:

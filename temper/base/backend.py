@@ -7,6 +7,7 @@ says it in its card; all others depend on that model or on one made from it, and
 import importlib.util
 import os
 import sys
+from typing import Any, Literal
 
 from temper.base import loading
 from temper.base.errors import TemperError
@@ -43,11 +44,23 @@ def prefer(backend: str) -> None:
         os.environ.setdefault(VARIABLE, backend)
 
 
+def devices(path: str = loading.PARAMS) -> int | Literal["all"]:
+    """How many devices `backbone.devices` of a params file asks for; 1 where that is wrong."""
+    count = (_section(path) or {}).get("devices", 1)
+    return count if count == "all" or (isinstance(count, int) and count > 0) else 1
+
+
 def _chosen(path: str) -> str | None:
     """The backend that a params file names, by default TensorFlow; `None` where the file or the name is wrong."""
+    section = _section(path)
+    backend = None if section is None else section.get("backend", "tensorflow")
+    return backend if backend in BACKENDS else None
+
+
+def _section(path: str) -> dict[str, Any] | None:
+    """The section `backbone` of a params file; `None` where there is none."""
     try:
         section = loading.read(path).get("backbone")
     except TemperError:
         return None
-    backend = section.get("backend", "tensorflow") if isinstance(section, dict) else None
-    return backend if backend in BACKENDS else None
+    return section if isinstance(section, dict) else None

@@ -11,10 +11,11 @@ import fcntl
 import os
 import re
 import time
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
+from temper.base.locks import held
 from temper.base.machine import gpu_numbers
 from temper.base.paths import scratch
 
@@ -31,21 +32,32 @@ def hide() -> None:
     os.environ[VISIBLE] = "-1"
 
 
-def lease() -> None:
-    """Waits until a GPU of this machine is free and takes it until this process ends; says so if it has to wait.
+def lease(count: int | Literal["all"] = 1) -> None:
+    """Waits until GPUs of this machine are free and takes them until this process ends; says so if it has to wait.
 
     The GPUs are those of CUDA_VISIBLE_DEVICES or, without that variable, all that the driver names.
+
+    Args:
+        count: how many; fewer are taken where there are fewer, and the backend then refuses.
     """
     candidates = _candidates()
     if not candidates or _HOLDER in os.environ:
         return
-    said = False
-    while (taken := _take_one_of(candidates)) is None:
-        if not said:
-            print(f"waiting for a GPU: {'; '.join(map(_in_use, candidates))}", flush=True)
-        said = True
-        time.sleep(_PAUSE)
-    os.environ[VISIBLE] = os.environ[_HOLDER] = taken
+    wanted = len(candidates) if count == "all" else min(count, len(candidates))
+    # One at a time collects several: two would wait for each other's.
+    with held(_folder() / "several.lock", "waiting for GPUs") if wanted > 1 else nullcontext():
+        taken: list[str] = []
+        said = False
+        while len(taken) < wanted:
+            free = _take_one_of([name for name in candidates if name not in taken])
+            if free is not None:
+                taken.append(free)
+                continue
+            if not said:
+                print(_in_words([name for name in candidates if name not in taken]), flush=True)
+            said = True
+            time.sleep(_PAUSE)
+    os.environ[VISIBLE] = os.environ[_HOLDER] = ",".join(sorted(taken, key=candidates.index))
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's, where CUDA would put the fastest first
 
 
@@ -74,17 +86,22 @@ def _take_one_of(candidates: list[str]) -> str | None:
     return None
 
 
-def _in_use(name: str) -> str:
-    """Who holds a GPU, for people."""
-    holder = ""
-    with suppress(OSError), _open(name) as lock:
-        lock.seek(0)
-        holder = lock.read().strip()
-    return f"{name} is used by process {holder or 'unknown'}"
+def _in_words(awaited: list[str]) -> str:
+    """Who holds the GPUs that are waited for."""
+    holders = []
+    for name in awaited:
+        with _open(name) as lock:
+            lock.seek(0)
+            holders.append(f"{name} is used by process {lock.read().strip() or 'unknown'}")
+    return f"waiting for a GPU: {'; '.join(holders)}"
+
+
+def _folder() -> Path:
+    folder = Path(os.environ[FOLDER]) if os.environ.get(FOLDER) else scratch("gpus")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _open(name: str) -> IO[str]:
     """The file of a GPU: never removed, so that all who wait for it wait for the same one."""
-    folder = Path(os.environ[FOLDER]) if os.environ.get(FOLDER) else scratch("gpus")
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / (re.sub(r"[^\w.-]", "_", name) + ".lock")).open("a+", encoding="utf-8")
+    return (_folder() / ("gpu-" + re.sub(r"[^\w.-]", "_", name))).open("a+", encoding="utf-8")

@@ -22,7 +22,7 @@ def begin(with_keras: bool = False, on_gpu: bool = False) -> None:
     Args:
         with_keras: whether the stage is about to import Keras: its backend is then chosen by params.yaml, and what that
             prints at every start kept out.
-        on_gpu: whether it computes with it, on a GPU that it then has for itself; otherwise Keras sees no GPU.
+        on_gpu: whether it computes with it, on GPUs that it then has for itself; otherwise Keras sees no GPU.
     """
     end_at_ctrl_c()
     if "DVC_STAGE" in os.environ and sys.platform.startswith("linux"):
@@ -41,7 +41,7 @@ def begin(with_keras: bool = False, on_gpu: bool = False) -> None:
             backend.choose()
         except TemperError as error:
             sys.exit(f"error: {error}")
-        gpus.lease() if on_gpu else gpus.hide()
+        gpus.lease(backend.devices()) if on_gpu else gpus.hide()
         quiet.keep_out_noise()
 
 
