@@ -275,7 +275,7 @@ class Search:
             came_to = f"pruned after epoch {one.reported}"
         else:
             came_to = f"{ended.value:.5g}"
-        return f"{done} {came_to} ({space.in_words(one.values)}){so_far}"
+        return f"{done} {came_to} ({space.in_words(one.values, self.sweep.params)}){so_far}"
 
     def _refuse_to_fail_again(self) -> None:
         """Ends a search in which every trial fails.
