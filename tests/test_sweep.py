@@ -268,7 +268,7 @@ class ToyExperiment(Experiment):
     def commit(self) -> str:
         return "" if self.ended or self.fails else "c0ffee"
 
-    def end(self) -> None:
+    def interrupt(self) -> None:
         self.ended = True
 
     def result(self, aim: Objective) -> tuple[float, Points]:
@@ -472,7 +472,7 @@ def test_a_sweep_goes_on_only_with_what_it_began_with(in_tmp_path: Path) -> None
 def left(workspace: Workspace) -> list[str]:
     """What experiments should not leave: copies of the repository, unfinished phases, processes."""
     folder = workspace.folder
-    found = [*folder.glob(".dvc/tmp/exps/standalone/*"), *folder.glob(".temper/unfinished/*")]
+    found = [*folder.glob(".dvc/tmp/exps/standalone/tmp*"), *folder.glob(".temper/unfinished/*")]
     listed = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True).stdout
     return [str(path) for path in found] + [line for line in listed.splitlines() if str(folder) in line]
 
