@@ -163,7 +163,7 @@ def test_a_grid_holds_each_point_once_and_multiplies_by_what_is_searched() -> No
         {
             "backbone": {
                 "name": "hub",
-                "weights": 'a "b" c/ü,[x].h5',
+                "revision": 'a "b" c/ü,[x].h5',
                 "arguments": {"alpha": 0.25, "of": [1, None, True]},
             }
         },
@@ -268,7 +268,7 @@ class ToyExperiment(Experiment):
     def commit(self) -> str:
         return "" if self.ended or self.fails else "c0ffee"
 
-    def end(self) -> None:
+    def interrupt(self) -> None:
         self.ended = True
 
     def result(self, aim: Objective) -> tuple[float, Points]:
@@ -353,6 +353,8 @@ def test_bad_trials_are_pruned_after_the_first_ones_and_never_at_their_last_epoc
         epochs = len(trial.intermediate_values)
         assert (2 < epochs < EPOCHS) if trial.state.name == "PRUNED" else epochs == EPOCHS
     assert [trial.state.name for trial in search.trials()][:3] == ["COMPLETE"] * 3
+    last = {"name": "median", "after_trials": 1, "after_epochs": EPOCHS - 1}
+    assert states(searched(name="last", pruner=last)) == {"COMPLETE": 12}
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
@@ -431,7 +433,7 @@ def test_the_report_has_every_trial_and_draws_it(
     assert len(rows) == 13 and rows[0].startswith(
         "experiment,fine_tune/validation/loss,state,epochs,lr,fine_tune.epochs"
     )
-    assert rows[1].startswith("toy-") and ",complete,5," in rows[1] and "not finite" in rows[-1]
+    assert rows[1].startswith("toy-") and ",finished,5," in rows[1] and "not finite" in rows[-1]
     assert {path.name for path in folder.glob("*.png")} == {
         "progress.png",
         "curves.png",
@@ -470,7 +472,7 @@ def test_a_sweep_goes_on_only_with_what_it_began_with(in_tmp_path: Path) -> None
 def left(workspace: Workspace) -> list[str]:
     """What experiments should not leave: copies of the repository, unfinished phases, processes."""
     folder = workspace.folder
-    found = [*folder.glob(".dvc/tmp/exps/standalone/*"), *folder.glob(".temper/unfinished/*")]
+    found = [*folder.glob(".dvc/tmp/exps/standalone/tmp*"), *folder.glob(".temper/unfinished/*")]
     listed = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True).stdout
     return [str(path) for path in found] + [line for line in listed.splitlines() if str(folder) in line]
 

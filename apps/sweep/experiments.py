@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from apps.sweep.settings import Objective
@@ -41,6 +41,8 @@ class Experiment:
     log: Path
     _process: "subprocess.Popen[bytes] | None" = None
     _group: int | None = None
+    _interrupted: float | None = None  # when, by the clock that time.monotonic reads
+    _forgotten: list[Path] = field(default_factory=list)
 
     def begin(self) -> None:
         """Starts it, unless it runs or has finished already."""
@@ -78,21 +80,31 @@ class Experiment:
         """The commit that DVC keeps it under; empty where it has not finished."""
         return git(Path(), "for-each-ref", "--format=%(objectname)", f"refs/exps/**/{self.name}")
 
-    def end(self) -> None:
-        """Interrupts it as Ctrl-C would: the stage ends with 130, DVC removes its copy and keeps no result."""
-        for number, patience in ((signal.SIGINT, _PATIENCE), (signal.SIGKILL, 5)):
-            deadline = time.monotonic() + patience
-            if self._group is not None and self.is_running():
-                with suppress(ProcessLookupError):
-                    os.killpg(self._group, number)
-            while self.is_running() and time.monotonic() < deadline:
-                time.sleep(0.1)
+    def interrupt(self) -> None:
+        """Does what Ctrl-C would: the stage ends with 130, DVC removes its copy and keeps no result. Called again, it
+        kills what does not end.
+        """
+        first = self._interrupted is None
+        self._interrupted = self._interrupted or time.monotonic()
+        if self._group is not None and (first or time.monotonic() - self._interrupted > _PATIENCE):
+            with suppress(ProcessLookupError):
+                os.killpg(self._group, signal.SIGINT if first else signal.SIGKILL)
 
-    def end_for_good(self) -> None:
-        """The same, and removes what its phase has saved in order to go on."""
-        states = self._unfinished()
-        self.end()
-        for state in states:
+    def end(self) -> None:
+        """Interrupts it and waits until it has ended."""
+        while self.is_running():
+            self.interrupt()
+            time.sleep(0.1)
+
+    def prune(self) -> None:
+        """Interrupts it for good: what its phase has saved in order to go on is not needed."""
+        if self._interrupted is None:
+            self._forgotten = self._unfinished()
+        self.interrupt()
+
+    def forget(self) -> None:
+        """Removes what a pruned phase has left; called when it has ended."""
+        for state in self._forgotten:
             shutil.rmtree(state, ignore_errors=True)
 
     def _unfinished(self) -> list[Path]:

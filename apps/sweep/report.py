@@ -5,6 +5,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -17,7 +18,8 @@ from apps.sweep.search import ENDED, Search, folder_of
 from temper.base.atomic import atomic_file
 from temper.base.texts import write_csv
 
-_SHOWN = 10  # rows of the table on the terminal
+_SHOWN, _WIDTH = 10, 60  # rows and the width of a cell of the table on the terminal
+STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 def write(search: Search, seeds: dict[str, float]) -> None:
@@ -29,13 +31,15 @@ def write(search: Search, seeds: dict[str, float]) -> None:
     with atomic_file(folder / "trials.csv") as path:
         write_csv(path, header, rows)
     print()
-    print("\n".join(aligned([header, *rows[:_SHOWN]])))
+    fixed = {key for key in search.sweep.params if key not in space.varied(search.sweep.params)}
+    kept = [number for number, name in enumerate(header) if name not in fixed | {"reason"}]
+    print("\n".join(aligned([[shortened(row[number]) for number in kept] for row in [header, *rows[:_SHOWN]]])))
     if len(rows) > _SHOWN:
         print(f"... {folder / 'trials.csv'} has all {len(rows)}")
     print()
     for line in summary(search, seeds):
         print(line)
-    drawn = draw(search.study, complete, folder)
+    drawn = draw(search.study, complete, compared(search), folder)
     print(f"pictures: {', '.join(str(path) for path in drawn)}" if drawn else "too few trials for pictures")
 
 
@@ -51,7 +55,7 @@ def table(search: Search, costs: dict[int, dict[str, float]]) -> tuple[list[str]
             [
                 trial.user_attrs.get("experiment", str(trial.number)),
                 "" if trial.value is None else f"{trial.value:.5g}",
-                trial.state.name.lower(),
+                STATES[trial.state],
                 str(len(trial.intermediate_values) or ""),
                 *(space.shown(values[key]) if key in values else "" for key in keys),
                 *(f"{costs[trial.number][name]:g}" if trial.number in costs else "" for name in measured),
@@ -69,6 +73,11 @@ def in_order(search: Search) -> list[FrozenTrial]:
         search.trials(*ENDED),
         key=lambda one: (ENDED.index(one.state), sign * (one.value if one.value is not None else 0), one.number),
     )
+
+
+def shortened(cell: str) -> str:
+    """A cell that leaves room for others."""
+    return cell if len(cell) <= _WIDTH else f"{cell[: _WIDTH - 3]}..."
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
@@ -91,8 +100,8 @@ def summary(search: Search, seeds: dict[str, float]) -> list[str]:
     lines.append(f"stages that ran: {', '.join(f'{stage} {count}' for stage, count in ran.items()) or 'none'}")
     if best is None:
         return [*lines, "no trial has finished, so there is no best"]
-    lines += importances(search.study, list(search.sweep.params))
-    values = space.in_words(json.loads(best.user_attrs["values"]))
+    lines += importances(search.study, compared(search))
+    values = space.in_words(json.loads(best.user_attrs["values"]), search.sweep.params)
     lines.append(f"best: {best.user_attrs['experiment']}, {search.aim.name} {best.value:.5g} ({values})")
     if seeds:
         of_seeds = sorted(seeds.values())
@@ -104,19 +113,28 @@ def summary(search: Search, seeds: dict[str, float]) -> list[str]:
     return lines
 
 
+def compared(search: Search) -> list[str]:
+    """The params that all finished trials have, with different values."""
+    found = [trial.params for trial in search.trials(TrialState.COMPLETE)]
+    keys = [key for key in space.varied(search.sweep.params) if all(key in params for params in found)]
+    return [key for key in keys if len({str(params[key]) for params in found}) > 1]
+
+
 def importances(study: optuna.Study, keys: list[str]) -> list[str]:
-    """How much of what differs between trials each param explains, in a line; none where too few tell."""
+    """How much of what differs between trials each param explains, in a line; none where there are too few to tell."""
+    if len(keys) < 2:
+        return []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(study)
-    except (ValueError, RuntimeError):  # fewer than two trials, or all of them equal
+            found = optuna.importance.get_param_importances(study, params=keys)
+    except (ValueError, RuntimeError):  # all trials are equal
         return []
     shown = ", ".join(f"{key} {share:.2f}" for key, share in found.items())
-    return [f"importance: {shown}"] if len(found) > 1 and keys else []
+    return [f"importance: {shown}"]
 
 
-def draw(study: optuna.Study, complete: list[FrozenTrial], folder: Path) -> list[Path]:
+def draw(study: optuna.Study, complete: list[FrozenTrial], keys: list[str], folder: Path) -> list[Path]:
     """Optuna's own pictures: progress, curves, importances and a slice through each param."""
     if len(complete) < 2:
         return []
@@ -125,12 +143,13 @@ def draw(study: optuna.Study, complete: list[FrozenTrial], folder: Path) -> list
     matplotlib.use("Agg")
     from optuna.visualization import matplotlib as plots  # noqa: PLC0415
 
-    kinds: dict[str, Callable[[optuna.Study], Any]] = {
-        "progress": plots.plot_optimization_history,
-        "curves": plots.plot_intermediate_values,
-        "importances": plots.plot_param_importances,
-        "slices": plots.plot_slice,
-    }
+    kinds: dict[str, Callable[[optuna.Study], Any]] = {"progress": plots.plot_optimization_history}
+    if any(trial.intermediate_values for trial in complete):
+        kinds["curves"] = plots.plot_intermediate_values
+    if len(keys) > 1:
+        kinds["importances"] = partial(plots.plot_param_importances, params=keys)
+    if keys:
+        kinds["slices"] = partial(plots.plot_slice, params=keys)
     return [path for name, plot in kinds.items() if (path := _drawn(plot, study, folder / f"{name}.png")) is not None]
 
 

@@ -68,7 +68,7 @@ class Running:
     Attributes:
         reported: how many epochs of its curve the study knows.
         epochs: the most that it has; `None`: nobody says.
-        is_pruned: whether it was ended.
+        is_pruned: whether it was told to end.
     """
 
     trial: optuna.Trial
@@ -221,10 +221,11 @@ class Search:
         running = one.experiment.is_running()  # asked first: what it wrote before it ended is read below
         if running:
             more = self._report(one, one.experiment.points(self.aim))
-            if more and one.reported != one.epochs and one.trial.should_prune():
-                one.experiment.end_for_good()
-                one.is_pruned, running = True, False
-        if not running:
+            if one.is_pruned or (more and one.reported != one.epochs and one.trial.should_prune()):
+                one.is_pruned = True
+                one.experiment.prune()
+        else:
+            one.experiment.forget()
             commit = one.experiment.commit()
             if commit:  # also of a trial that finished just before it was pruned
                 self._finish(one, commit)
@@ -275,7 +276,7 @@ class Search:
             came_to = f"pruned after epoch {one.reported}"
         else:
             came_to = f"{ended.value:.5g}"
-        return f"{done} {came_to} ({space.in_words(one.values)}){so_far}"
+        return f"{done} {came_to} ({space.in_words(one.values, self.sweep.params)}){so_far}"
 
     def _refuse_to_fail_again(self) -> None:
         """Ends a search in which every trial fails.

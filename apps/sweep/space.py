@@ -111,9 +111,15 @@ def to_optuna(params: dict[str, Param], values: Values) -> dict[str, Any]:
     return {key: _name(value) if params[key].values is not None else value for key, value in values.items()}
 
 
-def in_words(values: Values) -> str:
-    """Values for people, short."""
-    return ", ".join(f"{key} {shown(value)}" for key, value in values.items())
+def varied(params: dict[str, Param]) -> list[str]:
+    """The keys that have more than one value."""
+    return [key for key, param in params.items() if param.values is None or len(param.values) > 1]
+
+
+def in_words(values: Values, params: dict[str, Param]) -> str:
+    """The values of what varies, for people."""
+    keys = [key for key in values if key in varied(params)] or list(values)
+    return ", ".join(f"{key} {shown(values[key])}" for key in keys)
 
 
 def shown(value: Any) -> str:
@@ -214,7 +220,7 @@ def refuse_wrong_values(base: dict[str, Any], params: dict[str, Param], values: 
             refuse_wrong_params(file)
         except TemperError as error:
             said = str(error).removeprefix(f"{file}: ")
-            raise TemperError(f"{path}: {said} ({in_words(values)})") from None
+            raise TemperError(f"{path}: {said} ({in_words(values, params)})") from None
     # Such a phase exits with 0 when it is pruned, and DVC would keep it as the result of these params.
     if content["fine_tune"].get("on_interrupt") == "keep":
         raise TemperError(f"{path}: fine_tune.on_interrupt: expected resume for a sweep, received keep")
