@@ -243,6 +243,20 @@ async def prepared(page: Page, name: str, fit: str) -> Any:
     return np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(*WANTED, 3).astype(int)
 
 
+async def on_a_host_that_changes_files(page: Page, folder: Path, given: Path) -> None:
+    """Nothing is stored then, and the page still works; here with the build of the runtime for older browsers."""
+    (folder / "runtime_name.js").write_text("self.runtimeName = () => 'litert_wasm_compat_internal';")
+    with hosted(folder) as host:
+        await page.open(host.url, 1280)
+        await page.until(READY)
+        assert "connection" not in await page.run("document.getElementById('said').textContent")
+        await page.give("#files", given)
+        await page.until("document.querySelectorAll('.answer').length == 1")
+        assert (await page.run(TEXTS.format("'.name'")))[0] == CLASSES[2]
+        sent = [path for path, _ in host.sent]
+        assert "/runtime/litert_wasm_compat_internal.bin" in sent and "/runtime/litert_wasm_internal.bin" not in sent
+
+
 def errors(page: Page) -> list[str]:
     return [line for line in page.said if "'level': 'error'" in line or "exceptionThrown" in line]
 
@@ -371,6 +385,7 @@ def test_answers_and_pixels_are_those_of_python(models: Path, photos: Path, tmp_
                     pixels = resize(busy(height, width), *WANTED, fit)
                     difference = np.abs(await prepared(page, f"{height}x{width}.png", fit) - pixels)
                     assert difference.max() <= 1 and (difference > 0).mean() < 0.15, (height, width, fit)
+        await on_a_host_that_changes_files(page, folder, photos / "corner.png")
 
     tell(tmp_path, story)
 
