@@ -21,10 +21,12 @@ from stages.export.gate import Limit, Reference, pass_through
 from temper import card, keras_files
 from temper.base.errors import TemperError
 from temper.packs import Pack
+from temper.page import assembly, runtime
 from temper.settings.check import refuse_missing_exporters
 from temper.settings.export import NEEDS, Export, Settings
 from tests.toys.classifier import CARD, alive, classifier
 from tests.toys.packed import write_packed
+from tests.toys.workspace import ROOT
 
 SIDE = 32
 CLASSES = ["ant", "bee", "cat"]
@@ -115,6 +117,31 @@ def test_the_card_is_inside_each_file(packed: Path) -> None:
         assert [entry.key for entry in model.metadata_props] == [card.NAME]
         assert card.Card.model_validate_json(model.metadata_props[0].value) == MADE
         assert [one.name for one in (*model.graph.input, *model.graph.output)] == ["pixels", "probabilities"]
+
+
+@pytest.mark.slow  # two conversions, and a runtime that is compressed
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_holds_the_classifier_and_has_equal_bytes_each_time(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 10. What browsers make of it: tests/test_page.py."""
+    archives = [ROOT / ".temper/npm" / package.archive for package in runtime.PACKAGES]
+    if not all(archive.exists() for archive in archives):
+        pytest.skip("LiteRT.js is not here: make page-runtime")
+    save(classifier("tiny", SIDE))
+    with pytest.raises(TemperError, match="found none; make page-runtime fetches it; nothing was written"):
+        stage.main(settings("litert", "page"))
+    monkeypatch.setenv("DVC_ROOT", str(ROOT))  # as in a copy of the repository, in which DVC runs experiments
+    stage.main(settings("litert", "page"))
+    first = contents(packed / "models/export")
+    (model,) = assembly.model_files(packed / "models/export/page")
+    assert model.read_bytes() == first["classifier.tflite"] and card.read(model) == MADE
+    found = figures()["page"]
+    assert found["agreement"] == 1 and found["largest_difference"] < 1e-4
+    assert found["bytes"] == sum(len(data) for name, data in first.items() if name.startswith("page/"))
+    stage.main(settings("page"))
+    again = contents(packed / "models/export")
+    assert again == {name: data for name, data in first.items() if name.startswith("page/")}
 
 
 QUICK = [("tiny", {}), ("MobileNet", {"alpha": 0.25})]

@@ -34,6 +34,7 @@ function offerNewer(registration) {
     const line = document.createElement("p");
     const button = document.createElement("button");
     line.id = "newer";
+    line.className = "row";
     button.textContent = "Load it";
     button.addEventListener("click", () => {
       navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });
@@ -82,7 +83,8 @@ export async function begin({ say }) {
   say("Loading the model ...");
   try {
     await ask("load", {});
-    say(navigator.serviceWorker?.controller ? "Ready, also without a connection." : "Ready.");
+    const also = navigator.serviceWorker?.controller ? ", also without a connection" : "";
+    say(`Ready${also}. Photos stay in this browser.`);
   } catch (error) {
     say(error.message);
   }
