@@ -10,14 +10,12 @@ much the ensemble differs from the best member.
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from temper import classes, predictions
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
@@ -34,64 +32,7 @@ from temper.ensembles import (
     shown,
 )
 from temper.intervals import Interval
-from temper.predictions import Predictions
-
-WORKSPACE = "workspace"
-
-
-@dataclass(frozen=True)
-class Member:
-    """What one experiment predicts.
-
-    Attributes:
-        classes: in the order of the probabilities.
-        unlabelled: without images where there are none.
-    """
-
-    name: str
-    classes: list[str]
-    test: Predictions
-    unlabelled: Predictions
-
-
-def read_member(revision: str) -> Member:
-    """The predictions of a revision, from the cache or the remote.
-
-    Raises:
-        TemperError: there is no such revision, its predictions are not to be had, or they do not fit its classes.
-    """
-    names = read_file(revision, classes.PATH).decode().splitlines()
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "predictions.parquet"
-        copy.write_bytes(read_file(revision, predictions.PATH))
-        try:
-            test, unlabelled = (predictions.read(split, copy) for split in ("test", "unlabelled"))
-        except TemperError as error:
-            raise TemperError(str(error).replace(str(copy), f"{revision}: {predictions.PATH}")) from None
-    if test.probabilities.shape[1] != len(names) or list(test.predicted) != guesses(test.probabilities, names):
-        raise TemperError(
-            f"{revision}: expected {predictions.PATH} of the {len(names)} classes in {classes.PATH}, received one of "
-            "another list; run dvc repro there"
-        )
-    return Member(revision, names, test, unlabelled)
-
-
-def read_file(revision: str, path: str) -> bytes:
-    """An output of DVC as it was at a revision."""
-    import dvc.api  # noqa: PLC0415 (a second, and only who reads needs it)
-    from dvc.exceptions import DvcException  # noqa: PLC0415
-
-    try:
-        if revision == WORKSPACE:
-            return Path(path).read_bytes()
-        content: bytes = dvc.api.read(path, rev=revision, mode="rb")
-        return content
-    except (DvcException, OSError) as error:
-        problem = str(error).strip().split("\n", 1)[0]
-        raise TemperError(
-            f"{revision}: expected {path} of a commit, branch, tag, experiment or {WORKSPACE}: {problem}; dvc "
-            "exp list --all shows the experiments, and dvc fetch --all-commits gets what was pushed"
-        ) from None
+from temper.revisions import WORKSPACE, Member, read_member
 
 
 def require_same_classes(first: Member, other: Member) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from temper.calibration import Labels, Probabilities, log_losses
-from temper.intervals import OUTSIDE, Interval, intervals, resampled_averages
-from temper.measures import AnyFloats, measure
-from temper.resampling import resample
+from temper import paired
+from temper.calibration import Labels, Probabilities
+from temper.intervals import Interval, intervals
+from temper.measures import measure
 
 TIES = 1e-3  # what the mean probability weighs beside the votes: it decides between equal numbers of them
 SHOWN = 3  # of what differs, in a message
@@ -56,32 +56,12 @@ def measure_all(probabilities: Probabilities, labels: Labels) -> Measured:
 
 
 def differences(ensemble: Probabilities, member: Probabilities, labels: Labels) -> dict[str, tuple[float, Interval]]:
-    """Accuracy, macro F1 and loss of the ensemble minus those of a member, with 95 % intervals by the paired bootstrap.
+    """Accuracy, macro F1 and loss of the ensemble minus those of a member, with 95 % intervals (`paired.differences`).
 
-    Both are measured on the same resamples of the images, so what makes an image hard for both does not count.
+    Both are measured on the same images, so what makes an image hard for both does not count.
     """
-    both = ensemble, member
-    of_images = {
-        "accuracy": np.subtract(*((one.argmax(axis=1) == labels).astype(np.float32) for one in both)),
-        "loss": np.subtract(*(log_losses(one, labels).astype(np.float32) for one in both)),
-    }
-    found = {}
-    for name, each in of_images.items():
-        blocks = [
-            np.einsum("ri,i->r", weights, each) / np.maximum(weights.sum(axis=1), 1)
-            for weights in resample(len(labels))
-        ]
-        found[name] = float(each.mean(dtype=np.float64)), between(np.concatenate(blocks))
-    macro_f1 = [measure(one, labels)["macro_f1"] for one in both]
-    of_resamples = [resampled_averages(one, labels)["macro_f1"] for one in both]  # the same seed: the same resamples
-    found["macro_f1"] = macro_f1[0] - macro_f1[1], between(of_resamples[0] - of_resamples[1])
-    return found
-
-
-def between(values: AnyFloats) -> Interval:
-    """The quantiles between which 95 % of the values lie."""
-    low, high = np.quantile(values, OUTSIDE)
-    return float(low), float(high)
+    found = paired.differences(member, ensemble, labels)
+    return {name: (found[name].value, found[name].interval) for name in ("accuracy", "loss", "macro_f1")}
 
 
 def shown(value: float, interval: Interval | None, sign: str = "") -> str:

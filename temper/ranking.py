@@ -35,25 +35,65 @@ def macro_auc(probabilities: Probabilities, labels: Labels) -> MacroAuc | None:
     Returns:
         `None` where all images are of one class, for there is nothing to rank.
     """
-    classes, positives = np.unique(labels, return_counts=True)
-    images = len(labels)
+    found = _areas(probabilities, labels)
+    if found is None:
+        return None
+    return MacroAuc(float(found.areas.mean()), _variance(found.influence, found.placements, labels))
+
+
+def paired_auc_error(old: Probabilities, new: Probabilities, labels: Labels) -> float | None:
+    """The standard error of the difference of two models' `macro_auc` on the same images (DeLong et al. 1988).
+
+    Returns:
+        `None` where all images are of one class.
+    """
+    of_old, of_new = _areas(old, labels), _areas(new, labels)
+    if of_old is None or of_new is None:
+        return None
+    influence, placements = of_new.influence - of_old.influence, of_new.placements - of_old.placements
+    return float(np.sqrt(_variance(influence, placements, labels)))
+
+
+@dataclass(frozen=True)
+class _Areas:
+    """The area under the ROC curve of each class that has images.
+
+    Attributes:
+        areas: of the classes.
+        placements: of each image among those of other classes, minus the mean of its class, (N,).
+        influence: of each image on the mean of the areas, times the number of classes, (N,).
+    """
+
+    areas: Floats
+    placements: Floats
+    influence: Floats
+
+
+def _areas(probabilities: Probabilities, labels: Labels) -> _Areas | None:
+    classes = np.unique(labels)
     if len(classes) < 2:
         return None
-    areas, spreads = np.empty(len(classes)), np.empty(len(classes))
-    influence = np.zeros(images)  # of each image on the mean of the areas, times the number of classes
+    areas, placements, influence = np.empty(len(classes)), np.empty(len(labels)), np.zeros(len(labels))
     for place, number in enumerate(classes.tolist()):
         positive = labels == number
         yes, no = probabilities[positive, number], probabilities[~positive, number]
         above, below = _placements(yes, no), 1 - _placements(no, yes)
         areas[place] = above.mean()
-        spreads[place] = ((above - areas[place]) ** 2).sum()
-        influence[positive] += (above - areas[place]) / len(yes)
+        placements[positive] = above - areas[place]
+        influence[positive] += placements[positive] / len(yes)
         influence[~positive] += (below - areas[place]) / len(no)
+    return _Areas(areas, placements, influence)
+
+
+def _variance(influence: Floats, placements: Floats, labels: Labels) -> float:
+    """The variance of the mean of the areas, or of the difference of two such means, from what `_areas` found."""
+    _, of_image, positives = np.unique(labels, return_inverse=True, return_counts=True)
+    spreads = np.asarray(np.bincount(of_image, weights=placements**2), np.float64)
     variance = (influence**2).sum() + _missing_variance(spreads, positives)
-    return MacroAuc(float(areas.mean()), float(variance) / len(classes) ** 2)
+    return float(variance) / len(positives) ** 2
 
 
-def _missing_variance(spreads: Floats, positives: npt.NDArray[np.int64]) -> float:
+def _missing_variance(spreads: Floats, positives: npt.NDArray[np.integer]) -> float:
     """What the sum of the squared influences lacks, because few positives vary less around their own mean.
 
     Around the mean of n, squares add up to n - 1 variances instead of n. A single positive says nothing of how others

@@ -185,6 +185,8 @@ TOUCHES: dict[str, set[str]] = {
     "temper/photos.py": {"fetch", "audit", "detect", "pack", "gallery", "overview"},
     "temper/predictions.py": {"evaluate", "overview"},
     "temper/predictor.py": set(),
+    "temper/paired.py": set(),
+    "temper/revisions.py": set(),
     "temper/runtimes/*": set(),
     "temper/cropping.py": set(),
     "temper/ensembles.py": set(),

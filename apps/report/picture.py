@@ -1,0 +1,84 @@
+"""The photos on which two models disagree, on one sheet."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from apps.report.pairing import Pairing
+from temper.packs import Pack
+from temper.paired import is_right
+from temper.revisions import Revision
+from temper.sheets import write_sheet
+
+PACKED = "data/packed/test"
+MOST, ACROSS, CELL = 40, 5, 160  # photos, photos side by side, pixels of a side
+KINDS = ("newly wrong", "newly right", "wrong otherwise")
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """An image to which the two models give different classes.
+
+    Attributes:
+        row: of the pairing.
+        kind: one of KINDS.
+        sure: the new model's probability of its class.
+    """
+
+    row: int
+    kind: str
+    sure: float
+
+
+def disagreements(found: Pairing) -> list[Disagreement]:
+    """The images on which the two disagree: newly wrong ones first, of each kind the surest first."""
+    if not len(found.labels):
+        return []
+    right = is_right(found.old, found.labels), is_right(found.new, found.labels)
+    rows = np.flatnonzero(found.old.argmax(axis=1) != found.new.argmax(axis=1)).tolist()
+    every = [
+        Disagreement(row, KINDS[0 if right[0][row] else 1 if right[1][row] else 2], float(found.new[row].max()))
+        for row in rows
+    ]
+    return sorted(every, key=lambda one: (KINDS.index(one.kind), -one.sure, one.row))
+
+
+def chosen(every: list[Disagreement], most: int = MOST) -> list[Disagreement]:
+    """At most so many, of each kind some where there are any: the first kinds leave a quarter for the others."""
+    of_kinds = [[one for one in every if one.kind == kind] for kind in KINDS]
+    left, kept = most, list[Disagreement]()
+    for place, some in enumerate(of_kinds):
+        behind = sum(len(others) for others in of_kinds[place + 1 :])
+        room = max(left - min(behind, most // 4), 0)
+        kept += some[:room]
+        left = most - len(kept)
+    return kept
+
+
+def write(path: Path, found: Pairing, new: Revision) -> int:
+    """Writes a PNG of these images as the new revision packed them, and returns how many it shows; of none, no file.
+
+    Raises:
+        TemperError: the packed images of the new revision cannot be had.
+    """
+    shown = chosen(disagreements(found))
+    if not shown:
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        pack = Pack(new.get(PACKED, Path(folder)))
+        strips = list(_strips(found, shown, pack))
+        write_sheet(path, strips, per_strip=1, across=ACROSS, cell=CELL)
+    return len(strips)
+
+
+def _strips(found: Pairing, shown: list[Disagreement], pack: Pack) -> Iterator[tuple[str, list[np.ndarray]]]:
+    place = {image_id: number for number, image_id in enumerate(pack.image_ids.tolist())}
+    for one in shown:
+        number = place.get(found.image_ids[one.row])
+        if number is not None:
+            before, after = found.guess(found.old, one.row), found.guess(found.new, one.row)
+            said = f"{one.kind}: {found.actual(one.row)} | {before} → {after} ({one.sure:.2f})"
+            yield said, [np.array(pack.image(number))]

@@ -1,0 +1,80 @@
+"""The old model on test images that are new, so that both are compared on the whole new test set."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from apps.report.edits import read_params
+from temper import card, images, tables
+from temper.base.errors import TemperError
+from temper.calibration import Probabilities
+from temper.packs import Pack
+from temper.predictor import Predictor
+from temper.revisions import Member, Revision
+from temper.views import View, averaged, seen, views
+
+MODEL, PACKED = "models/fine_tune.keras", "data/packed/test"
+BATCH = 32
+
+
+class NotScored(TemperError):
+    """Why the old model cannot be shown the new images, or must not."""
+
+
+def unseen(old: Revision, member: Member, rows: Sequence[int]) -> list[int]:
+    """The rows of the new test images that the old revision had in no split.
+
+    With another seed or other shares, a test image of now may have trained the old model: what it says of that image
+    would flatter it.
+
+    Raises:
+        TemperError: the old table of images cannot be had.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "images.parquet"
+        copy.write_bytes(old.read(images.PATH))
+        table = tables.read(copy, images.IMAGES, ["image_id", "split"])
+    had = set(table.filter(pc.not_equal(table["split"], "unlabelled"))["image_id"].to_pylist())
+    return [row for row in rows if member.test.image_ids[row] not in had]
+
+
+def score(old: Revision, new: Revision, before: Member, after: Member, rows: Sequence[int]) -> Probabilities:
+    """What the old model says of some test images of the new revision, with the views of its own `evaluate`.
+
+    Returns:
+        float32 (rows, classes of the old model in their order).
+
+    Raises:
+        NotScored: the new images are prepared otherwise than the old model was trained.
+        TemperError: the model or the packed images cannot be had.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / Path(MODEL).name
+        model.write_bytes(old.read(MODEL))
+        prepared = Path(folder) / Path(card.PACKED).name
+        prepared.write_bytes(new.read(card.PACKED))
+        made = card.read(model)
+        if made.preparation != card.read_preparation(prepared):
+            raise NotScored(f"the images of {new.name} are prepared otherwise than the model of {old.name} was trained")
+        if made.classes != before.classes:
+            raise NotScored(f"{MODEL} of {old.name} has other classes than its predictions")
+        pack = Pack(new.get(PACKED, Path(folder)))
+        place = {image_id: number for number, image_id in enumerate(pack.image_ids.tolist())}
+        wanted = np.array([place[after.test.image_ids[row]] for row in rows])
+        classifier = Predictor(model)
+
+        def of_view(view: View) -> Probabilities:
+            parts = [seen(pack.images(wanted[at : at + BATCH]), view) for at in range(0, len(wanted), BATCH)]
+            return np.concatenate([classifier.probabilities(list(part)) for part in parts])
+
+        return averaged(of_view, _views(old))
+
+
+def _views(old: Revision) -> list[View]:
+    """The views that the old revision's `evaluate.test_time_augmentation` chose."""
+    section = read_params(old).get("evaluate")
+    chosen = section.get("test_time_augmentation", "none") if isinstance(section, dict) else "none"
+    return views(chosen) if isinstance(chosen, int) else views(1, mirrored=chosen == "flip")
