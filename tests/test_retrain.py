@@ -1,7 +1,6 @@
 """Retraining without training: the rule by tables and simulations, its words, its notes, and promotions cut off."""
 
 import json
-import math
 import multiprocessing
 import subprocess
 from dataclasses import replace
@@ -21,6 +20,7 @@ from apps.retrain.shares import difference, shifts
 from temper import images, tables
 from temper.base.errors import TemperError
 from temper.paired import tango
+from tests.toys.tango import lower_bound
 from tests.toys.workspace import environment
 
 CLEAN = LabelCheck(5, 100, 5, 100)
@@ -32,22 +32,6 @@ def compared(gained: int, lost: int, count: int, decides: bool = True, name: str
     old[:gained] = False
     new[gained : gained + lost] = False
     return Compared(name, old, new, decides)
-
-
-def by_hand(gained: int, lost: int, images: int) -> float:
-    """The lower bound of Tango's interval where as many were gained as lost: by its equation, which then is quadratic.
-
-    At difference -d the score is n d / sqrt(n (2 q - d (d + 1))); with gained = lost, q solves 2 n q^2 + B q + C = 0.
-    """
-    low, high = 0.0, 1.0
-    for _ in range(200):
-        d = (low + high) / 2
-        b = -gained - lost + (2 * images - gained + lost) * -d
-        c = lost * d * (1 + d)
-        q = (math.sqrt(b * b - 8 * images * c) - b) / (4 * images)
-        score = (gained - lost + images * d) / math.sqrt(images * (2 * q - d * (1 + d)))
-        low, high = (d, high) if score < 1.959964 else (low, d)
-    return -low
 
 
 @pytest.mark.parametrize(
@@ -70,8 +54,8 @@ def test_the_rule(gained: int, lost: int, count: int, margin: float, promote: bo
     verdict = decide([one], CLEAN, margin)
     assert verdict.promote == promote
     if gained == lost:
-        assert one.discordance.difference.interval[0] == pytest.approx(by_hand(gained, lost, count), abs=1e-6)
-        assert promote == (by_hand(gained, lost, count) > -margin)
+        assert one.discordance.difference.interval[0] == pytest.approx(lower_bound(gained, lost, count), abs=1e-6)
+        assert promote == (lower_bound(gained, lost, count) > -margin)
     if not promote:
         needed = one.images_needed(margin)
         assert (needed is None) == ((gained - lost) / count <= -margin)
