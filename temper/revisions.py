@@ -86,22 +86,28 @@ class Revision:
         except Exception as error:
             raise self._absent(path, str(error)) from None
 
+    def _knows(self, path: str) -> bool:
+        """Whether git or dvc.lock say what is in a file, be it at hand or not."""
+        try:
+            info = self._files.info(path)
+        except FileNotFoundError:
+            return False
+        except Exception:  # as in `_ask`
+            return True
+        return "md5" in info or not info.get("dvc_info", {}).get("isout")
+
     def _absent(self, path: str, problem: str) -> Absent:
         problem = problem.strip().split("\n", 1)[0]
         if self.commit is None:
             return Absent(f"{self.name}: expected {path}: {problem}; run dvc pull {path}, or dvc repro")
-        try:
-            known = bool(self._files.exists(path))
-        except Exception:  # as in `_ask`
-            known = True
-        if not known:
+        if not self._knows(path):
             return Absent(
-                f"{self.name}: expected {path}, but that revision has no such file: its pipeline never wrote it; name "
-                "a later one"
+                f"{self.name}: expected {path}, but that revision has none: no dvc repro that wrote it was committed "
+                "there; name a later one"
             )
         return Absent(
             f"{self.name}: expected {path} in DVC's cache or remote: {problem}; run dvc push --all-commits where it "
-            f"was made, or dvc fetch --all-commits where the remote is set"
+            "was made"
         )
 
 

@@ -47,15 +47,11 @@ def disagreements(found: Pairing) -> list[Disagreement]:
 
 
 def chosen(every: list[Disagreement], most: int = MOST) -> list[Disagreement]:
-    """At most so many, of each kind some where there are any: the first kinds leave a quarter for the others."""
+    """At most so many: of each kind the first ones, up to a quarter of them; then the rest in order."""
     of_kinds = [[one for one in every if one.kind == kind] for kind in KINDS]
-    left, kept = most, list[Disagreement]()
-    for place, some in enumerate(of_kinds):
-        behind = sum(len(others) for others in of_kinds[place + 1 :])
-        room = max(left - min(behind, most // 4), 0)
-        kept += some[:room]
-        left = most - len(kept)
-    return kept
+    kept = [one for some in of_kinds for one in some[: most // 4]]
+    kept += [one for some in of_kinds for one in some[most // 4 :]][: most - len(kept)]
+    return sorted(kept, key=every.index)
 
 
 def write(path: Path, found: Pairing, new: Revision) -> int:

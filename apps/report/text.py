@@ -15,6 +15,7 @@ from temper import paired
 from temper.calibration import Probabilities
 from temper.measures import measure
 from temper.paired import HEADLINE, SIGNIFICANT, Difference, Discordance
+from temper.resampling import RESAMPLES
 from temper.revisions import Revision
 
 MOST_PARAMS, MOST_REASONS, MOST_CLASSES, MOST_PHOTOS = 40, 5, 5, 10  # rows, reasons of a stage, each way, rows
@@ -61,12 +62,12 @@ class Found:
         return paired.verdict(HEADLINE, self.differences[HEADLINE]) if self.differences else None
 
 
-def compare(found: Found) -> None:
+def compare(found: Found, resamples: int = RESAMPLES) -> None:
     """Measures both models on the images of the pairing."""
     pairing = found.pairing
     if pairing is not None and len(pairing.labels):
         found.figures = measure(pairing.old, pairing.labels), measure(pairing.new, pairing.labels)
-        found.differences = paired.differences(pairing.old, pairing.new, pairing.labels)
+        found.differences = paired.differences(pairing.old, pairing.new, pairing.labels, resamples)
 
 
 def report(found: Found) -> str:
