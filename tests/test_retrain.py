@@ -17,7 +17,7 @@ from apps.retrain.report import Found
 from apps.retrain.rule import Compared, LabelCheck, Verdict, decide
 from apps.retrain.scoring import Old, Scored
 from apps.retrain.shares import difference, shifts
-from temper import images, tables
+from temper import card, images, tables
 from temper.base.errors import TemperError
 from temper.paired import tango
 from tests.toys.tango import lower_bound
@@ -184,6 +184,32 @@ def test_what_came_and_what_went(in_tmp_path: Path) -> None:
     guesses = {"2": "ant", "4": "bee", "5": "ant"}
     assert arrivals.check_labels(old, tested, found, guesses, []) == LabelCheck(0, 1, 1, 1), "cow is not known"
     assert arrivals.check_labels(old, tested, found, guesses, ["4"]) == LabelCheck(0, 1, 0, 0)
+
+
+def test_a_model_is_fed_as_its_own_card_says(in_tmp_path: Path) -> None:
+    """Packed images where it was fed alike; the photos themselves where not; no crops whose boxes nobody knows."""
+    from temper import keras_files, raw  # noqa: PLC0415
+    from temper.predictor import Predictor  # noqa: PLC0415
+    from temper.preparation import Preparation, prepare  # noqa: PLC0415
+    from tests.toys.classifier import CARD, alive, classifier  # noqa: PLC0415 (seconds)
+    from tests.toys.packed import write_packed  # noqa: PLC0415
+
+    table = write_packed(["ant", "bee", "cow"], side=24)
+    made = card.read_preparation()
+    photos = dict(zip(table["image_id"].to_pylist(), raw.stream_images(table), strict=True))
+    wanted = set(list(photos)[::2])
+    for side in (24, 32):
+        model = classifier("tiny", side)
+        alive(model, np.stack([prepare(data, Preparation(side, side, "stretch", 0.0)) for data in photos.values()]))
+        path, preparation = in_tmp_path / f"{side}.keras", made.model_copy(update={"height": side, "width": side})
+        keras_files.save(model, path, CARD.model_copy(update={"preparation": preparation}).as_entry())
+        scorer, predictor = scoring.Scorer(path, "old"), Predictor(path)
+        assert scorer._is_packed == (side == 24)
+        expected = {one: predictor.predict(photos[one], top=1)[0][0] for one in wanted}
+        assert scorer.guesses(wanted) == expected and len(set(expected.values())) > 1
+    keras_files.save(model, in_tmp_path / "crops.keras", CARD.as_entry())
+    with pytest.raises(TemperError, match="old: expected a model for whole photos.*received one for crops of.*yolox"):
+        scoring.Scorer(in_tmp_path / "crops.keras", "old")
 
 
 @pytest.mark.parametrize("name", ["a|b", "<script>alert(1)</script>", "`x`", "two\nlines", "[a](b)", "@all", "**b**"])
