@@ -38,10 +38,7 @@ NOT_RUN = {
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),
     ("docs/detection.md", "python3 -m venv .venv-detectron2"),  # downloads PyTorch and compiles
     ("docs/backbones.md", "make hub"),  # downloads packages
-    (
-        "docs/retrain.md",
-        "dvc import-url s3://my-bucket/photos.zip data/photos.zip    # once; then commit data/photos.zip.dvc",
-    ),
+    ("docs/retrain.md", "dvc import-url s3://my-bucket/photos.zip data/photos.zip    # once; commit the .dvc file"),
     ("docs/trackers.md", "make trackers"),  # downloads packages
     ("docs/trackers.md", "tensorboard --logdir .temper/tensorboard"),  # runs until it is stopped
     ("docs/trackers.md", "python -m apps.track               # the one of the working folder"),  # needs a server
