@@ -74,8 +74,17 @@ def right(path: Path, packed: Path) -> np.ndarray:
     return flags
 
 
-def test_the_first_model_is_promoted(workspace: Workspace) -> None:
-    printed = workspace.run("python -m apps.retrain")
+def test_the_first_model_is_promoted_and_pushed(workspace: Workspace) -> None:
+    there = workspace.folder.with_name("remote")
+    workspace.run(f"git init -q --bare {there}")
+    workspace.run(f"git remote add origin {there}")
+    assert "--push: expected a default remote of DVC" in workspace.run("python -m apps.retrain --push", code=1)
+    workspace.run(f"dvc remote add -q --default there {there}.dvc")
+    workspace.commit("a remote")
+    printed = workspace.run("python -m apps.retrain --push")
+    assert workspace.run(f"git --git-dir {there} tag").split() == tags(workspace)
+    assert workspace.run(f"git --git-dir {there} rev-parse main") == workspace.run("git rev-parse main")
+    assert workspace.run("dvc status --cloud --quiet") == "", "the outputs are there, too"
     assert "# Retraining\n\nPromoted: classifier@v0.1.0 is in the stage prod.\n" in printed
     assert tags(workspace) == ["classifier#prod#1", "classifier@v0.1.0"]
     assert workspace.run("git status --porcelain") == ""

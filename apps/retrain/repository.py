@@ -88,10 +88,11 @@ def require_remotes() -> None:
     if branch() is None:
         raise TemperError("--push: expected a branch to push, but a commit is checked out; git switch to the branch")
     run("git", "remote", "get-url", "origin")
-    try:
-        run(sys.executable, "-m", "dvc", "config", "core.remote")
-    except TemperError:
-        raise TemperError("--push: expected a remote of DVC, found none; dvc remote add --default") from None
+    remote = ""
+    with suppress(TemperError):  # whether DVC fails or prints nothing
+        remote = run(sys.executable, "-m", "dvc", "config", "core.remote")
+    if not remote:
+        raise TemperError("--push: expected a default remote of DVC, found none; dvc remote add --default")
 
 
 def reproduce(updates: Sequence[str]) -> None:
