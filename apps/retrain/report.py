@@ -8,10 +8,9 @@ from typing import Any
 from apps.retrain.arrivals import Arrived, Unlike
 from apps.retrain.rule import Compared, LabelCheck, Verdict
 from apps.retrain.scoring import Scored
-from temper.base.errors import printable
+from temper.markdown import code, listed, table
 
 _LISTED = 10  # classes or photos that are named, the others are counted
-_PLAIN = frozenset(" -_.,:;/='\"?%")  # with letters and digits, what Markdown and HTML take as it is inside a line
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,16 @@ def as_markdown(found: Found, margin: float) -> str:
 
 def _comparison(found: Found, margin: float) -> Iterator[str]:
     assert found.tested is not None
-    yield f"| {text(str(found.version))} against the new model | images | old | new | difference (95 % interval) |"
-    yield "|---|---:|---:|---:|---|"
+    rows = []
     for one in found.compared:
         of = one.discordance
         if of.images:
             low, high = of.difference.interval
-            yield (
-                f"| {one.name} | {of.images:,} | {one.old_right.mean():.2%} | {one.new_right.mean():.2%} | "
-                f"{of.difference.value:+.2%} ({low:+.2%} to {high:+.2%}) |"
+            shares = f"{one.old_right.mean():.2%}", f"{one.new_right.mean():.2%}"
+            rows.append(
+                (one.name, f"{of.images:,}", *shares, f"{of.difference.value:+.2%} ({low:+.2%} to {high:+.2%})")
             )
+    yield from table(["on", "images", str(found.version), "new", "difference (95 % interval)"], rows, right=(1, 2, 3))
     yield ""
     of = found.compared[0].discordance
     yield (
@@ -65,9 +64,9 @@ def _comparison(found: Found, margin: float) -> Iterator[str]:
     strange = sorted(set(found.tested.new_classes) - set(found.tested.old_classes))
     gone = sorted(set(found.tested.old_classes) - set(found.tested.new_classes))
     if strange:
-        yield f"The old model does not know {listed(strange)}: it counts as wrong on their images."
+        yield f"The old model does not know {listed(strange, _LISTED)}: it counts as wrong on their images."
     if gone:
-        yield f"The new model no longer knows {listed(gone)}."
+        yield f"The new model no longer knows {listed(gone, _LISTED)}."
     if found.tested.trained_on:
         yield (
             f"{found.tested.trained_on:,} test images were left out: the old model was trained on them, so the splits "
@@ -82,13 +81,14 @@ def _new_photos(found: Found) -> Iterator[str]:
     splits = Counter(split for _, _, split in found.arrived.photos.values())
     counts = ", ".join(f"{count:,} {split}" for split, count in sorted(splits.items())) or "none"
     yield f"- {len(found.arrived.photos):,} photos are new ({counts}), {found.arrived.gone:,} are gone."
-    new_classes = [f"{name} ({count:,})" for name, count in found.arrived.new_classes.items()]
+    new_classes = found.arrived.new_classes
     if new_classes:
-        yield f"- Classes that are new: {listed(new_classes)}."
+        count = sum(new_classes.values())
+        yield f"- Classes that are new, with {count:,} photos: {listed(list(new_classes), _LISTED)}."
     for one in found.arrived.class_shifts[:_LISTED]:
         more = "more" if one.new > one.old else "less"
         yield (
-            f"- **{text(one.class_name)}** is {more} frequent: {one.new:.1%} of the new photos, {one.old:.1%} of the "
+            f"- {code(one.class_name)} is {more} frequent: {one.new:.1%} of the new photos, {one.old:.1%} of the "
             f"old ones ({one.interval[0]:+.1%} to {one.interval[1]:+.1%})."
         )
     if not found.arrived.class_shifts:
@@ -114,7 +114,7 @@ def _unlike(found: Found) -> str:
     if not of.is_flagged:
         return f"{line} That is no more than chance allows."
     names = [found.arrived.photos[one][0] for one in above]
-    return f"{line} **Look at them** (unlike.png, unlike.csv): {listed(names)}."
+    return f"{line} **Look at them** (unlike.png, unlike.csv): {listed(names, _LISTED)}."
 
 
 def as_json(found: Found, done: str, margin: float) -> dict[str, Any]:
@@ -146,14 +146,3 @@ def as_json(found: Found, done: str, margin: float) -> dict[str, Any]:
     if found.labels is not None:
         values["labels_suspicious"] = found.labels.is_suspicious
     return values
-
-
-def listed(names: list[str]) -> str:
-    """The first of several names."""
-    rest = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(map(text, names[:_LISTED])) + rest
-
-
-def text(name: str) -> str:
-    """A name as it is to be read: names come from whoever published the photos, and must not become markup."""
-    return "".join(one if one.isalnum() or one in _PLAIN else f"&#{ord(one)};" for one in printable(name))
