@@ -49,6 +49,7 @@ NOT_RUN = {
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),
     ("docs/detection.md", "python3 -m venv .venv-detectron2"),  # downloads PyTorch and compiles
     ("docs/backbones.md", "make hub"),  # downloads packages
+    ("docs/retrain.md", "dvc import-url s3://my-bucket/photos.zip data/photos.zip    # once; commit the .dvc file"),
     ("docs/trackers.md", "make trackers"),  # downloads packages
     ("docs/trackers.md", "tensorboard --logdir .temper/tensorboard"),  # runs until it is stopped
     ("docs/trackers.md", "python -m apps.track               # the one of the working folder"),  # needs a server
@@ -77,6 +78,9 @@ NOT_IN_THE_TOY = {
     ".temper/npm/",
     ".temper/tensorboard/",
     "train.csv",
+    "report.json",  # of a retraining
+    "unlike.csv",
+    ".temper/retrain/report/",
     "predictions.csv",
     "config.json",  # of a published network
     "preprocessor_config.json",

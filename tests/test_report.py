@@ -17,11 +17,11 @@ import yaml
 from apps.report import __main__ as app
 from apps.report import picture, text
 from apps.report.edits import StageEdit, out_of_step
-from apps.report.markdown import code, table
 from apps.report.pairing import extended, pair
 from apps.report.text import Found, compare, report
 from temper import predictions, revisions, tables
 from temper.base.errors import TemperError
+from temper.markdown import code, table
 from temper.packs import PackWriter
 from temper.predictions import Predictions
 from temper.revisions import Member, Revision

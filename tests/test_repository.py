@@ -230,6 +230,8 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/opening.py": {"fine_tune"},
     "temper/uncertainty.py": {"evaluate", "overview"},
     "temper/unfreezing.py": TRAINING,
+    "temper/markdown.py": set(),
+    "temper/unlike.py": set(),  # of new photos, which no stage sees
     "temper/url_cache.py": {"fetch"},
     "temper/url_downloads.py": {"fetch"},
     "temper/views.py": {"evaluate"},

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from apps.report.edits import Edit, StageEdit
-from apps.report.markdown import code, folded, listed, table
 from apps.report.pairing import Pairing
 from apps.report.picture import KINDS, Disagreement, disagreements
 from temper import paired
 from temper.calibration import Probabilities
+from temper.markdown import code, folded, listed, table
 from temper.measures import measure
 from temper.paired import HEADLINE, SIGNIFICANT, Difference, Discordance
 from temper.resampling import RESAMPLES
