@@ -1,16 +1,20 @@
 """The server of exported models under load, in one run: what a request costs, and a soak of good and bad requests.
 
     python -m benchmarks.serve MODEL.tflite PHOTO... [--requests 500] [--soak 10000]
+    python -m benchmarks.serve MODEL.tflite PHOTO... --against-keras MODEL.keras [--requests 500]
 
 First photos one after the other and by eight clients at once, in milliseconds of the clock and of the processor (of the
 server and its decoders); beside them, what the model and the preparation of the photos cost alone, in this process.
 Then a bomb (750 KB of PNG that are 2.7 GB of pixels), and the soak of tests/test_serve.py on a toy classifier.
+With --against-keras, instead, the same server with the same model as a `.keras` file, in this environment, in turn with
+the usual one: processor time from the start to the first answer and of a request, and memory, decoders included.
 Expected: a request costs less than twice what its model and its preparation cost alone, and three milliseconds; a bomb
 less than 50 ms and 50 MB; a soak has no status 500, no wrong answer, and grows by less than 20 MB after a third.
 """
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,7 +27,7 @@ import requests
 
 from temper.predictor import Predictor
 from tests.toys.colours import write_colours
-from tests.toys.served import Served, served
+from tests.toys.served import PYTHON, Served, command_with, served
 from tests.toys.soak import BOMB, soak
 
 
@@ -92,6 +96,36 @@ def soak_it(server: Served, count: int) -> None:
     assert not outcome.wrong, outcome.wrong[:10]
 
 
+def turn(command: Sequence[str], model: Path, photos: Sequence[bytes], count: int, log: Path) -> list[float]:
+    """Processor seconds to the first answer, those of a further request, and megabytes."""
+    with served([model], log, start=command) as server:
+        assert server.post(photos[0]).status_code == 200
+        first = server.processor_seconds()
+        with requests.Session() as session:
+            for number in range(count + 50):
+                if number == 50:
+                    warm = server.processor_seconds()
+                answer = session.post(f"{server.url}/predict", data=photos[number % len(photos)], timeout=60)
+                assert answer.status_code == 200, answer.text
+        own = server.memory_of(server.process.pid)
+        return [first, (server.processor_seconds() - warm) / count, server.memory(), own]
+
+
+def against_keras(model: Path, keras: Path, photos: Sequence[bytes], count: int, rounds: int) -> None:
+    names = ("to the first answer, CPU s", "a request, CPU s", "memory, MB", "of it, of the server itself")
+    found: dict[str, list[list[float]]] = {"LiteRT": [], "Keras": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            usual = [str(PYTHON), "-m", "apps.serve"]
+            found["LiteRT"].append(turn(usual, model, photos, count, Path(folder) / "log"))
+            found["Keras"].append(turn(command_with(Path(sys.executable)), keras, photos, count, Path(folder) / "log"))
+    for number, name in enumerate(names):
+        of = {runtime: [row[number] for row in rows] for runtime, rows in found.items()}
+        ratio = statistics.median(of["Keras"]) / statistics.median(of["LiteRT"])
+        said = [f"{one} {statistics.median(of[one]):.4g} ({min(of[one]):.4g} to {max(of[one]):.4g})" for one in of]
+        print(f"{name}: {', '.join(said)}; {ratio:.1f} times")
+
+
 def main(model: Path, photos: Sequence[Path], count: int, soaked: int) -> None:
     data = [path.read_bytes() for path in photos]
     alone(model, data, count)
@@ -111,5 +145,11 @@ if __name__ == "__main__":
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--soak", type=int, default=10_000)
+    parser.add_argument("--against-keras", type=Path, metavar="MODEL.keras")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    main(arguments.model, arguments.photos, arguments.requests, arguments.soak)
+    if arguments.against_keras:
+        shown = [path.read_bytes() for path in arguments.photos]
+        against_keras(arguments.model, arguments.against_keras, shown, arguments.requests, arguments.rounds)
+    else:
+        main(arguments.model, arguments.photos, arguments.requests, arguments.soak)

@@ -53,8 +53,12 @@ class Served:
 
     def memory(self, field: str = "VmRSS") -> float:
         """Megabytes of memory of the server and its decoders; VmHWM is the most that each ever had."""
-        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in [self.process.pid, *self.decoders()]]
-        return sum(int(status.split(f"{field}:")[1].split()[0]) for status in statuses) / 1000
+        return sum(self.memory_of(pid, field) for pid in [self.process.pid, *self.decoders()])
+
+    def memory_of(self, pid: int, field: str = "VmRSS") -> float:
+        """The same of one process."""
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.split(f"{field}:")[1].split()[0]) / 1000
 
     def processor_seconds(self) -> float:
         """What the server and its decoders have computed so far."""
@@ -74,12 +78,32 @@ def require_environment() -> None:
         pytest.skip("the server's environment is not here: make serve-environment")
 
 
+# The server in another environment, which lacks some packages: those of the server's come last.
+_IN_ANOTHER = "import runpy, sys; sys.path.append({!r}); runpy.run_module('apps.serve', run_name='__main__')"
+
+
+def command_with(python: Path) -> list[str]:
+    """What starts the server with the Python of another environment, such as the one that has Keras."""
+    (site,) = (PYTHON.parent.parent / "lib").glob("python3*/site-packages")
+    return [str(python), "-c", _IN_ANOTHER.format(str(site))]
+
+
 @contextmanager
-def served(models: Sequence[Path], log: Path, *options: str, token: str | None = None) -> Iterator[Served]:
-    """Starts a server on a free port, and ends it."""
+def served(
+    models: Sequence[Path],
+    log: Path,
+    *options: str,
+    token: str | None = None,
+    start: Sequence[str] = (str(PYTHON), "-m", "apps.serve"),
+) -> Iterator[Served]:
+    """Starts a server on a free port, and ends it.
+
+    Args:
+        start: the command.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "TEMPER_TOKEN"}
     environment |= {"TMPDIR": str(log.parent)} | ({"TEMPER_TOKEN": token} if token else {})
-    command = [str(PYTHON), "-m", "apps.serve", "--port", "0", *options, "--models", *map(str, models)]
+    command = [*start, "--port", "0", *options, "--models", *map(str, models)]
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=ROOT, stderr=file, env=environment)
     server = Served(process, "", log)
