@@ -93,7 +93,8 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     start, further = phase.unfreeze_from, phase.unfreeze_further
     at_once = isinstance(further, fine_tune.Never)
     named = isinstance(start, str) and start not in ("all", "none")
-    if chosen.backbone.name == "tiny" and at_once and not named:
+    stores = phase.views > 0 and start != "none"
+    if chosen.backbone.name == "tiny" and at_once and not named and not stores:
         return  # it takes any size, and importing Keras would cost seconds
     described: dict[str, Any] = chosen.model_dump(exclude={"seed": True, "backbone": {"weights", "sha256", "backend"}})
     if chosen.backbone.name == backbone.HUB:
@@ -115,7 +116,12 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
             partial.write_text(layers, encoding="utf-8")
     names = json.loads(kept.read_text(encoding="utf-8"))
     if isinstance(further, fine_tune.Never):
-        first_open(names, start)
+        first = first_open(names, start)
+        if stores and not any(has_weights for _, has_weights in names[:first]):
+            raise TemperError(
+                f"fine_tune.views: expected 0, or an unfreeze_from that leaves layers with weights frozen; received "
+                f"{phase.views} with unfreeze_from: {start}, from where on the whole backbone trains"
+            )
     else:
         openings(names, start, further.down_to, further.blocks)
 

@@ -32,7 +32,7 @@ class Batches(keras.utils.PyDataset):
     """Batches of (inputs, targets) in a given order, or of inputs alone.
 
     Args:
-        read: the inputs of some rows, (n,) int64 -> (n, ...); called on threads.
+        read: the inputs of some rows, (n,) int64 -> (n, ...), or a tuple of such arrays; called on threads.
         targets: the targets of some rows, (n,) int64 -> float32 (n, classes), such as `one_hot`; or `None`.
         order: rows, int64.
         workers: threads that read ahead.
@@ -40,7 +40,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        read: Callable[[Indices], npt.NDArray[Any]],
+        read: Callable[[Indices], npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]],
         targets: Callable[[Indices], Targets] | None,
         order: Indices,
         batch_size: int,
