@@ -20,7 +20,7 @@ from stages.boundary import boundary_of
 from stages.fine_tune import Material, material, plan, trained_model
 from stages.warm_up.heads import assemble, build_head
 from temper import boundary, card, keras_files
-from temper.activations import FOLDER, Activations
+from temper.activations import FOLDER, Activations, read_layers
 from temper.base import disk
 from temper.base.errors import TemperError
 from temper.boundary import Boundary
@@ -39,6 +39,7 @@ from tests.toys.workspace import ROOT, Workspace, ran
 SIDE, CLASSES, EPOCHS = 16, 2, 3
 PARAMS: dict[str, Any] = {"seed": 3, "batch_size": 8, "lr": 0.01, "aug": 0.1}
 LAYERS = ["block2_pool"]
+FACTS = card.Backbone(name="tiny", arguments={}, weights="none", sha256=None)
 
 
 def parsed(**fine_tune: Any) -> tuple[Settings, boundary_settings.Settings]:
@@ -74,8 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_pack("validation", 12, 2)
         keras.utils.set_random_seed(0)
         backbone = build("tiny", {}, None, (SIDE, SIDE), None)
-        facts = card.Backbone(name="tiny", arguments={}, weights="none", sha256=None)
-        keras_files.save(backbone, "models/backbone.keras", facts.as_entry())
+        keras_files.save(backbone, "models/backbone.keras", FACTS.as_entry())
         stored_for(views=3)
         assert len(list((FOLDER / "train/0").glob("activations-*.npy"))) > 3
     return folder
@@ -142,20 +142,35 @@ def test_what_is_stored_is_what_the_frozen_part_gives(here: Path) -> None:
     assert len(before) > 8
 
 
+def save_branching_backbone() -> None:
+    """A block with a shortcut: from conv3 on two tensors cross the boundary."""
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(pixels)
+    x = keras.layers.Conv2D(8, 3, 2, padding="same", activation="relu", name="conv1")(x)
+    above = keras.layers.Conv2D(16, 3, padding="same", activation="relu", name="conv2")(x)
+    above = keras.layers.Conv2D(8, 3, padding="same", name="conv3")(above)
+    x = keras.layers.ReLU()(keras.layers.Add()([above, x]))
+    backbone = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x), name="backbone")
+    keras_files.save(backbone, "models/backbone.keras", FACTS.as_entry())
+
+
 def test_on_plain_views_the_open_part_learns_what_the_whole_learns(here: Path, tmp_path: Path) -> None:
-    stored_for(views=1)
-    on_images, on_stored = small_classifier(), small_classifier()
-    without = parsed(views=0)[0].model_copy(update={"aug": 0.0})
+    save_branching_backbone()
+    stored_for(views=1, start="conv3")
+    assert read_layers() == ["conv2", "conv1"]
+    on_images, on_stored = small_classifier("conv3"), small_classifier("conv3")
+    start = on_stored.get_weights()
+    without = parsed(unfreeze_from="conv3")[0].model_copy(update={"aug": 0.0})
     expected, weights = trained(on_images, without, tmp_path / "images")
-    result, changed = trained(on_stored, parsed(views=1)[0], tmp_path / "stored")
+    result, changed = trained(on_stored, parsed(unfreeze_from="conv3", views=1)[0], tmp_path / "stored")
     assert result.best_epoch == expected.best_epoch > 0
     for ours, theirs in zip(result.history, expected.history, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
     for ours, theirs in zip(changed, weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
-    start = small_classifier().get_weights()
     moved = [not np.array_equal(now, then) for now, then in zip(changed, start, strict=True)]
-    assert moved == [False] * 4 + [True] * 6, "block1 and block2 are frozen"
+    assert moved == [False] * 4 + [True] * 4, "conv1 and conv2 are frozen"
 
 
 def test_a_cut_run_on_stored_views_ends_in_the_same_bits(here: Path, tmp_path: Path) -> None:
