@@ -1,9 +1,10 @@
 """fine_tune: packed train and validation images, models/warm_up.keras -> models/fine_tune.keras, metrics/fine_tune/.
 
 The second phase: the backbone is opened from `fine_tune.unfreeze_from` on, and all that is open trains at the top-level
-`lr`, on images augmented by the top-level `aug`. `fine_tune.unfreeze_further` opens more as epochs go by. It starts
-from the warm-up and counts it as epoch 0: where no epoch beats it on validation by `fine_tune.margin`, the warm-up's
-weights are what it writes (law 13).
+`lr`, on images augmented by the top-level `aug`. `fine_tune.unfreeze_further` opens more as epochs go by. With
+`fine_tune.views` the open part alone trains, on what `activations` stored of the frozen one. The phase starts from the
+warm-up and counts it as epoch 0: where no epoch beats it on validation by `fine_tune.margin`, the warm-up's weights are
+what it writes (law 13).
 """
 
 from temper.base import starting
@@ -11,6 +12,8 @@ from temper.base import starting
 if __name__ == "__main__":
     starting.begin(with_keras=True, on_gpu=True)  # before anything heavy is imported
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import keras
@@ -18,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from temper import card, devices, keras_files
+from temper.activations import Activations
 from temper.base import running
 from temper.base.machine import cores, is_first_process
 from temper.calibration import fit_temperature
@@ -27,6 +31,7 @@ from temper.settings.fine_tune import Every, FineTune, Never, Settings
 from temper.training import mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
 from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot, predict
+from temper.training.cutting import boundary_tensors, names_of, open_part
 from temper.training.depth import computing_in, scales
 from temper.training.folding import fold_frozen_norms
 from temper.training.gains import Gain, gain
@@ -35,6 +40,8 @@ from temper.training.opening import openings_due
 from temper.training.phases import Gradual, Phase, Result, arrays, assign, fit, logged, write_outcome
 from temper.training.unfinished import unfinished
 from temper.unfreezing import openings, place
+
+Labels = npt.NDArray[np.int32]
 
 
 def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
@@ -67,9 +74,60 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
     return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores(), mixes)
 
 
-def plan(
-    classifier: keras.Model, settings: Settings, pretrained: bool, labels: npt.NDArray[np.int32], classes: int
-) -> Phase:
+def stored_batches(stored: Activations, labels: Labels, classes: int, settings: Settings, epoch: int) -> Batches:
+    """An epoch's training batches for the open part: the images that `sampling` draws, each in one of its views."""
+    rows = sampling.order(labels, settings.fine_tune.sampling, settings.seed, epoch)
+    views = sampling.views(rows, len(labels), stored.views, settings.seed, epoch)
+    of_rows = one_hot(labels, classes)
+    return Batches(
+        lambda places: stored.take(rows[places], views[places]),
+        lambda places: of_rows(rows[places]),
+        np.arange(len(rows)),
+        settings.batch_size,
+        cores(),
+    )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What trains, and on what.
+
+    Attributes:
+        model: the classifier, or its open part, which has its variables.
+        training: the batches of an epoch, by its number.
+        validation: plain images, or what is stored of them.
+        labels: int32 (N,), of the training images.
+        held_out: int32 (M,), of the validation images.
+    """
+
+    model: keras.Model
+    training: Callable[[int], Batches]
+    validation: Batches
+    labels: Labels
+    held_out: Labels
+
+
+def material(classifier: keras.Model, classes: int, settings: Settings) -> Material:
+    """What a classifier that is open as it should train is trained on: images, or stored activations.
+
+    Raises:
+        TemperError: an input is missing or damaged, or the activations are those of another boundary.
+    """
+    train, held_out = (Pack(f"data/packed/{split}", classes) for split in ("train", "validation"))
+    targets, order = one_hot(held_out.labels, classes), np.arange(len(held_out))
+    if not settings.fine_tune.views:
+        validation = Batches(held_out.images, targets, order, INFERENCE_BATCH)
+        training = partial(epoch_batches, train, classes, settings)
+        return Material(classifier, training, validation, train.labels, held_out.labels)
+    layers = names_of(boundary_tensors(classifier.get_layer(BACKBONE)))
+    stored = Activations("train", train.image_ids, layers, settings.fine_tune.views)
+    plain = Activations("validation", held_out.image_ids, layers, views=1)
+    validation = Batches(plain.plain, targets, order, INFERENCE_BATCH)
+    training = partial(stored_batches, stored, train.labels, classes, settings)
+    return Material(open_part(classifier), training, validation, train.labels, held_out.labels)
+
+
+def plan(classifier: keras.Model, settings: Settings, pretrained: bool, labels: Labels, classes: int) -> Phase:
     """How the settings say that a classifier trains on images of these labels."""
     chosen = settings.fine_tune
     backbone = classifier.get_layer(BACKBONE)
@@ -118,6 +176,11 @@ def opens_further(chosen: FineTune) -> str:
     return f"; {when} {wait} epoch(s) {further.blocks} more block(s), down to {further.down_to}"
 
 
+def shown(chosen: FineTune) -> str:
+    """What the epochs show, for people, where it is not new augmented images."""
+    return f"; on the stored activations of {chosen.views} view(s) of each image" if chosen.views else ""
+
+
 def trained_model(classifier: keras.Model, precision: str) -> keras.Model:
     """The model that is trained in place of a classifier, with the same variables, as it is frozen now.
 
@@ -132,23 +195,19 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     Returns:
         what was kept, and what the best epoch gained on validation over the weights before.
     """
-    count = len(made.classes)
-    train, held_out = (Pack(f"data/packed/{split}", count) for split in ("train", "validation"))
-    targets = one_hot(held_out.labels, count)
-    validation = Batches(held_out.images, targets, np.arange(len(held_out)), INFERENCE_BATCH)
-    precision = settings.fine_tune.precision
-    start, before = arrays(classifier.variables), predict(classifier, validation)
-    phase = plan(classifier, settings, made.backbone.pretrained, train.labels, count)
+    count, precision = len(made.classes), settings.fine_tune.precision
+    of = material(classifier, count, settings)
+    start, before = arrays(classifier.variables), predict(of.model, of.validation)
+    phase = plan(classifier, settings, made.backbone.pretrained, of.labels, count)
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
-        training = partial(epoch_batches, train, count, settings)
-        with computing_in(classifier.get_layer(BACKBONE), precision):
-            result = fit(trained_model(classifier, precision), phase, training, validation, state, live)
-        after = predict(classifier, validation) if result.best_epoch else before
-        gained = gain(before, after, held_out.labels)
+        with computing_in(of.model.get_layer(BACKBONE), precision):
+            result = fit(trained_model(of.model, precision), phase, of.training, of.validation, state, live)
+        after = predict(of.model, of.validation) if result.best_epoch else before
+        gained = gain(before, after, of.held_out)
         if result.best_epoch and gained.in_standard_errors < settings.fine_tune.margin:
             assign(classifier.variables, start)
             result, after = result.without_gain(), before
-        made = made.model_copy(update={"temperature": fit_temperature(after, held_out.labels)})
+        made = made.model_copy(update={"temperature": fit_temperature(after, of.held_out)})
         # Before the state that could make it again is removed:
         if is_first_process():
             keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
@@ -180,6 +239,7 @@ def main(settings: Settings) -> None:
     print(
         f"fine-tuning {trainable_parameters(classifier):,} of {classifier.count_params():,} parameters: the head and "
         f"{len(open_layers)} layers of the backbone, lr {settings.lr:g}{opens_further(settings.fine_tune)}"
+        f"{shown(settings.fine_tune)}"
     )
     result, gained = train_classifier(classifier, made, settings)
     facts = {"gain": gained.mean, "gain_standard_error": gained.standard_error} if gained.mean else {}

@@ -32,8 +32,13 @@ def unfreeze(classifier: keras.Model, start: str | float, pretrained: bool) -> N
 
 
 def backbone_layers(classifier: keras.Model) -> Layers:
-    """The name of each layer of the backbone, in order, and whether it has weights."""
-    return [(layer.name, bool(layer.weights)) for layer in classifier.get_layer(BACKBONE).layers]
+    """The name of each layer of a classifier's backbone, in order, and whether it has weights."""
+    return layers_of(classifier.get_layer(BACKBONE))
+
+
+def layers_of(backbone: keras.Model) -> Layers:
+    """The name of each layer of a backbone, in order, and whether it has weights."""
+    return [(layer.name, bool(layer.weights)) for layer in backbone.layers]
 
 
 def open_from(classifier: keras.Model, first: int, pretrained: bool) -> None:
@@ -46,7 +51,12 @@ def open_from(classifier: keras.Model, first: int, pretrained: bool) -> None:
     random weights have nothing to lose and must learn.
     """
     freeze_backbone(classifier)
-    backbone = classifier.get_layer(BACKBONE)
+    open_backbone_from(classifier.get_layer(BACKBONE), first, pretrained)
+
+
+def open_backbone_from(backbone: keras.Model, first: int, pretrained: bool) -> None:
+    """As `open_from`, for a backbone alone."""
+    backbone.trainable = False
     if first == len(backbone.layers):
         return
     backbone.trainable = True

@@ -108,5 +108,5 @@ def test_dvc_sees_the_backend(toy_pipeline: Workspace, tmp_path: Path) -> None:
     assert list(json.loads(pipeline.run("dvc status --json"))) == ["backbone"]
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert "backbone" in declared["backbone"]["params"]
-    for stage in ("embed", "warm_up", "fine_tune", "evaluate"):
+    for stage in ("embed", "warm_up", "activations", "fine_tune", "evaluate"):
         assert any(str(path).endswith(".keras") for path in declared[stage]["deps"]), stage

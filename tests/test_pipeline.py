@@ -24,7 +24,17 @@ from tests.toys.photos import toy_photo, write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, ran, toy_params
 
 STAGES = ["fetch@photos", "normalize", "audit", "detect", "pack", "gallery", "backbone"]
-STAGES += ["embed", "cross_validate", "warm_up", "fine_tune", "evaluate", "export", "overview"]
+STAGES += [
+    "embed",
+    "cross_validate",
+    "warm_up",
+    "boundary",
+    "activations",
+    "fine_tune",
+    "evaluate",
+    "export",
+    "overview",
+]
 
 
 def checksum(path: Path) -> str:
@@ -193,7 +203,7 @@ def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> N
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
-        ({"aug": 0.2}, ["gallery", "fine_tune", "evaluate", "export", "overview"]),
+        ({"aug": 0.2}, ["gallery", "boundary", "fine_tune", "evaluate", "export", "overview"]),
         ({"embed__aug": 0.2}, ["embed"]),  # views: 1 has nothing to augment: the same embeddings
         # The toys are square, so the pixels are the same; but the card of the models says how they were fed.
         ({"pack__fit": "crop"}, ["pack", "gallery", "warm_up", "fine_tune", "evaluate", "export", "overview"]),

@@ -198,8 +198,8 @@ def test_of_each_kind_of_disagreement_some_are_drawn() -> None:
 # The workflow
 
 
-def workflow(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text(encoding="utf-8"))
+def workflow(name: str) -> dict[Any, Any]:
+    content: dict[Any, Any] = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text(encoding="utf-8"))
     return content
 
 

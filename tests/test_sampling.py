@@ -7,7 +7,7 @@ import pytest
 
 from temper.settings.fine_tune import Sampling
 from temper.training.batches import shuffled
-from temper.training.sampling import order, quotas, repeats
+from temper.training.sampling import order, quotas, repeats, views
 
 BY_CLASS: list[Sampling] = ["balanced", "sqrt"]
 # Images of each class.
@@ -95,3 +95,24 @@ def test_classes_are_spread_over_the_epoch() -> None:
 )
 def test_repeats_count_from_0_for_each_row(rows: list[int], expected: list[int]) -> None:
     assert repeats(np.array(rows, np.int64)).tolist() == expected
+
+
+def test_so_many_epochs_show_every_view_of_every_image_once() -> None:
+    labels = labels_of([40, 20])
+    shown = np.empty((3, len(labels)), np.int64)
+    for epoch in range(3):
+        rows = order(labels, "natural", 5, epoch)
+        shown[epoch, rows] = views(rows, len(labels), 3, 5, epoch)
+        assert set(shown[epoch, rows[:32]].tolist()) == {0, 1, 2}, "a batch has plain and augmented images"
+    assert (np.sort(shown, axis=0) == np.arange(3)[:, None]).all()
+    rows = order(labels, "natural", 5, 1)
+    assert np.array_equal(views(rows, len(labels), 3, 5, 1), shown[1, rows]), "by seed and epoch alone"
+    assert not np.array_equal(views(rows, len(labels), 3, 6, 1), shown[1, rows])
+
+
+def test_an_image_that_an_epoch_repeats_is_in_another_view() -> None:
+    labels = labels_of([30, 10])
+    rows = order(labels, "balanced", 0, 0)
+    seen = views(rows, len(labels), 4, 0, 0)
+    rare = [row for row in np.unique(rows).tolist() if (rows == row).sum() > 1]
+    assert rare and all(len(set(seen[rows == row].tolist())) == (rows == row).sum() for row in rare)

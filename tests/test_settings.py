@@ -123,6 +123,27 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
             {"fine_tune": "{class_weights: balanced, sampling: sqrt}"},
             "class_weights: expected none with sampling: sqrt",
         ),
+        (
+            {"fine_tune__views": "2"},
+            "fine_tune: views: expected 0, or an unfreeze_from that leaves a part of the backb",
+        ),
+        ({"fine_tune__views": "-1"}, "fine_tune.views: Input should be greater than or equal to 0, received -1"),
+        (
+            {"fine_tune": "{views: 2, unfreeze_from: none, unfreeze_further: {name: every}}"},
+            "views: expected 0, or unfreeze_further: never, for what opens later cannot be stored; received 2",
+        ),
+        (
+            {"fine_tune": "{views: 2, unfreeze_from: none, augmentation: {mixup: 0.2}}"},
+            "views: expected 0, or augmentation.mixup: 0, for it mixes the pixels of images anew in each epoch",
+        ),
+        (
+            {"fine_tune": "{views: 2, unfreeze_from: none, augmentation: {cutmix: 1}}"},
+            "views: expected 0, or augmentation.cutmix: 0, for it",
+        ),
+        (
+            {"fine_tune": "{views: 9, unfreeze_from: none}"},
+            "views: expected 0, or at most the phase's 8 epochs, each of which shows one view; received 9",
+        ),
         ({"fine_tune__precision": "float16"}, "fine_tune.precision: Input should be 'float32', 'mixed_bfloat16' or"),
         ({"batch_size": "32.5"}, "batch_size: Input should be a valid integer, received 32.5"),
         ({"batch_size": "'32'"}, "batch_size: Input should be a valid integer, received '32'"),
@@ -262,6 +283,15 @@ def test_a_layer_that_the_backbone_does_not_have_is_refused_before_any_work(
     further = "{unfreeze_from: block_3, unfreeze_further: {name: every, down_to: block_4}}"
     with pytest.raises(TemperError, match=r"down_to: expected a layer or block below unfreeze_from, 'block_3'"):
         refuse_wrong_params(changed(tmp_path, backbone="{name: MobileNetV2}", image_size="64", fine_tune=further))
+    nothing_frozen = "{unfreeze_from: 1.0, views: 2}"
+    with pytest.raises(
+        TemperError, match=r"views: expected 0, or an unfreeze_from that leaves layers with .*: 1.0, from"
+    ):
+        refuse_wrong_params(
+            changed(tmp_path, backbone="{name: MobileNetV2}", image_size="64", fine_tune=nothing_frozen)
+        )
+    stored = "{unfreeze_from: 0.9, views: 2, class_weights: balanced, loss: {name: focal}}"
+    refuse_wrong_params(changed(tmp_path, backbone="{name: MobileNetV2}", image_size="64", fine_tune=stored))
     refuse_wrong_params(changed(tmp_path, backbone="{name: MobileNetV2}", image_size="64"))
     path = changed(tmp_path, backbone="{name: MobileNetV2, weights: none}", image_size="64")
     refuse_wrong_params(path)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.embed import batches
 from temper.base.errors import TemperError
 from temper.shards import Shards, ShardWriter, shard_ends
+from temper.training.drawn_views import batches
 
 SHAPE = (4, 6, 3)
 ROW = 72  # bytes

@@ -97,7 +97,8 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     at_once = isinstance(further, fine_tune.Never)
     filters = loading.load(evaluate.Settings, path).evaluate.filters
     named = isinstance(start, str) and start not in ("all", "none")
-    if chosen.backbone.name == "tiny" and at_once and not named and not filters:
+    stores = phase.views > 0 and start != "none"
+    if chosen.backbone.name == "tiny" and at_once and not named and not stores and not filters:
         return  # it takes any size, and importing Keras would cost seconds
     no_shape = {"weights", "sha256", "backend", "devices"}
     described: dict[str, Any] = chosen.model_dump(exclude={"seed": True, "backbone": no_shape})
@@ -121,7 +122,12 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     names = json.loads(kept.read_text(encoding="utf-8"))
     evaluate.require_layers(filters, [name for name, _ in names])
     if isinstance(further, fine_tune.Never):
-        first_open(names, start)
+        first = first_open(names, start)
+        if stores and not any(has_weights for _, has_weights in names[:first]):
+            raise TemperError(
+                f"fine_tune.views: expected 0, or an unfreeze_from that leaves layers with weights frozen; received "
+                f"{phase.views} with unfreeze_from: {start}, from where on the whole backbone trains"
+            )
     else:
         openings(names, start, further.down_to, further.blocks)
 

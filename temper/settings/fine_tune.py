@@ -1,8 +1,8 @@
 """The settings of `fine_tune`: the second phase, the head and the opened part of the backbone."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from temper.settings.base import (
     Count,
@@ -13,10 +13,11 @@ from temper.settings.base import (
     Section,
     Seed,
     StageSettings,
-    Text,
+    Whole,
     Width,
 )
 from temper.settings.mixing import MixedAugmentation
+from temper.settings.place import Place
 from temper.settings.training import (
     Adam,
     Average,
@@ -30,20 +31,6 @@ from temper.settings.training import (
     Select,
     refuse_steps_beyond_the_end,
 )
-
-
-def _share(value: Any) -> Any:
-    """A number as a share, even if YAML took it for text; names of layers unchanged."""
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-# Where the backbone opens: a layer or block of it, a share of its layers, all, or none.
-Place = Annotated[Text | Annotated[float, Field(gt=0, le=1)], BeforeValidator(_share)]
 
 
 class Never(Section):
@@ -125,6 +112,11 @@ class FineTune(Section):
     augmentation: MixedAugmentation = Field(
         MixedAugmentation(), description="each transformation alone, and the mixing of images"
     )
+    views: Whole = Field(
+        0,
+        description="0: every epoch augments the images anew; 1 or more: so many views of each training image, the "
+        "plain one and augmented ones, are drawn once and stored as the frozen part of the backbone leaves them",
+    )
     sampling: Sampling = Field(
         "natural",
         description="what an epoch shows: every image once; or as many images, each class equally often (balanced) or "
@@ -172,6 +164,24 @@ class FineTune(Section):
                 f"unfreeze_further.patience: expected less than early_stopping.patience ({stopping.patience}), or the "
                 f"phase ends where more would open, received {wait}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_stored_stays_true(self) -> "FineTune":
+        if not self.views:
+            return self
+        wanted = f"views: expected 0, or {{}}; received {self.views}"
+        if self.unfreeze_from == "all":
+            frozen = "an unfreeze_from that leaves a part of the backbone frozen (a layer, a block, a share, or none)"
+            raise ValueError(f"{wanted.format(frozen)} with unfreeze_from: all")
+        if not isinstance(self.unfreeze_further, Never):
+            raise ValueError(f"{wanted.format('unfreeze_further: never, for what opens later cannot be stored')}")
+        for name in ("mixup", "cutmix"):
+            if getattr(self.augmentation, name):
+                without = f"augmentation.{name}: 0, for it mixes the pixels of images anew in each epoch"
+                raise ValueError(wanted.format(without))
+        if self.views > self.epochs:
+            raise ValueError(wanted.format(f"at most the phase's {self.epochs} epochs, each of which shows one view"))
         return self
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ class Batches(keras.utils.PyDataset):
     count in the statistics of a BatchNorm that trains. Of processes that train together each reads its share alone.
 
     Args:
-        read: the inputs of some rows, (n,) int64 -> (n, ...); called on threads.
+        read: the inputs of some rows, (n,) int64 -> (n, ...), or a tuple of such arrays; called on threads.
         targets: the targets of some rows, (n,) int64 -> float32 (n, classes), such as `one_hot`; or `None`.
         order: rows, int64.
         workers: threads that read ahead.
@@ -47,7 +47,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        read: Callable[[Indices], npt.NDArray[Any]],
+        read: Callable[[Indices], npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]],
         targets: Callable[[Indices], Targets] | None,
         order: Indices,
         batch_size: int,
@@ -80,7 +80,7 @@ class Batches(keras.utils.PyDataset):
         """What is read of some rows: (inputs, targets), or inputs alone."""
         return self._read(rows) if self._targets is None else (self._read(rows), self._targets(rows))
 
-    def inputs(self, number: int) -> npt.NDArray[Any]:
+    def inputs(self, number: int) -> Any:
         """The inputs of a whole batch, however it is spread."""
         return self._read(self._rows(number))
 

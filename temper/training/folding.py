@@ -5,6 +5,7 @@ instead, which has a thousandth of the numbers; what is left is one addition (as
 norms for inference). Sums are rounded in another order, so figures differ in their last digits.
 """
 
+from collections import Counter
 from typing import Any
 
 import keras
@@ -48,7 +49,14 @@ def fold_frozen_norms(classifier: keras.Model, part: str) -> keras.Model:
         part: the name of the layer of the classifier, a model, in which norms are folded.
     """
     backbone = classifier.get_layer(part)
-    norms = {norm.name: convolution for norm in backbone.layers if (convolution := _foldable(norm)) is not None}
+    takers = Counter(
+        id(tensor._keras_history.operation)
+        for nodes in backbone._nodes_by_depth.values()
+        for node in nodes
+        for tensor in node.input_tensors
+    )
+    foldable = ((norm, _foldable(norm)) for norm in backbone.layers)
+    norms = {norm.name: layer for norm, layer in foldable if layer is not None and takers[id(layer)] == 1}
     if not norms:
         return classifier
     folded = {layer.name: FoldedConvolution(layer, backbone.get_layer(name)) for name, layer in norms.items()}
@@ -67,12 +75,12 @@ def _call(layer: Any, *inputs: Any, **how: Any) -> Any:
 
 
 def _foldable(norm: keras.Layer) -> keras.Layer | None:
-    """The convolution that a layer can be folded into, if it is a frozen norm that alone follows one."""
+    """The convolution before a frozen norm, which it can be folded into if nothing else takes what that gives."""
     if type(norm) is not keras.layers.BatchNormalization or norm.trainable:
         return None
     before = norm.input._keras_history.operation
     known = type(before) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-    if not known or before.activation is not keras.activations.linear or len(before._outbound_nodes) != 1:
+    if not known or before.activation is not keras.activations.linear:
         return None
     last = before.data_format == "channels_last" and norm.axis in (-1, 3)
     return before if last else None

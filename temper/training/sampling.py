@@ -9,6 +9,7 @@ from temper.training.batches import Indices, shuffled
 Labels = npt.NDArray[np.int32]
 # Tells the random numbers of a class's order from those of an epoch's.
 STREAM = 2**32 - 1
+VIEWS_STREAM = 2**32 - 2  # and those of the views from an epoch's
 POWERS = {"balanced": 0.0, "sqrt": 0.5}  # a class is shown in proportion to its count to the power of this
 
 
@@ -58,6 +59,21 @@ def repeats(rows: Indices) -> Indices:
     found = np.empty(len(rows), np.int64)
     found[by_row] = np.arange(len(rows)) - np.repeat(changes, lengths)
     return found
+
+
+def views(rows: Indices, images: int, count: int, seed: int, epoch: int) -> Indices:
+    """Which of `count` views an epoch shows of each row: int64 (n,).
+
+    Each image goes through its views in turn, from one that is drawn for it. So `count` epochs show every view of every
+    image once, and each epoch, even each batch, has plain and augmented images. Where an epoch shows an image again, it
+    is in the next view.
+
+    Args:
+        rows: as `order` gives them, of `images` images.
+    """
+    starts = np.random.default_rng([seed, VIEWS_STREAM]).integers(count, size=images)
+    of_rows: Indices = (starts[rows] + epoch + repeats(rows)) % count
+    return of_rows
 
 
 def _turn(rows: Indices, quota: int, seed: int, label: int, epoch: int) -> Indices:

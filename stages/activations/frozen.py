@@ -1,0 +1,90 @@
+"""The frozen part of the backbone at work on the views of every image."""
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from temper import card, devices, keras_files
+from temper.activations import FOLDER, NAME, write_layers
+from temper.base.atomic import atomic_folder
+from temper.base.disk import in_words, require_room
+from temper.boundary import Boundary
+from temper.classifier import layers_of, open_backbone_from
+from temper.packs import Pack
+from temper.parallel import ordered_map
+from temper.shards import ShardWriter
+from temper.training.augmentation import Magnitudes, magnitudes
+from temper.training.cutting import boundary_tensors, frozen_part, names_of
+from temper.training.drawn_views import batches, seen
+from temper.unfreezing import first_open
+
+Shape = tuple[int, ...]
+BACKBONE = "models/backbone.keras"
+BYTES = np.dtype(np.float32).itemsize
+
+
+def write_activations(chosen: Boundary) -> None:
+    """Writes data/activations: the values at the boundary, of train in all views and of validation in the plain one.
+
+    Raises:
+        TemperError: the disk cannot hold them, or an input is missing or damaged.
+    """
+    print(devices.described())
+    backbone = keras_files.load(BACKBONE)
+    assert chosen.unfreeze_from is not None  # where views are stored
+    first = first_open(layers_of(backbone), chosen.unfreeze_from)
+    open_backbone_from(backbone, first, card.read_backbone(BACKBONE).pretrained)
+    tensors = boundary_tensors(backbone)
+    shapes, layers = [tuple(tensor.shape[1:]) for tensor in tensors], names_of(tensors)
+    packs = {split: Pack(f"data/packed/{split}") for split in ("train", "validation")}
+    room = require_room_for(packs, chosen.views, shapes)
+    drawn = chosen.drawn
+    magnitude = magnitudes(drawn.aug, drawn.augmentation) if drawn else Magnitudes()
+    frozen, seed = frozen_part(backbone), drawn.seed if drawn else 0
+    with atomic_folder(FOLDER) as folder:
+        for split, views in (("train", chosen.views), ("validation", 1)):
+            store(folder / split, frozen, packs[split], views, magnitude, seed, split)
+        write_layers(folder, layers)
+    print(f"stored {chosen.views} view(s) of each training image as {' and '.join(layers)} gives it, {room}")
+
+
+def store(
+    folder: Path, frozen: keras.Model, pack: Pack, views: int, magnitude: Magnitudes, seed: int, name: str
+) -> None:
+    """Writes what the frozen part makes of a pack's images, a folder a tensor, batch after batch."""
+    bar = tqdm(total=views * len(pack), desc=f"activations {name}", unit="image", disable=None)
+    shapes = [(views, *tensor.shape[1:]) for tensor in frozen.outputs]
+    with bar, ExitStack() as stack:
+        writers = [
+            stack.enter_context(ShardWriter(folder / str(number), NAME, pack.image_ids.tolist(), shape, "<f4"))
+            for number, shape in enumerate(shapes)
+        ]
+        ends = writers[0].ends
+        work = ((rows, view) for rows in batches(ends) for view in range(views))
+        images = ordered_map(lambda one: seen(pack, *one, magnitude, seed), work)
+        for rows in batches(ends):
+            of_views = [keras.tree.flatten(frozen.predict_on_batch(next(images))) for _ in range(views)]
+            for writer, tensors in zip(writers, zip(*of_views, strict=True), strict=True):
+                for row in range(len(rows)):
+                    writer.append(np.stack([tensor[row] for tensor in tensors]))
+            bar.update(views * len(rows))
+        for writer in writers:
+            writer.finish({"image_ids": pack.image_ids})
+
+
+def require_room_for(packs: dict[str, Pack], views: int, shapes: list[Shape]) -> str:
+    """How much the activations will take on the disk, in words.
+
+    Raises:
+        TemperError: it does not have that much free.
+    """
+    rows = views * len(packs["train"]) + len(packs["validation"])
+    each = BYTES * sum(math.prod(shape) for shape in shapes)
+    size = f"{in_words(each)} a view"
+    what = f"the activations ({views:,} views of {len(packs['train']):,} training images, {size})"
+    require_room(FOLDER, rows * each, what, "lower fine_tune.views, or set it to 0")
+    return f"{size}, {in_words(rows * each)} in all"
