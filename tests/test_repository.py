@@ -221,6 +221,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/mixing.py": {"gallery", "fine_tune"},
     "temper/training/sampling.py": {"fine_tune"},
     "temper/training/batches.py": {"embed", "warm_up", "fine_tune", "evaluate"},
+    "temper/training/batch_size.py": {"fine_tune"},
     "temper/training/depth.py": {"fine_tune"},
     "temper/training/folding.py": {"fine_tune"},
     "temper/training/gains.py": {"fine_tune"},
