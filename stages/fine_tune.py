@@ -15,6 +15,7 @@ if __name__ == "__main__":
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 
 import keras
 import numpy as np
@@ -22,13 +23,14 @@ import numpy.typing as npt
 
 from temper import card, devices, keras_files
 from temper.activations import Activations
-from temper.base import running
-from temper.base.machine import cores, is_first_process
+from temper.base import loading, running
+from temper.base.errors import TemperError
+from temper.base.machine import cores, gpu_names, is_first_process
 from temper.calibration import fit_temperature
 from temper.classifier import BACKBONE, backbone_layers, open_from, trainable_parameters, unfreeze
 from temper.packs import Pack
 from temper.settings.fine_tune import Every, FineTune, Never, Settings
-from temper.training import mixing, sampling
+from temper.training import batch_size, mixing, sampling
 from temper.training.augmentation import augment_images, magnitudes
 from temper.training.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot, predict
 from temper.training.cutting import boundary_tensors, names_of, open_part
@@ -37,7 +39,18 @@ from temper.training.folding import fold_frozen_norms
 from temper.training.gains import Gain, gain
 from temper.training.losses import balanced
 from temper.training.opening import openings_due
-from temper.training.phases import Gradual, Phase, Result, arrays, assign, fit, logged, write_outcome
+from temper.training.phases import (
+    STEPS_AT_ONCE,
+    Gradual,
+    Phase,
+    Result,
+    arrays,
+    assign,
+    fit,
+    logged,
+    try_steps,
+    write_outcome,
+)
 from temper.training.unfinished import unfinished
 from temper.unfreezing import openings, place
 
@@ -227,8 +240,58 @@ def in_words(result: Result, gained: Gain, margin: float) -> str:
     return f"no epoch was better on validation than the warm-up: its weights are kept, {accuracy}"
 
 
+def with_a_size(settings: Settings) -> Settings:
+    """The settings with the batch size that they give, or that is found where they say `auto`.
+
+    Called before anything is computed, for a process that computes may hold all memory of a GPU.
+
+    Raises:
+        TemperError: nothing fits, or processes that train together would each find their own.
+    """
+    size = settings.images_in_a_batch
+    if size != "auto":
+        return settings.with_batches_of(size)
+    if devices.trains_together():
+        raise TemperError("fine_tune.batch_size: expected a number where processes train together, received auto")
+    images = len(Pack("data/packed/train"))
+    command = batch_size.command("stages.fine_tune", "try_batches_of")
+    described = settings.model_dump(exclude={"seed", "lr", "aug", "batch_size"})
+    versions = [metadata.version("keras"), keras.backend.backend()]
+    made = card.read("models/warm_up.keras").model_dump(exclude={"temperature"})
+    size = batch_size.kept(
+        [described, versions, made, images.bit_length(), gpu_names()],
+        lambda: batch_size.largest(partial(batch_size.fits_in_child, command), images),
+    )
+    print(f"batch_size {size}: the largest power of two that fits (fine_tune.batch_size: auto)")
+    return settings.with_batches_of(size)
+
+
+def try_batches_of(size: int) -> None:
+    """In a process of its own: trains some steps with all open that will ever be, or ends for lack of memory.
+
+    Raises:
+        TemperError: there is no GPU to fit on.
+    """
+    made, settings = card.read("models/warm_up.keras"), loading.load(Settings)
+    if keras.distribution.list_devices()[0].startswith("cpu"):
+        raise TemperError(f"expected a GPU, which {keras.backend.backend()} does not find: see docs/training.md")
+    devices.use(made.backbone.devices)
+    classifier, chosen = keras_files.load("models/warm_up.keras"), settings.fine_tune
+    further = chosen.unfreeze_further
+    widest = chosen.unfreeze_from if isinstance(further, Never) else further.down_to
+    phase = plan(classifier, settings, made.backbone.pretrained, np.zeros(1, np.int32), len(made.classes))
+    unfreeze(classifier, widest, made.backbone.pretrained)
+    shape = (made.preparation.height, made.preparation.width, 3)
+    of_class = one_hot(np.zeros(1, np.int32), len(made.classes))
+    rows = np.zeros(STEPS_AT_ONCE * size, np.int64)
+    batches = Batches(lambda rows: np.zeros((len(rows), *shape), np.uint8), of_class, rows, size)
+    with computing_in(classifier.get_layer(BACKBONE), chosen.precision):
+        try_steps(trained_model(classifier, chosen.precision), phase, batches)
+
+
 def main(settings: Settings) -> None:
     devices.join()
+    settings = with_a_size(settings)
     print(devices.described())
     made = card.read("models/warm_up.keras")
     devices.use(made.backbone.devices)
@@ -242,7 +305,9 @@ def main(settings: Settings) -> None:
         f"{shown(settings.fine_tune)}"
     )
     result, gained = train_classifier(classifier, made, settings)
-    facts = {"gain": gained.mean, "gain_standard_error": gained.standard_error} if gained.mean else {}
+    facts: dict[str, float] = {"gain": gained.mean, "gain_standard_error": gained.standard_error} if gained.mean else {}
+    if settings.fine_tune.batch_size == "auto":
+        facts["batch_size"] = settings.batch_size
     write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier), **facts)
     print(f"fine-tune: {in_words(result, gained, settings.fine_tune.margin)}")
 

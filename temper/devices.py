@@ -31,6 +31,11 @@ def described() -> str:
     return f"device: {count}CPU, {cores()} cores, {library}{unused}"
 
 
+def trains_together() -> bool:
+    """Whether this process is one of several that train together."""
+    return int(os.environ.get(PROCESSES, "1")) > 1
+
+
 def join() -> None:
     """Lets this process compute with the others that Keras's environment variables tell of, on any machines.
 
@@ -73,7 +78,7 @@ def use(devices: int | Literal["all"]) -> None:
             f"backbone.devices: expected at most {len(found)}, for {keras.backend.backend()} finds {', '.join(found)}, "
             f"received {devices}; lower it, or say all"
         )
-    if count < len(found) and keras.backend.backend() == "jax" and int(os.environ.get(PROCESSES, "1")) > 1:
+    if count < len(found) and keras.backend.backend() == "jax" and trains_together():
         raise TemperError(f"backbone.devices: expected all where processes train together, received {devices}")
     if len(found) > 1:
         print(f"each batch is computed on {count} of {len(found)} devices (backbone.devices: {devices})")

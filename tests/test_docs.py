@@ -59,6 +59,7 @@ NOT_RUN = {
     ("docs/sweep.md", "dvc repro                                    # what the trials have in common"),  # takes long
     ("docs/sweep.md", "pip install optuna-dashboard"),
     ("docs/scale.md", "python -m benchmarks.scale --yolox yolox_nano.onnx    # 500, 2,000 and 8,000 photos"),
+    ("docs/scale.md", "export KERAS_DISTRIBUTION_JOB_ADDRESSES=10.0.0.1:23456 KERAS_DISTRIBUTION_NUM_PROCESSES=2"),
 }
 SECTIONS = (
     *("fetch", "normalize", "detect", "pack", "backbone", "embed"),
@@ -73,6 +74,7 @@ NOT_IN_THE_TOY = {
     "probable_label_errors.png",
     "unlabelled.png",
     "to_label.png",
+    ".temper/batch_sizes/",
     ".temper/boxes/",
     ".temper/downloads/",
     ".temper/npm/",

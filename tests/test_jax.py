@@ -8,8 +8,10 @@ Keras has one backend in a process, so that what runs on JAX runs in processes o
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,10 +188,10 @@ def test_two_devices_come_to_the_same_figures_as_one_and_go_on_after_a_kill(tmp_
 
 
 @pytest.mark.slow
-def test_the_whole_pipeline_on_two_devices(
+def test_the_whole_pipeline_on_two_devices_and_in_two_processes(
     make_workspace: Callable[[dict[str, Any]], Workspace], tmp_path: Path
 ) -> None:
-    """On one device, then with the edit to two: what computes runs again, and comes to the same accuracy."""
+    """On one device, then with the edit to two: what computes runs again. Two processes then come to the same bits."""
     params = toy_params(write_toy_photos(tmp_path / "photos"))
     params["backbone"]["backend"] = "jax"
     workspace = make_workspace(params)
@@ -199,6 +201,37 @@ def test_the_whole_pipeline_on_two_devices(
     said = workspace.run("dvc repro")
     assert {"backbone", "embed", "warm_up", "fine_tune", "evaluate"} <= set(ran(said)) and "pack" not in ran(said)
     assert said.count("each batch is computed on 2 of 2 devices (backbone.devices: all)") == 3
+    expected = (workspace.folder / "models/fine_tune.keras").read_bytes()
+    kill_two_processes_after_an_epoch(workspace)
+    (workspace.folder / "models/fine_tune.keras").unlink()
+    said, of_second = (process.communicate()[0] for process in two_processes(workspace))
+    assert "going on after" in said and "going on after" in of_second
+    assert (workspace.folder / "models/fine_tune.keras").read_bytes() == expected
     workspace.set(backbone__devices=3)
     said = workspace.run("dvc repro", code=None)
     assert "error: backbone.devices: expected at most 2, for jax finds cpu:0, cpu:1, received 3; lower it" in said
+
+
+def two_processes(workspace: Workspace) -> list["subprocess.Popen[str]"]:
+    """The fine-tune in two processes with a device each, which find each other; the first one writes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = workspace.environment | {"XLA_FLAGS": "", "KERAS_DISTRIBUTION_JOB_ADDRESSES": address}
+    environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = "2"
+    return [
+        Workspace(workspace.folder, environment | {"KERAS_DISTRIBUTION_PROCESS_ID": str(number)}).start(
+            "python -m stages.fine_tune"
+        )
+        for number in range(2)
+    ]
+
+
+def kill_two_processes_after_an_epoch(workspace: Workspace) -> None:
+    processes = two_processes(workspace)
+    while not list(workspace.folder.glob(".temper/unfinished/fine_tune-*/state.npz")):
+        assert processes[0].poll() is None, processes[0].communicate()[0]
+        time.sleep(0.05)
+    for process in reversed(processes):
+        process.kill()
+        process.communicate()

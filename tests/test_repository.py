@@ -232,6 +232,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/training/batches.py": {"warm_up", "evaluate", *DRAWING},
     "temper/training/cutting.py": {"activations", "fine_tune"},
     "temper/training/drawn_views.py": {"activations", "embed"},
+    "temper/training/batch_size.py": {"fine_tune"},
     "temper/training/depth.py": {"fine_tune"},
     "temper/training/folding.py": {"fine_tune"},
     "temper/training/gains.py": {"fine_tune"},

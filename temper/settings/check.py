@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from temper.base import loading
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
+from temper.base.machine import gpu_names
 from temper.base.paths import existing, repository, scratch
 from temper.page import runtime
 from temper.settings import backbone, evaluate, export, fine_tune
@@ -49,6 +50,7 @@ def refuse_wrong_params(path: str | Path) -> None:
     loading.validate(detector, content["detect"], str(path), "detect.")
     refuse_missing_exporters(content, str(path))
     refuse_wrong_unfreezing(path)
+    refuse_a_size_that_cannot_be_found(path)
 
 
 def refuse_missing_exporters(content: dict[str, Any], path: str) -> None:
@@ -66,6 +68,20 @@ def refuse_missing_exporters(content: dict[str, Any], path: str) -> None:
                 )
         if name == "page":
             runtime.archives()
+
+
+def refuse_a_size_that_cannot_be_found(path: str | Path) -> None:
+    """Says before any work that `fine_tune.batch_size: auto` needs a GPU.
+
+    Raises:
+        TemperError: it is chosen where none is.
+    """
+    if loading.load(fine_tune.Settings, path).images_in_a_batch == "auto" and not gpu_names():
+        raise TemperError(
+            f"{path}: fine_tune.batch_size: expected a number, or null for the top-level batch_size, on a machine "
+            "without an NVIDIA GPU, received auto: other programs use the memory of a processor too, so that what fits "
+            "now need not fit later"
+        )
 
 
 def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[BaseModel], path: str) -> None:

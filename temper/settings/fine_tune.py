@@ -88,6 +88,11 @@ class FineTune(Section):
         1.0, description="each block of the backbone trains at this times the rate of what is above it; 1: all at lr"
     )
     epochs: Count = Field(8, description="the most epochs that are trained")
+    batch_size: Width | Literal["auto"] | None = Field(
+        None,
+        description="images of a batch; auto: the largest power of two that fits on the GPU, tried once and kept; "
+        "null: the top-level batch_size",
+    )
     optimizer: Optimizer = Field(Adam(), description="the optimizer, and its own settings")
     accumulate: Count = Field(1, description="batches whose gradients are averaged for one step of the optimizer")
     schedule: Schedule = Field(Cosine(), description="how the rate changes")
@@ -205,9 +210,19 @@ class Settings(StageSettings):
     @model_validator(mode="after")
     def _mixing_has_partners(self) -> "Settings":
         for name in ("mixup", "cutmix"):
-            if self.batch_size == 1 and getattr(self.fine_tune.augmentation, name):
+            if self.images_in_a_batch == 1 and getattr(self.fine_tune.augmentation, name):
                 raise ValueError(
                     f"fine_tune.augmentation.{name} mixes the images of a batch: expected a batch_size of at least 2, "
                     "received 1"
                 )
         return self
+
+    @property
+    def images_in_a_batch(self) -> int | Literal["auto"]:
+        """The size of a batch, or that it is to be found."""
+        own = self.fine_tune.batch_size
+        return self.batch_size if own is None else own
+
+    def with_batches_of(self, size: int) -> "Settings":
+        """The same with such batches."""
+        return self.model_copy(update={"batch_size": size})

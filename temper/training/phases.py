@@ -171,6 +171,12 @@ def fit(
     return Result(state.history, best_epoch, best, state.start)
 
 
+def try_steps(model: keras.Model, phase: Phase, batches: keras.utils.PyDataset) -> None:
+    """Trains as a phase would, on a few batches, to see whether they fit into the memory."""
+    _compile(model, phase, None)
+    model.fit(batches, shuffle=False, verbose=0)
+
+
 class _Trained:
     """A model while it trains: compiled, and compiled anew where more of it opens, for Keras fixes what trains then.
 
