@@ -296,11 +296,12 @@ async def offline(page: Page, given: Path) -> None:
     await page.until("document.querySelectorAll('.answer').length == 2")
 
 
-async def while_the_host_is_updated(page: Page, host: Host) -> None:
-    """Some files are new, some old: the service worker takes none of them."""
+async def while_the_host_is_updated(page: Page, host: Host, half: str) -> None:
+    """A new list of files, one of which is only half there: the service worker takes none of them."""
     await page.tell("Page.reload")
-    while "/style.css" not in [path for path, _ in host.sent]:
-        await page.run("new Promise((resolve) => setTimeout(resolve, 50))")
+    async with asyncio.timeout(30):
+        while half not in [path for path, _ in host.sent]:
+            await asyncio.sleep(0.05)
     await page.until(f"!document.querySelector('.card') && {READY}")
     await page.until("navigator.serviceWorker.getRegistration().then((one) => !one.installing && !one.waiting)")
     assert await page.run(TEXTS.format("'#models label'")) == ["colours", "<b>bold"]
@@ -328,7 +329,6 @@ def test_first_visit_then_offline_then_a_newer_model(models: Path, photos: Path,
     given = [photos / name for name in ("corner.png", EVIL, "text.jpg", "cut_off.jpg")]
     folder = tmp_path / "page"
     assembly.assemble(folder, [models / "colours.tflite", models / "<b>bold.tflite"])
-    style = (folder / "style.css").read_bytes()
     later = write_colours_for_browsers(tmp_path / "newer.tflite", ["rouge", "vert", "bleu"], 40)
 
     async def story(page: Page) -> None:
@@ -339,10 +339,11 @@ def test_first_visit_then_offline_then_a_newer_model(models: Path, photos: Path,
             assert len(large) == len(set(large)) == 2 and not host.missing, "the runtime once, one build of it"
         await offline(page, given[0])
         assembly.assemble(folder, [later])
-        (folder / "style.css").write_text("of another version")
+        (newest,) = assembly.model_files(folder)
+        newest.write_bytes(later.read_bytes()[:1000])
         with hosted(folder, host.port) as again:
-            await while_the_host_is_updated(page, again)
-            (folder / "style.css").write_bytes(style)
+            await while_the_host_is_updated(page, again, f"/models/{newest.name}")
+            newest.write_bytes(later.read_bytes())
             await newer(page, given[0])
             assert not [path for path, _ in again.sent if "runtime/" in path], "what has not changed is kept"
 
