@@ -205,7 +205,7 @@ def workflow(name: str) -> dict[Any, Any]:
 
 def test_the_workflow_may_do_little() -> None:
     of = workflow("report")
-    assert of["permissions"] == {} and "pull_request_target" not in of[True], "YAML 1.1 reads `on` as true"
+    assert of["permissions"] == {} and "pull_request_target" not in str(of)
     may = {name: job["permissions"] for name, job in of["jobs"].items()}
     assert may == {"report": {"contents": "read"}, "comment": {"pull-requests": "write"}}
     steps = [step for job in of["jobs"].values() for step in job["steps"]]
