@@ -26,7 +26,7 @@ from temper.packs import PackWriter
 from temper.predictions import Predictions
 from temper.revisions import Member, Revision
 from tests.toys.photos import write_toy_photos
-from tests.toys.workspace import Workspace, environment
+from tests.toys.workspace import ROOT, Workspace, environment
 
 NAMES = ["ant", "bee", "cow"]
 NASTY = [
@@ -195,6 +195,41 @@ def test_of_each_kind_of_disagreement_some_are_drawn() -> None:
     assert picture.chosen(every[:5]) == every[:5]
 
 
+# The workflow
+
+
+def workflow(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text(encoding="utf-8"))
+    return content
+
+
+def test_the_workflow_may_do_little() -> None:
+    of = workflow("report")
+    assert of["permissions"] == {} and "pull_request_target" not in str(of)
+    may = {name: job["permissions"] for name, job in of["jobs"].items()}
+    assert may == {"report": {"contents": "read"}, "comment": {"pull-requests": "write"}}
+    steps = [step for job in of["jobs"].values() for step in job["steps"]]
+    assert all(re.search(r"@[0-9a-f]{40}$", step["uses"]) for step in steps if "uses" in step)
+    assert not any("${{" in step.get("run", "") for step in steps), "names of branches are no part of a script"
+
+
+@pytest.mark.parametrize("tool", ["check-jsonschema", "zizmor"])
+def test_checkers_find_nothing_in_the_workflows(tool: str, tmp_path: Path) -> None:
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is not installed")
+    (gitlab,) = re.findall(r"<!-- gitlab -->\n```\n(.*?)```", (ROOT / "docs/report.md").read_text("utf-8"), re.S)
+    (tmp_path / "gitlab.yml").write_text(gitlab, encoding="utf-8")
+    commands = {
+        "check-jsonschema": [
+            ["--builtin-schema", "vendor.github-workflows", *map(str, (ROOT / ".github/workflows").glob("*.yml"))],
+            ["--builtin-schema", "vendor.gitlab-ci", str(tmp_path / "gitlab.yml")],
+        ],
+        "zizmor": [["--offline", str(ROOT / ".github/workflows")]],
+    }
+    for arguments in commands[tool]:
+        subprocess.run([tool, *arguments], check=True)
+
+
 # Read by the real DVC
 
 PIPELINE = {
@@ -290,13 +325,15 @@ def test_two_commits_are_compared(
     written = json.loads(Path("report.json").read_text())
     assert written["verdict"] == "worse" and written["figures"]["accuracy"]["difference"] == pytest.approx(-17 / 60)
     assert "not as `dvc repro` left it" not in said
-    # The same in a clone as CI makes it: no branch main, nothing in the workspace, all of it from the remote.
+    # The same by the workflow's own script, in a clone as CI makes it: no branch main, nothing but what git has.
     run(f"git clone -q {repository} ci && cd ci && git checkout -q --detach && git branch -D change -q")
-    monkeypatch.chdir("ci")
-    link = ("--picture", "report.png", "--picture-link", "https://example.org/run")
-    exit_code, again, _ = reported(monkeypatch, capsys, "main", "HEAD", *link)
-    assert exit_code == 0 and again.splitlines()[0] == said.splitlines()[0]
-    assert "[The photos side by side](https://example.org/run)" in again and Path("report.png").exists()
+    step = next(step for step in workflow("report")["jobs"]["report"]["steps"] if step.get("name") == "Report")
+    variables = {"BASE": "origin/main", "RUN": "https://example.org/runs/1", "GITHUB_STEP_SUMMARY": "summary.md"}
+    subprocess.run(["bash", "-e", "-c", step["run"]], cwd="ci", env=environment() | variables, check=True)
+    again = Path("ci/report/report.md").read_text(encoding="utf-8")
+    assert again.splitlines()[0] == said.splitlines()[0] and Path("ci/summary.md").read_text("utf-8") == again
+    assert "[The photos side by side](https://example.org/runs/1#artifacts)" in again
+    assert {path.name for path in Path("ci/report").iterdir()} == {"photos.png", "report.json", "report.md"}
 
 
 def test_a_workspace_that_was_edited_says_so(
@@ -331,7 +368,7 @@ def test_what_cannot_be_had_ends_in_one_line(
     assert exit_code == app.NO_VERDICT and "`lr`" in said and "| `accuracy` | 0.9500 | 0.6667 |" in said
     assert re.match(r"error: main: expected data/classes.txt in DVC's cache or remote: .*run dvc push", problem)
     shutil.rmtree("data")
-    assert "run dvc pull data/classes.txt" in reported(monkeypatch, capsys, "main")[2]
+    assert "run dvc pull data/classes.txt" in reported(monkeypatch, capsys, "workspace", "main")[2]
     shallow = repository / "shallow"
     run(f"git clone -q --depth 1 file://{repository} {shallow}")
     monkeypatch.chdir(shallow)
