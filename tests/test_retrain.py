@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 import subprocess
 from dataclasses import replace
 from multiprocessing.synchronize import Event
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
 from apps.retrain import arrivals, journal, report, repository, scoring
 from apps.retrain.journal import Journal
@@ -21,7 +23,7 @@ from temper import card, images, tables
 from temper.base.errors import TemperError
 from temper.paired import tango
 from tests.toys.tango import lower_bound
-from tests.toys.workspace import environment
+from tests.toys.workspace import ROOT, environment
 
 CLEAN = LabelCheck(5, 100, 5, 100)
 
@@ -307,3 +309,14 @@ def test_a_program_that_fails_ends_in_one_line(clone: Path) -> None:
     with pytest.raises(TemperError, match="--push: expected a branch"):
         repository.require_remotes()
     assert scoring.MODEL == "models/fine_tune.keras"
+
+
+def test_the_workflow_may_push_and_nothing_else() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/retrain.yml").read_text(encoding="utf-8"))
+    (job,) = workflow["jobs"].values()
+    assert workflow["permissions"] == {} and job["permissions"] == {"contents": "write"}
+    assert workflow["concurrency"] == {"group": "retrain", "cancel-in-progress": False}
+    assert "vars.RETRAIN == 'true'" in job["if"], "a clone starts nothing by itself"
+    assert all(re.search(r"@[0-9a-f]{40}$", step["uses"]) for step in job["steps"] if "uses" in step)
+    assert not any("${{" in step.get("run", "") for step in job["steps"])
+    assert any("python -m apps.retrain --push --out retrain\n" in step.get("run", "") for step in job["steps"])
