@@ -156,6 +156,8 @@ TOUCHES: dict[str, set[str]] = {
     "temper/aside.py": {"fetch", "detect", "backbone"},
     "temper/databases.py": {"fetch", "detect"},
     "temper/boxes.py": {"detect", "pack"},
+    "temper/detections.py": {"detect", "pack"},
+    "temper/detector_arguments.py": set(),
     "temper/calibration.py": {"cross_validate", "evaluate", "export", "fine_tune", "overview", "warm_up"},
     "temper/card.py": {"pack", "gallery", "backbone", "warm_up", "fine_tune", "evaluate", "export", "overview"},
     "temper/checksums.py": EVERY,

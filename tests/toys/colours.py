@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from temper.card import NAME, Backbone, Card, Preparation
+from temper.card import NAME, Backbone, Card, Crop, Preparation
 
 CLASSES = ["red", "green", "blue <b>&"]  # the last one must stay text wherever it is shown
 
@@ -26,11 +26,11 @@ def write_colours(path: Path, classes: list[str] = CLASSES, side: int = 32) -> P
     return path
 
 
-def append_card(path: Path, classes: list[str], side: int = 32) -> None:
+def append_card(path: Path, classes: list[str], side: int = 32, crop: Crop | None = None) -> None:
     """Appends a card to a LiteRT file without one."""
     made = Card(
         classes=classes,
-        preparation=Preparation(height=side, width=side, fit="crop", crop=None),
+        preparation=Preparation(height=side, width=side, fit="crop", crop=crop),
         backbone=Backbone(name="means", arguments={}, weights="none", sha256=None),
         temperature=2.0,
     )
