@@ -612,13 +612,18 @@ def test_sigterm_finishes_what_was_begun(model: Path, tmp_path: Path) -> None:
         assert "Traceback" not in server.said() and not [*tmp_path.glob("temper-serve-*")]
 
 
-def test_a_killed_server_leaves_no_decoder(model: Path, tmp_path: Path) -> None:
+def test_a_killed_server_leaves_no_decoder_and_no_copies(model: Path, tmp_path: Path) -> None:
     with served([model], tmp_path / "log") as server:
         server.post(photo(0))
         children = server.decoders()
         assert children
+        (left,) = tmp_path.glob("temper-serve-*")
         server.process.kill()
         server.process.wait()
+    with served([model], tmp_path / "log") as server, served([model], tmp_path / "other") as second:
+        assert not left.exists(), "the next server removes the copies of one that was killed"
+        assert len([*tmp_path.glob("temper-serve-*")]) == 2 and second.post(photo(0)).status_code == 200
+        assert server.post(photo(0)).status_code == 200
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < deadline

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from apps.serve.copies import Copies
 from apps.serve.decoder import Way
 from apps.serve.limits import Refusal
 from temper import calibration
@@ -113,7 +114,7 @@ class Models:
         require_names(paths)
         self._detector = detector
         self._said = said
-        self._copies = tempfile.TemporaryDirectory(prefix="temper-serve-")
+        self._copies = Copies()
         self._served = {}
         for path in paths:
             state = _state(path)
@@ -149,10 +150,10 @@ class Models:
 
     def close(self) -> None:
         """Removes the copies of the files."""
-        self._copies.cleanup()
+        self._copies.close()
 
     def _load(self, path: Path) -> Model:
-        folder = Path(tempfile.mkdtemp(dir=self._copies.name))
+        folder = Path(tempfile.mkdtemp(dir=self._copies.folder))
         copy = folder / path.name
         try:
             shutil.copyfile(path, copy)
