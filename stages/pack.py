@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from temper import boxes, card, classes, crops, images, raw
+from temper import boxes, card, classes, crops, detections, images, raw
 from temper.base import running
 from temper.base.atomic import atomic_file, atomic_folder
 from temper.base.disk import require_room
@@ -57,7 +57,7 @@ def find_main_objects(path: str, table: pa.Table, sizes: pa.Table, rule: MainBox
         height, width = shapes[image_id]
         chosen = choose(inside, height, width, rule)
         if chosen is not None:
-            share = float(boxes.areas(inside.corners[chosen : chosen + 1])[0]) / (height * width)
+            share = float(detections.areas(inside.corners[chosen : chosen + 1])[0]) / (height * width)
             box, score = inside.box(chosen), float(inside.scores[chosen])
             used = shorter_side(box) >= rule.min_box
             found[image_id] = MainObject(box, score, inside.classes[chosen], share, used)

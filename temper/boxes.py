@@ -4,17 +4,15 @@ Which box is the main object is decided later (temper/main_object.py), so that t
 runs no detector.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from temper import tables
-from temper.photos import Box
+from temper.detections import Boxes
 
 PATH = "data/boxes.parquet"
 
@@ -29,59 +27,6 @@ BOXES = pa.schema(
         ("class_name", pa.string()),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """What was found in one photo, best score first.
-
-    Attributes:
-        corners: float32 (n, 4): x1, y1, x2, y2 in pixels of the upright image, inside of it.
-        scores: float32 (n,), 0 to 1.
-        classes: a name each; `None` where boxes were published without one.
-    """
-
-    corners: npt.NDArray[np.float32]
-    scores: npt.NDArray[np.float32]
-    classes: Sequence[str | None]
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def box(self, index: int) -> Box:
-        """Box number `index`."""
-        x1, y1, x2, y2 = self.corners[index].tolist()
-        return x1, y1, x2, y2
-
-
-def suppress(corners: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], overlap: float) -> npt.NDArray[np.intp]:
-    """Greedy non-maximum suppression: the indices of the boxes that stay, best score first; of equal scores the first.
-
-    Args:
-        overlap: a box is dropped if its intersection over union with a better box that stays is larger than this.
-    """
-    waiting = np.argsort(-scores, kind="stable")
-    kept = []
-    while len(waiting):
-        best, waiting = waiting[0], waiting[1:]
-        kept.append(best)
-        waiting = waiting[intersection_over_union(corners[best], corners[waiting]) <= overlap]
-    return np.array(kept, np.intp)
-
-
-def intersection_over_union(box: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
-    """The intersection over union of a box, (4,), with each of others, (n, 4): 0 to 1, (n,)."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    common = sides.clip(0).prod(axis=1)
-    union = areas(box[None]) + areas(others) - common
-    ratios: npt.NDArray[np.floating] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return ratios
-
-
-def areas(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Square pixels of boxes (n, 4)."""
-    sides: npt.NDArray[np.float32] = corners[:, 2:] - corners[:, :2]
-    return sides[:, 0] * sides[:, 1]
 
 
 def write(path: str | Path, detector: str, sha256: str | None, found: Iterator[tuple[str, Boxes]]) -> int:

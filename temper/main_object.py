@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from temper.boxes import Boxes, areas, suppress
+from temper.detections import Boxes, areas, suppress
 from temper.photos import Box
 from temper.settings.pack import MainBox
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from temper.base.errors import TemperError
-from temper.boxes import Boxes, suppress
+from temper.detections import Boxes, suppress
 from temper.photos import Pixels
 
 # fmt: off

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from temper import boxes
-from temper.boxes import areas, intersection_over_union, suppress
+from temper.detections import areas, intersection_over_union, suppress
 from tests.toys.boxes import found
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from stages import embed, pack
 from temper import boxes, card, checksums, classes, crops, images, keras_files, raw, tables
 from temper.base.errors import TemperError
-from temper.boxes import Boxes
+from temper.detections import Boxes
 from temper.embeddings import Embeddings
 from temper.packs import Pack, PackWriter
 from temper.settings.augmentation import Augmentation

@@ -10,7 +10,7 @@ from stages.pack import describe, find_main_objects, main
 from temper import boxes, classes, images, tables
 from temper.base import disk
 from temper.base.errors import TemperError
-from temper.boxes import Boxes
+from temper.detections import Boxes
 from temper.settings.pack import MainBox, Pack, Settings
 from tests.toys.tables import gray, write_raw
 

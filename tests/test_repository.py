@@ -161,6 +161,8 @@ TOUCHES: dict[str, set[str]] = {
     "temper/databases.py": {"fetch", "detect"},
     "temper/boundary.py": {"boundary", "activations"},
     "temper/boxes.py": {"detect", "pack"},
+    "temper/detections.py": {"detect", "pack"},
+    "temper/detector_arguments.py": set(),
     "temper/calibration.py": {"cross_validate", "evaluate", "export", "fine_tune", "overview", "warm_up"},
     "temper/card.py": {"pack", "gallery", "overview", *MODELS},
     "temper/checksums.py": EVERY - {"boundary"},

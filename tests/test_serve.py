@@ -1,6 +1,8 @@
 """The server of exported models, run for real in the environment of its own lock: answers, limits, damage, the end."""
 
+import argparse
 import base64
+import hashlib
 import http.server
 import json
 import os
@@ -22,9 +24,15 @@ import numpy as np
 import pytest
 import requests
 
+from temper import detector_arguments, inference
+from temper.card import Crop
+from temper.cropping import MainObjectFinder
+from temper.named_photos import Encoded, NamedPhoto
 from temper.occlusion import occlusion_map
 from temper.predictor import Predictor
 from tests.toys.colours import CLASSES, append_card, photo, write_colours
+from tests.toys.detector import SIDE, write_toy_detector
+from tests.toys.lambda_runtime import event_2, has_lambda, running
 from tests.toys.served import PYTHON, Served, require_environment, served
 from tests.toys.soak import BOMB, NONSENSE, PHOTOS, soak
 from tests.toys.workspace import ROOT
@@ -510,6 +518,75 @@ def test_what_cannot_be_served_ends_in_one_line(model: Path, tmp_path: Path, giv
     assert len(done.stderr.splitlines()) == 1
 
 
+# --- Models that were trained on crops
+
+
+@pytest.fixture
+def cropped(model: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A classifier of what a toy detector finds, and the options that name the detector."""
+    weights = write_toy_detector(tmp_path / "toy.onnx", [("car", 0.9, (16.0, 16.0, 30.0, 30.0))])
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    path = tmp_path / "cropped.tflite"
+    content = model.read_bytes()
+    path.write_bytes(content[: content.index(b"PK\x03\x04")])
+    append_card(path, CLASSES, crop=Crop(detector="yolox", sha256=sha256, margin=0.1, box={"min_box": 8}))
+    return path, ["--detector-weights", str(weights), "--detector-input", str(SIDE), "--detector-classes", "car,bus"]
+
+
+def two_colours() -> bytes:
+    """A red photo, whose main object is green."""
+    pixels = np.random.default_rng(0).integers(0, 60, (120, 150, 3), np.uint8)
+    pixels[..., 0] += 190
+    pixels[55:120, 60:150] = pixels[55:120, 60:150][..., [1, 0, 2]]
+    return bytes(cv2.imencode(".png", pixels[..., ::-1])[1])
+
+
+def test_a_crop_model_sees_what_it_would_see_in_the_pipeline(cropped: tuple[Path, list[str]], tmp_path: Path) -> None:
+    """Server, function and `apps.predict` crop photos alike; with --whole, all see the whole photo."""
+    path, options = cropped
+    named = argparse.ArgumentParser()
+    detector_arguments.add_to(named)
+    choice = detector_arguments.choice(named.parse_args(options))
+    models = inference.Models([str(path)], lambda name, crop: MainObjectFinder(name, crop, choice))
+    data = two_colours()
+    encoded = [Encoded(NamedPhoto("a", "a"), data), Encoded(NamedPhoto("b", "b"), photo(2, side=90))]
+    of_all = [one.of_models for one in inference.answers(models, encoded, threads=1)]
+    with served([path], tmp_path / "log", *options) as server:
+        for one, found in zip(encoded, of_all, strict=True):
+            assert found is not None
+            guesses = dict(classes(first(server.post(one.data))))
+            assert [guesses[name] for name in CLASSES] == [round(float(value), 6) for value in found[0]]
+        assert classes(first(server.post(data)))[0][0] == "green"
+        (described,) = requests.get(f"{server.url}/models", timeout=60).json()
+        assert (described["crops"], described["cropped"]) == (True, False)
+        assert first(server.post(data, "?look=1"))["answers"][0]["look"]
+        said = server.post(data).text
+    if has_lambda():
+        with running(tmp_path / "function", " ".join(["--models", str(path), *options])) as function:
+            assert function.invoke(event_2(data))["body"] == said
+    with served([path], tmp_path / "log", "--whole") as server:
+        assert classes(first(server.post(data)))[0][0] == "red"
+        (described,) = requests.get(f"{server.url}/models", timeout=60).json()
+        assert (described["crops"], described["cropped"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "which are not here: name their file by --detector-weights"),
+        (["--detector-weights", "cropped.tflite"], "name the right file by --detector-weights"),
+        (["--detector-weights", "none.onnx"], "expected the weights of a detector"),
+    ],
+)
+def test_a_crop_model_without_its_detector_is_refused(
+    cropped: tuple[Path, list[str]], tmp_path: Path, options: list[str], words: str
+) -> None:
+    command = [str(PYTHON), "-m", "apps.serve", "--models", str(cropped[0]), *options]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
 # --- The end
 
 
@@ -535,13 +612,18 @@ def test_sigterm_finishes_what_was_begun(model: Path, tmp_path: Path) -> None:
         assert "Traceback" not in server.said() and not [*tmp_path.glob("temper-serve-*")]
 
 
-def test_a_killed_server_leaves_no_decoder(model: Path, tmp_path: Path) -> None:
+def test_a_killed_server_leaves_no_decoder_and_no_copies(model: Path, tmp_path: Path) -> None:
     with served([model], tmp_path / "log") as server:
         server.post(photo(0))
         children = server.decoders()
         assert children
+        (left,) = tmp_path.glob("temper-serve-*")
         server.process.kill()
         server.process.wait()
+    with served([model], tmp_path / "log") as server, served([model], tmp_path / "other") as second:
+        assert not left.exists(), "the next server removes the copies of one that was killed"
+        assert len([*tmp_path.glob("temper-serve-*")]) == 2 and second.post(photo(0)).status_code == 200
+        assert server.post(photo(0)).status_code == 200
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < deadline

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stages.detect.detectors.yolox import Settings, YoloxDetector
-from temper import boxes, main_object, photos, yolox
+from temper import detections, main_object, photos, yolox
 from temper.base.errors import TemperError
-from temper.boxes import Boxes
+from temper.detections import Boxes
 from temper.settings.pack import MainBox
 from tests.toys.cars import cars
 from tests.toys.detector import (
@@ -33,7 +33,7 @@ MAIN = MainBox(classes=["car", "truck"], score=0.3, overlap=0.45, pick="largest"
 
 def overlap(one: Any, other: Any) -> float:
     pair = np.array([one, other], np.float32)
-    return float(boxes.intersection_over_union(pair[0], pair[1:])[0])
+    return float(detections.intersection_over_union(pair[0], pair[1:])[0])
 
 
 def choose(inside: Boxes, data: bytes) -> int | None:

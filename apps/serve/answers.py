@@ -77,8 +77,9 @@ class Description(BaseModel):
     height: int = Field(description="Of its input, in pixels.", examples=[224])
     width: int = Field(examples=[224])
     fit: str = Field(examples=["crop"])
+    crops: bool = Field(description="Whether photos are cropped to their main object, as for its training.")
     cropped: bool = Field(
-        description="Whether it was trained on photos cropped to their main object: here it sees whole photos.",
+        description="Whether it was trained on photos cropped to their main object, and sees whole ones here.",
         examples=[False],
     )
 
@@ -190,5 +191,6 @@ def describe(model: Model) -> Description:
         height=card.preparation.height,
         width=card.preparation.width,
         fit=card.preparation.fit,
-        cropped=card.preparation.crop is not None,
+        crops=model.finder is not None,
+        cropped=card.preparation.crop is not None and model.finder is None,
     )

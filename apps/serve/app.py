@@ -68,7 +68,7 @@ class Service:
     def __init__(self, options: Options) -> None:
         self.options, self.limits = options, options.limits
         self.counts, self.room = Counts(), Room(options.limits)
-        self.models = Models(options.models, self._say)
+        self.models = Models(options.models, options.detector, self._say)
         self.decoders = Decoders(cores(), options.limits)
         self.answering = Answering(options.limits, self.decoders, cores())
         self.addresses = _addresses(options) if options.addresses else None

@@ -14,21 +14,50 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 
+from temper.base.errors import TemperError
 from temper.photos import BadPhoto, Pixels
 from temper.preparation import Preparation, prepare
+
+
+@dataclass(frozen=True)
+class Way(Preparation):
+    """How a model's input is made of a photo here.
+
+    Attributes:
+        finder: what finds the main object to crop to, as `models.finder_text` writes it; None: the photo stays whole.
+    """
+
+    finder: str | None = None
+
+
+@cache
+def _finder(text: str) -> Any:
+    from temper.card import Crop  # noqa: PLC0415 (a tenth of a second, for models that were trained on crops)
+    from temper.cropping import DetectorChoice, MainObjectFinder  # noqa: PLC0415
+
+    name, crop, (weights, input_size, classes) = json.loads(text)
+    return MainObjectFinder(name, Crop.model_validate(crop), DetectorChoice(weights, tuple(input_size), classes))
+
+
+def _prepared(data: bytes, way: Way) -> Pixels:
+    return prepare(data, way, _finder(way.finder).find(data) if way.finder else None)
 
 
 def answer(data: bytes, wanted: list[dict[str, Any]]) -> tuple[dict[str, Any], bytes]:
     """The line of JSON for a photo, and the bytes after it."""
     try:
-        pixels = b"".join(prepare(data, Preparation(**one)).tobytes() for one in wanted)
+        pixels = b"".join(_prepared(data, Way(**one)).tobytes() for one in wanted)
     except BadPhoto as reason:
         return {"status": 422, "sentence": f"expected a photo, received {reason}"}, b""
+    except TemperError:  # who started the server has been told, for it was tried then
+        return {"status": 500, "sentence": "expected the detector of the model to be here, found it gone"}, b""
     except MemoryError:
         return {"status": 413, "sentence": "expected a photo that can be decoded with the memory at hand"}, b""
     except Exception as error:  # whatever a library raises about the bytes of a stranger; the server logs the kind

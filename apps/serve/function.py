@@ -34,7 +34,7 @@ class Function:
     def __init__(self, given: options.Options) -> None:
         require_names(given.models)
         self._token, self._limits = given.token, given.limits
-        self._models = [opened(path) for path in given.models]
+        self._models = [opened(path, given.detector) for path in given.models]
         self._answering = Answering(given.limits, DecodingHere(), threads=1)
         self._runner = asyncio.Runner()
         self._addresses: inputs.Fetcher | None = None

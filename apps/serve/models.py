@@ -5,6 +5,7 @@ model in the middle of a request, and cutting it off would end the server.
 """
 
 import hashlib
+import json
 import shutil
 import sys
 import tempfile
@@ -18,9 +19,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from apps.serve.copies import Copies
+from apps.serve.decoder import Way
 from apps.serve.limits import Refusal
-from temper import calibration, preparation
+from temper import calibration
 from temper.base.errors import TemperError
+from temper.card import Crop
+from temper.cropping import DetectorChoice, MainObjectFinder
 from temper.occlusion import occlusion_map
 from temper.photos import Pixels
 from temper.runtimes.opening import Runtime, open_model
@@ -37,11 +42,13 @@ class Model:
     Attributes:
         name: the file's, without its ending.
         version: the first digits of the SHA-256 of the file.
+        finder: what finds the main object of a photo, for a model that was trained on crops; None: it sees whole ones.
     """
 
     name: str
     version: str
     runtime: Runtime
+    finder: str | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -49,10 +56,11 @@ class Model:
         return self.runtime.card.classes
 
     @property
-    def preparation(self) -> preparation.Preparation:
-        """How a photo becomes its input; the whole photo, also for a model that was trained on crops."""
+    def preparation(self) -> Way:
+        """How a photo becomes its input."""
         made = self.runtime.card.preparation
-        return preparation.Preparation(made.height, made.width, made.fit, 0.0)
+        margin = made.crop.margin if made.crop and self.finder else 0.0
+        return Way(made.height, made.width, made.fit, margin, self.finder)
 
     def predict(self, pixels: Pixels, calibrated: bool) -> Probabilities:
         """The probabilities of a prepared photo, float32 (classes,)."""
@@ -92,6 +100,7 @@ class Models:
     """All models that are served, by their names.
 
     Args:
+        detector: what finds the main object, for models that were trained on crops; None: they see whole photos.
         said: what a line about a model that was taken up, or could not be, is given to, with its name and whether it
             was taken up.
 
@@ -99,10 +108,13 @@ class Models:
         TemperError: a file is missing or damaged, or two have the same name.
     """
 
-    def __init__(self, paths: Sequence[Path], said: Callable[[str, bool, str], None]) -> None:
+    def __init__(
+        self, paths: Sequence[Path], detector: DetectorChoice | None, said: Callable[[str, bool, str], None]
+    ) -> None:
         require_names(paths)
+        self._detector = detector
         self._said = said
-        self._copies = tempfile.TemporaryDirectory(prefix="temper-serve-")
+        self._copies = Copies()
         self._served = {}
         for path in paths:
             state = _state(path)
@@ -138,14 +150,14 @@ class Models:
 
     def close(self) -> None:
         """Removes the copies of the files."""
-        self._copies.cleanup()
+        self._copies.close()
 
     def _load(self, path: Path) -> Model:
-        folder = Path(tempfile.mkdtemp(dir=self._copies.name))
+        folder = Path(tempfile.mkdtemp(dir=self._copies.folder))
         copy = folder / path.name
         try:
             shutil.copyfile(path, copy)
-            model = opened(copy)
+            model = opened(copy, self._detector)
         except (TemperError, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             problem = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
@@ -169,17 +181,29 @@ def require_names(paths: Sequence[Path]) -> None:
         )
 
 
-def opened(path: Path) -> Model:
+def opened(path: Path, detector: DetectorChoice | None) -> Model:
     """The model of a file that nobody writes to as long as the model is used, tried on a grey image.
 
+    Args:
+        detector: as `Models`.
+
     Raises:
-        TemperError: it is missing or damaged.
+        TemperError: it is missing or damaged, or what it was cropped by cannot look at photos here.
     """
     runtime = open_model(path)
     with path.open("rb") as file:
         version = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     _require_sound(path, runtime)
-    return Model(path.stem, version, runtime)
+    crop, finder = runtime.card.preparation.crop, None
+    if crop and detector:
+        finder = finder_text(path.stem, crop, MainObjectFinder(path, crop, detector).weights, detector)
+    return Model(path.stem, version, runtime, finder)
+
+
+def finder_text(name: str, crop: Crop, weights: Path, choice: DetectorChoice) -> str:
+    """All that a process needs to find main objects."""
+    chosen = [str(weights), choice.input_size, list(choice.classes)]
+    return json.dumps([name, crop.model_dump(mode="json"), chosen])
 
 
 def _require_sound(path: Path, runtime: Runtime) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from apps.serve.limits import Limits
+from temper import detector_arguments
 from temper.base.errors import TemperError
+from temper.cropping import DetectorChoice
 
 TOKEN = "TEMPER_TOKEN"  # the environment variable with the token, which no list of processes shows
 _LEAST_TOKEN = 8  # characters
@@ -29,6 +31,7 @@ class Options:
         token: that clients must send, as `Authorization: Bearer TOKEN`; None: nobody needs one.
         addresses: whether photos are fetched by their addresses.
         private: whether these may be of hosts that are not public.
+        detector: what finds the main object, for models that were trained on crops; None: they see whole photos.
     """
 
     models: Sequence[Path]
@@ -36,6 +39,7 @@ class Options:
     token: str | None = None
     addresses: bool = False
     private: bool = False
+    detector: DetectorChoice | None = None
 
 
 def add_to(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
@@ -47,6 +51,7 @@ def add_to(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None
     parser.add_argument("--models", nargs="*", type=Path, default=[], metavar="FILE", help="exported models")
     parser.add_argument("--addresses", action="store_true", help="fetch photos by address, from public hosts")
     parser.add_argument("--private", action="store_true", help="with --addresses: also from hosts of this network")
+    detector_arguments.add_to(parser)
     for one in fields(Limits):
         if one.name not in without:
             kind = int if isinstance(one.default, int) else float
@@ -67,4 +72,5 @@ def chosen(given: argparse.Namespace) -> Options:
     token = os.environ.get(TOKEN)
     if token is not None and len(token) < _LEAST_TOKEN:
         raise TemperError(f"{TOKEN}: expected at least {_LEAST_TOKEN} characters, received {len(token)}; or unset it")
-    return Options(given.models, limits, token, given.addresses, given.private)
+    detector = None if given.whole else detector_arguments.choice(given)
+    return Options(given.models, limits, token, given.addresses, given.private, detector)

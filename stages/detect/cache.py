@@ -19,8 +19,8 @@ import numpy as np
 from temper.aside import is_file
 from temper.base.errors import TemperError
 from temper.base.paths import scratch
-from temper.boxes import Boxes
 from temper.databases import is_damage, put_database_aside
+from temper.detections import Boxes
 
 _COMMIT_EVERY = 2.0  # seconds: what a kill may cost
 _WAIT = 60.0  # seconds for another run's commit

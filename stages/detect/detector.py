@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from temper import photos
 from temper.base.errors import TemperError
-from temper.boxes import Boxes
+from temper.detections import Boxes
 
 
 class Photo(NamedTuple):

@@ -17,7 +17,7 @@ import pyarrow as pa
 from stages.detect.detector import Detector, Photo
 from temper import raw
 from temper.base.errors import TemperError
-from temper.boxes import Boxes
+from temper.detections import Boxes
 
 BLOCK = 256  # images in a work item, which an interrupted task reads again
 BATCH = 32  # photos that an actor is given at once

@@ -10,7 +10,7 @@ from stages.detect import on_ray
 from stages.detect.cache import Cache
 from stages.detect.detector import Detector, Photo
 from temper import raw
-from temper.boxes import Boxes
+from temper.detections import Boxes
 from temper.settings.detect import EngineSettings
 
 

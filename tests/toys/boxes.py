@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from temper.boxes import Boxes
+from temper.detections import Boxes
 
 
 def found(*rows: tuple[tuple[float, ...], float, str | None]) -> Boxes:

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from temper.card import NAME, Backbone, Card, Preparation
+from temper.card import NAME, Backbone, Card, Crop, Preparation
 
 CLASSES = ["red", "green", "blue <b>&"]  # the last one must stay text wherever it is shown
 
@@ -42,7 +42,7 @@ def colours(side: int) -> Any:
     return model
 
 
-def append_card(path: Path, classes: list[str], side: int = 32) -> None:
+def append_card(path: Path, classes: list[str], side: int = 32, crop: Crop | None = None) -> None:
     """Appends a card to a LiteRT file without one."""
     with zipfile.ZipFile(path, "a") as behind:
         behind.writestr(NAME, card(classes, side))
@@ -52,7 +52,7 @@ def card(classes: list[str], side: int) -> str:
     """The card as JSON."""
     made = Card(
         classes=classes,
-        preparation=Preparation(height=side, width=side, fit="crop", crop=None),
+        preparation=Preparation(height=side, width=side, fit="crop", crop=crop),
         backbone=Backbone(name="means", arguments={}, weights="none", sha256=None),
         temperature=2.0,
     )

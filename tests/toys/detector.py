@@ -12,7 +12,7 @@ import pyarrow as pa
 from stages.detect import unseen
 from stages.detect.detector import Detector, Photo
 from stages.detect.detectors.yolox import Settings, YoloxDetector
-from temper.boxes import Boxes
+from temper.detections import Boxes
 from temper.settings.detect import EngineSettings
 from temper.yolox import grid
 

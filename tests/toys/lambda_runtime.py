@@ -176,5 +176,10 @@ def _body(body: bytes | str) -> dict[str, Any]:
 def require_lambda() -> None:
     """Skips where the environment of the server has not been made, or has no `awslambdaric`."""
     require_environment()
-    if not [*(PYTHON.parent.parent / "lib").glob("python3*/site-packages/awslambdaric")]:
+    if not has_lambda():
         pytest.skip("awslambdaric is not in the server's environment: make serve-environment, on Linux")
+
+
+def has_lambda() -> bool:
+    """Whether the environment of the server has `awslambdaric`, which is for Linux."""
+    return bool([*(PYTHON.parent.parent / "lib").glob("python3*/site-packages/awslambdaric")])

@@ -9,7 +9,7 @@ from stages import pack
 from stages.fetch.__main__ import describe
 from stages.fetch.source import Photo
 from temper import boxes, classes, images, raw, tables
-from temper.boxes import Boxes
+from temper.detections import Boxes
 from temper.settings.pack import MainBox, Pack, Settings
 from tests.toys.photos import toy_photo
 

@@ -30,7 +30,7 @@ from temper.base import gpus, memory
 from temper.base.errors import TemperError
 from temper.base.machine import cores
 from temper.base.paths import repository, scratch
-from temper.boxes import Boxes
+from temper.detections import Boxes
 from temper.downloads import obtain
 from temper.settings.base import Count, Sha256, Share, Text
 from temper.settings.detect import EngineSettings

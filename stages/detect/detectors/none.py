@@ -5,7 +5,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from temper.boxes import Boxes
+from temper.detections import Boxes
 from temper.settings.detect import DetectorSettings
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from temper import raw
 from temper.base.errors import TemperError
-from temper.boxes import Boxes
+from temper.detections import Boxes
 from temper.settings.detect import DetectorSettings
 
 

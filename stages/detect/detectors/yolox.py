@@ -18,7 +18,7 @@ from pydantic import Field
 from stages.detect import detector, unseen
 from stages.detect.detector import Photo
 from temper import photos, yolox
-from temper.boxes import Boxes, areas, intersection_over_union, suppress
+from temper.detections import Boxes, areas, intersection_over_union, suppress
 from temper.downloads import obtain
 from temper.parallel import ordered_map
 from temper.settings.base import ImageSize, Sha256, Share, Text
