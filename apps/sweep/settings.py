@@ -145,7 +145,7 @@ class Median(Section):
 
     name: Literal["median"]
     after_trials: Count = Field(4, description="so many trials are finished before any is pruned")
-    after_epochs: Whole = Field(1, description="so many epochs of each trial are never pruned")
+    after_epochs: Whole = Field(2, description="so many epochs of each trial are never pruned")
 
 
 class Off(Section):
