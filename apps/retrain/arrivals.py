@@ -17,7 +17,6 @@ from temper.base.errors import printable
 from temper.base.texts import write_csv
 from temper.embeddings import Embeddings
 from temper.packs import Pack
-from temper.training.batches import INFERENCE_BATCH
 from temper.unlike import Limit
 
 BACKBONE = "models/backbone.keras"
@@ -104,7 +103,8 @@ def find_unlike(old: Old, photos: set[str]) -> Unlike | None:
 
 def _embedded(photos: set[str]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """The embeddings of those of the photos that are in the test or unlabelled images."""
-    from temper import keras_files  # noqa: PLC0415 (imports Keras)
+    from temper import keras_files  # noqa: PLC0415 (both import Keras)
+    from temper.training.batches import INFERENCE_BATCH  # noqa: PLC0415
 
     backbone = None
     for split in ("test", "unlabelled"):
