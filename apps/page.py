@@ -54,8 +54,9 @@ def require_free(folder: Path) -> None:
 
 def main() -> int:
     """Reads the command line and writes the page; returns the exit code."""
+    description = (__doc__ or "").split("\n\n", 1)[1]
     parser = argparse.ArgumentParser(
-        prog="python -m apps.page", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m apps.page", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="what to put on the web host; an old page is replaced"
