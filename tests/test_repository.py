@@ -175,6 +175,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/images.py": {"cross_validate", "normalize", "detect", "pack", "gallery", "evaluate", "export"},
     "temper/intervals.py": {"cross_validate", "evaluate"},
     "temper/keras_files.py": MODELS,
+    "temper/layer_names.py": {"evaluate"},
     "temper/logistic.py": HEADS,
     "temper/main_object.py": {"pack"},
     "temper/measures.py": {"cross_validate", "evaluate"},

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from temper.base.errors import TemperError
 from temper.filters import Filters
+from temper.layer_names import require_layers
 from temper.packs import Pack
-from temper.settings.evaluate import require_layers
 
 BACKBONE = "backbone"  # as temper/classifier.py calls it, which needs more than a name
 IMAGES = 5  # test images, spread over the pack
@@ -23,7 +23,7 @@ def find(classifier: keras.Model, names: Sequence[str], pack: Pack) -> Filters:
         TemperError: the backbone has no such layer, or one has no maps.
     """
     backbone = classifier.get_layer(BACKBONE)
-    require_layers(names, [layer.name for layer in backbone.layers])
+    require_layers("evaluate.filters", names, [layer.name for layer in backbone.layers])
     rows = np.unique(np.linspace(0, len(pack) - 1, IMAGES).round().astype(np.int64))
     kernels, maps, channels = {}, {}, {}
     for name in dict.fromkeys(names):

@@ -21,6 +21,7 @@ from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.machine import gpu_names
 from temper.base.paths import existing, repository, scratch
+from temper.layer_names import require_layers
 from temper.page import runtime
 from temper.settings import backbone, evaluate, export, fine_tune
 from temper.unfreezing import first_open, openings
@@ -136,7 +137,7 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
         with atomic_file(kept) as partial:
             partial.write_text(layers, encoding="utf-8")
     names = json.loads(kept.read_text(encoding="utf-8"))
-    evaluate.require_layers(filters, [name for name, _ in names])
+    require_layers("evaluate.filters", filters, [name for name, _ in names])
     if isinstance(further, fine_tune.Never):
         first = first_open(names, start)
         if stores and not any(has_weights for _, has_weights in names[:first]):

@@ -1,12 +1,9 @@
 """The settings of `evaluate`: how the models are measured."""
 
-import difflib
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from temper.base.errors import TemperError
 from temper.settings.base import Section, StageSettings, Text
 
 
@@ -29,16 +26,6 @@ class Evaluate(Section):
         description="layers of the backbone to draw: of one that sees colours its kernels, of a deeper one its "
         "strongest channels on a few test images; such as [Conv1, block_3_expand] of MobileNetV2",
     )
-
-
-def require_layers(chosen: Sequence[str], known: Sequence[str]) -> None:
-    """Raises a TemperError if a chosen layer is none of the backbone's; it lists the nearest."""
-    for name in chosen:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 5, cutoff=0.0)
-            raise TemperError(
-                f"evaluate.filters: expected layers of the backbone, received {name!r}; the nearest: {', '.join(near)}"
-            )
 
 
 class Settings(StageSettings):
