@@ -17,7 +17,7 @@ COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-in
 COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers onnx hub serve serve-environment test test-slow lint lock clean
+.PHONY: run verify trackers onnx queue hub serve serve-environment test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -39,6 +39,10 @@ trackers: $(ENVIRONMENT)
 # What converts to ONNX and runs it: docs/export.md.
 onnx: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-onnx.lock
+
+# DVC's queue over HTTP, which needs the pipeline's environment: docs/queue.md.
+queue: $(ENVIRONMENT)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-queue.lock
 
 # KerasHub, for backbone.name: hub (docs/backbones.md): an environment of its own, beside the one of the pipeline.
 hub: .venv-hub/requirements-hub.lock
@@ -76,6 +80,7 @@ lock:
 	$(COMPILE_GROUP) trackers --output-file requirements-trackers.lock
 	$(COMPILE_GROUP) onnx --output-file requirements-onnx.lock
 	$(COMPILE_GROUP) serve --output-file requirements-serve.lock
+	$(COMPILE_GROUP) queue --output-file requirements-queue.lock
 	@mkdir -p .temper  # keras-hub needs an older kagglesdk than kaggle, and no tensorflow-text: see `hub`
 	grep -E '^[a-z0-9][^ ]*==' requirements.lock | sed 's/ *\\$$//' | grep -v '^kagglesdk==' > .temper/constraints.txt
 	echo "tensorflow-text ; sys_platform == 'none'" > .temper/overrides.txt

@@ -28,11 +28,17 @@ SERVED = [
     'curl -s -H "Content-Type: application/json" "http://127.0.0.1:8000/predict?top=1" \\',
     "curl -s -F photo=@README.md http://127.0.0.1:8000/predict",
 ]
+POSTED = 'curl -s -H "Content-Type: application/json" http://127.0.0.1:8001/runs \\'
 # The first line of each block that is not run.
 NOT_RUN = {
     ("docs/serve.md", "make serve"),  # downloads packages, and runs until it is stopped
     ("docs/serve.md", "make serve-environment"),
     *(("docs/serve.md", line) for line in SERVED),  # they ask a server: tests/test_serve.py runs them
+    ("docs/queue.md", "make queue"),  # downloads packages
+    ("docs/queue.md", "python -m apps.queue --jobs 2"),  # runs until it is stopped
+    ("docs/queue.md", POSTED),  # asks a server: tests/test_queue_runs.py does the same
+    ("docs/queue.md", "python -m apps.queue repair --jobs 2"),  # needs a queue: tests/test_queue_runs.py runs it
+    ("docs/queue.md", "dvc exp run --temp -n NAME -S lr=3e-6 && dvc exp push origin NAME    # on one machine"),
     ("README.md", "make test"),  # the tests themselves
     ("README.md", "make GPU=1"),  # downloads CUDA and needs a GPU
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -106,7 +107,7 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
         if pulled and not (repository() / chosen.backbone.environment).exists():
             return
         try:
-            layers = _build_backbone()
+            layers = _build_backbone(path)
         except TemperError:
             if pulled:
                 return
@@ -128,9 +129,20 @@ def _configuration(preset: str) -> str:
         return ""
 
 
-def _build_backbone() -> str:
-    """What stages/backbone/layers.py prints; a process of its own, because Keras takes seconds and much memory."""
-    done = subprocess.run([sys.executable, "-m", "stages.backbone.layers"], capture_output=True, text=True, check=False)
+def _build_backbone(path: str | Path) -> str:
+    """What stages/backbone/layers.py prints; a process of its own, because Keras takes seconds and much memory.
+
+    It works in the folder of the params file, which need not be the repository's.
+    """
+    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.backbone.layers"],
+        cwd=Path(path).parent,
+        env=os.environ | {"PYTHONPATH": python_path, "DVC_ROOT": str(repository().resolve())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         said = next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else "nothing")
