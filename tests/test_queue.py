@@ -57,6 +57,7 @@ REFUSED: list[tuple[str, int, str]] = [  # body, status, what the sentence has
     ('{"remove": ["no.such"]}', 422, "no.such"),
     ('{"remove": ["--all"]}', 422, "--all"),
     ('{"params": {"fetch.digits.path": "${lr}"}}', 422, "unchanged"),
+    ('{"params": {"fetch.digits.path": "a\\nb"}}', 422, "unchanged"),
 ]
 ACCEPTED: list[tuple[dict[str, Any], list[tuple[str, ...]]]] = [  # wish, overrides of each run
     ({}, [()]),

@@ -85,20 +85,26 @@ def test_after_a_crash_repair_lets_the_queue_go_on(repository: Workspace) -> Non
         log = requests.get(f"{server.url}/tasks/{running[0]}/log", timeout=60)
         assert "Running stage 'fine_tune'" in log.text and log.headers["content-type"].startswith("text/plain")
         assert repository.run(repair) == "nothing to repair\n", "what lives is left alone"
-        assert kill_workers(folder) == 2
         server.kill()
+        assert kill_workers(folder) == 2
     assert len(list(folder.glob(".dvc/tmp/exps/tmp*"))) == 2
     assert len(re.findall("Running$", repository.run("dvc queue status"), re.MULTILINE)) == 2, "as DVC has it, for ever"
+    again, dropped = running
+    with served(repository, "--jobs", "0") as server:
+        assert server.states() == {**dict.fromkeys(running, "lost"), "long-3": "queued"}
+        assert requests.delete(f"{server.url}/tasks/{dropped}", timeout=60).json()["was"] == "lost"
+        wait_until(lambda: server.states()[dropped] == "cancelled", show=server.states)
     lines = repository.run(repair)
-    assert sorted(re.findall(r"^(long-\d): no process", lines, re.MULTILINE)) == sorted(running)
+    assert sorted(re.findall(r"^(long-\d): no process", lines, re.MULTILINE)) == [again]
     assert lines.count("removed .dvc/tmp/exps/tmp") == 2 and lines.endswith("started workers\n")
     (folder / "go").touch()
     with served(repository, "--jobs", "2") as server:
-        wait_until(lambda: set(server.states().values()) == {"done"})
+        wait_until(lambda: server.states() == {again: "done", dropped: "cancelled", "long-3": "done"})
     ran = Counter(line.rsplit(" ", 1)[0] for line in said(folder))
-    names = [f"long-{number}" for number in (1, 2, 3)]
-    assert {name: (ran[f"began {name}"], ran[f"ended {name}"]) for name in names} == {
-        name: (2 if name in running else 1, 1) for name in names
+    assert {name: (ran[f"began {name}"], ran[f"ended {name}"]) for name in (again, dropped, "long-3")} == {
+        again: (2, 1),
+        dropped: (1, 0),
+        "long-3": (1, 1),
     }
     wait_until(lambda: not list(folder.glob(".dvc/tmp/exps/tmp*")))
     assert repository.run(repair) == "nothing to repair\n"
