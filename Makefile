@@ -17,7 +17,7 @@ COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-in
 COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers onnx sweep page-runtime hub serve serve-environment test test-slow lint lock clean
+.PHONY: run verify trackers onnx sweep queue page-runtime hub serve serve-environment test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -43,6 +43,10 @@ onnx: $(ENVIRONMENT)
 # What searches params: docs/sweep.md.
 sweep: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sweep.lock
+
+# DVC's queue over HTTP, which needs the pipeline's environment: docs/queue.md.
+queue: $(ENVIRONMENT)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-queue.lock
 
 # What runs models in browsers, for export.formats: [page] (docs/page.md). It needs npm.
 page-runtime: $(ENVIRONMENT)
@@ -86,6 +90,7 @@ lock:
 	$(COMPILE_GROUP) onnx --output-file requirements-onnx.lock
 	$(COMPILE_GROUP) sweep --output-file requirements-sweep.lock
 	$(COMPILE_GROUP) serve --output-file requirements-serve.lock
+	$(COMPILE_GROUP) queue --output-file requirements-queue.lock
 	@mkdir -p .temper  # keras-hub needs an older kagglesdk than kaggle, and no tensorflow-text: see `hub`
 	grep -E '^[a-z0-9][^ ]*==' requirements.lock | sed 's/ *\\$$//' | grep -v '^kagglesdk==' > .temper/constraints.txt
 	echo "tensorflow-text ; sys_platform == 'none'" > .temper/overrides.txt

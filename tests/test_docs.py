@@ -30,6 +30,7 @@ SERVED = [
     'curl -s -H "Content-Type: application/json" "http://127.0.0.1:8000/predict?top=1" \\',
     "curl -s -F photo=@README.md http://127.0.0.1:8000/predict",
 ]
+POSTED = 'curl -s -H "Content-Type: application/json" http://127.0.0.1:8001/runs \\'
 # The first line of each block that is not run.
 NOT_RUN = {
     ("docs/serve.md", "make serve"),  # downloads packages, and runs until it is stopped
@@ -44,6 +45,11 @@ NOT_RUN = {
     ("docs/page.md", "make page-runtime    # once: LiteRT.js, by npm"),  # downloads packages
     ("docs/page.md", "python -m http.server 8001 --bind 127.0.0.1 --directory models/export/page"),  # until stopped
     ("docs/page.md", "python -m apps.page site --models models/export/classifier.tflite other/classifier_b.tflite"),
+    ("docs/queue.md", "make queue"),  # downloads packages
+    ("docs/queue.md", "python -m apps.queue --jobs 2"),  # runs until it is stopped
+    ("docs/queue.md", POSTED),  # asks a server: tests/test_queue_runs.py does the same
+    ("docs/queue.md", "python -m apps.queue repair --jobs 2"),  # needs a queue: tests/test_queue_runs.py runs it
+    ("docs/queue.md", "dvc exp run --temp -n NAME -S lr=3e-6 && dvc exp push origin NAME    # on one machine"),
     ("README.md", "make test"),  # the tests themselves
     ("README.md", "make GPU=1"),  # downloads CUDA and needs a GPU
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),

@@ -45,10 +45,10 @@ def colours(side: int) -> Any:
 def append_card(path: Path, classes: list[str], side: int = 32, crop: Crop | None = None) -> None:
     """Appends a card to a LiteRT file without one."""
     with zipfile.ZipFile(path, "a") as behind:
-        behind.writestr(NAME, card(classes, side))
+        behind.writestr(NAME, card(classes, side, crop))
 
 
-def card(classes: list[str], side: int) -> str:
+def card(classes: list[str], side: int, crop: Crop | None = None) -> str:
     """The card as JSON."""
     made = Card(
         classes=classes,

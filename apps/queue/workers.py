@@ -1,0 +1,73 @@
+"""DVC's workers: started while tasks wait; a task taken from one, or from the queue."""
+
+import asyncio
+import sys
+import time
+from contextlib import suppress
+
+from apps.queue.repository import Repository
+from apps.queue.tasks import Queue, State
+from apps.serve.limits import Refusal
+from temper.base.errors import TemperError
+
+_PAUSE = 2.0  # seconds between two looks at the queue
+_SETTLING = 10.0  # seconds that a worker may take to begin, before more are started
+
+
+async def keep_working(repository: Repository, queue: Queue, jobs: int) -> None:
+    """Starts workers while tasks wait and fewer live than there should be, for ever.
+
+    They leave when the queue is empty, and `dvc queue kill` ends the worker of the task too.
+    """
+    while True:
+        try:
+            await asyncio.to_thread(end_cancelled, repository, queue)
+            if await asyncio.to_thread(start_workers, repository, queue, jobs):
+                await asyncio.sleep(_SETTLING)
+        except (TemperError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            await asyncio.sleep(_SETTLING)
+        await asyncio.sleep(_PAUSE)
+
+
+def start_workers(repository: Repository, queue: Queue, jobs: int) -> bool:
+    """Starts workers, if tasks wait and fewer live; returns whether it did."""
+    if len(queue.workers()) >= jobs or not any(task.state == "queued" for task in queue.tasks()):
+        return False
+    repository.dvc("queue", "start", "-j", str(jobs))
+    return True
+
+
+def end_cancelled(repository: Repository, queue: Queue) -> list[str]:
+    """Lets DVC write down the end of tasks that were cancelled and lost; returns their names.
+
+    `dvc queue kill` interrupts the worker of a task too, which may then leave without a word.
+    """
+    ended = [task for task in queue.tasks() if task.state == "lost" and (queue.marks() / task.rev).exists()]
+    for task in ended:
+        repository.dvc("queue", "kill", task.rev)
+    return [task.name for task in ended]
+
+
+def cancel(repository: Repository, queue: Queue, rev: str, force: bool) -> State:
+    """Takes a task out of the queue, or ends it; returns in which state it was.
+
+    Raises:
+        Refusal: it has ended already, or does not end.
+    """
+    for _ in range(3):  # a worker may take it in between
+        task = queue.find(rev)
+        if task.state == "queued":
+            with suppress(TemperError), repository.locked():
+                repository.dvc("queue", "remove", rev)
+                return "queued"
+        elif task.state in ("running", "lost"):
+            (queue.marks() / rev).touch()
+            with suppress(TemperError):
+                repository.dvc("queue", "kill", *(["--force"] if force else []), rev)
+                return task.state
+            (queue.marks() / rev).unlink(missing_ok=True)
+        else:
+            raise Refusal(409, f"expected a task that waits or runs, received {task.name}, which is {task.state}")
+        time.sleep(0.5)
+    raise Refusal(503, f"{task.name} could not be taken from its worker now: try again", again=2)

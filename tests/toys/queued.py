@@ -1,0 +1,152 @@
+"""A repository whose runs cost nothing, with our params and the real DVC, and the server of apps/queue on it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from apps.queue.tasks import Queue
+from tests.toys.workspace import ROOT, Workspace, environment
+
+PIPELINE = """
+stages:
+  fine_tune:
+    cmd: exec python toy.py
+    deps: [toy.py]
+    params: [lr, seed]
+    metrics:
+      - metrics/fine_tune/metrics.json: {cache: false}
+    plots:
+      - metrics/fine_tune/plots/metrics
+"""
+# Says in the original repository when it begins and when it ends. A seed above 1000 makes it wait, until there is a
+# file `go` in the original repository, and lets it show a curve meanwhile.
+SCRIPT = """
+import json, os, time
+from pathlib import Path
+import yaml
+params = yaml.safe_load(Path("params.yaml").read_text())
+name, root = os.environ["DVC_EXP_NAME"], Path(os.environ["DVC_ROOT"])
+def say(what):
+    with (root / "ran.txt").open("a") as file:
+        file.write(f"{what} {name} {float(params['lr'])}\\n")
+say("began")
+print("<b>epoch 1</b>", flush=True)
+folder = Path("metrics/fine_tune/plots/metrics/validation")
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "loss.tsv").write_text("step\\tloss\\n0\\t0.9\\n1\\t0.5\\n2\\t0.4\\n3\\t0.")
+while params["seed"] > 1000 and not (root / "go").exists():
+    time.sleep(0.1)
+figures = {"validation_accuracy": 0.5, "validation": {"loss": 0.25}, "names": ["a"]}
+Path("metrics/fine_tune/metrics.json").write_text(json.dumps(figures))
+say("ended")
+"""
+
+
+def make_repository(folder: Path) -> Workspace:
+    """A repository of Temper's params with one stage that costs nothing."""
+    shutil.copy(ROOT / "recipes" / "digits.yaml", folder / "params.yaml")
+    (folder / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
+    (folder / "toy.py").write_text(SCRIPT, encoding="utf-8")
+    (folder / ".gitignore").write_text("/ran.txt\n/go\n/.temper/\n/server.log\n", encoding="utf-8")
+    (folder / "metrics").mkdir()
+    (folder / "metrics" / "keep").touch()
+    names = environment() | {"DVC_SITE_CACHE_DIR": str(folder.parent / "site"), "TEMPER_TOKEN": ""}
+    del names["TEMPER_TOKEN"]
+    repository = Workspace(folder, names)
+    repository.run("git init -q -b main")
+    repository.run("dvc init -q")
+    repository.commit("start")
+    return repository
+
+
+@dataclass
+class Served:
+    """A server that runs."""
+
+    process: "subprocess.Popen[bytes]"
+    url: str
+    folder: Path
+
+    def post(self, wish: Any, **how: Any) -> requests.Response:
+        """Asks for a run."""
+        return requests.post(f"{self.url}/runs", json=wish, timeout=300, **how)
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """The tasks by their names."""
+        rows = requests.get(f"{self.url}/tasks", timeout=60).json()
+        found = {row["name"]: row for row in rows}
+        assert len(found) == len(rows), "no name twice"
+        return found
+
+    def states(self) -> dict[str, str]:
+        return {name: task["state"] for name, task in self.tasks().items()}
+
+    def kill(self) -> None:
+        """Ends the server and what it started to queue, as a power cut does."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def served(repository: Workspace, *options: str, token: str | None = None) -> Iterator[Served]:
+    """Starts a server on a free port, and kills it."""
+    log = repository.folder / "server.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "apps.queue", "--port", "0", *options],
+            cwd=repository.folder,
+            stderr=file,
+            env=repository.environment | ({"TEMPER_TOKEN": token} if token else {}),
+            start_new_session=True,
+        )
+    server = Served(process, "", repository.folder)
+    try:
+        wait_until(lambda: "serving on " in log.read_text() or process.poll() is not None)
+        server.url = log.read_text().split("serving on ")[1].split()[0]
+        yield server
+    finally:
+        server.kill()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 240, show: Callable[[], Any] = str) -> None:
+    """Waits until something is true; if it does not become so, the error shows something else."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"expected it to become true in time: {show()}"
+        time.sleep(0.2)
+
+
+def kill_workers(folder: Path) -> int:
+    """Kills workers and all that they started, as a power cut does; returns how many lived."""
+    workers = Queue(folder).workers()
+    for worker in workers:
+        os.killpg(os.getpgid(worker.pid), signal.SIGKILL)
+    wait_until(lambda: not Queue(folder).workers())
+    return len(workers)
+
+
+def said(folder: Path) -> list[str]:
+    """What the runs said when they began and ended."""
+    path = folder / "ran.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def message(name: str, rev: str, identity: str) -> str:
+    """A message of DVC's queue."""
+    import base64  # noqa: PLC0415
+
+    body = [[{"stash_rev": rev, "baseline_rev": "0" * 40, "name": name}], {}, {}]
+    headers = {"task": "dvc.repo.experiments.queue.tasks.run_exp", "id": identity}
+    return json.dumps({"body": base64.b64encode(json.dumps(body).encode()).decode(), "headers": headers})
