@@ -518,7 +518,7 @@ def test_networks_are_compared_by_their_warm_up(pipeline: Workspace) -> None:
     (pipeline.folder / "networks.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     output = pipeline.run("python -m apps.sweep networks.yaml")
     assert re.search(r"backbone.pooling +features +megabytes +images_a_second", output)
-    rows = {line.split()[4]: line.split()[5] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
+    rows = {line.split()[3]: line.split()[4] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
     assert int(rows["concat"]) == 2 * int(rows["avg"])
     assert "fine_tune" not in output.partition("stages that ran: ")[2].splitlines()[0]
     # What would make trials incomparable, or run again what they have in common:
