@@ -4,9 +4,11 @@ import json
 import random
 import re
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from apps.sweep import space
-from apps.sweep.experiments import Experiment, Points, best_of, read_curve
+from apps.sweep.experiments import Experiment, Points, best_of, leader, read_curve
 from apps.sweep.settings import Objective, Sweep, parse_objective
 from temper.base import loading
 from temper.base.errors import TemperError
@@ -241,6 +243,21 @@ def test_why_a_trial_failed_is_said_by_its_log(tmp_path: Path, log: str | None, 
     if log is not None:
         path.write_text(log, encoding="utf-8")
     assert Experiment("e", [], "fine_tune", path).reason() == reason
+
+
+def test_an_experiment_is_found_by_its_name(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "--name", f"toy-{tmp_path.name}"]
+    assert leader(command[-1]) is None
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 10
+        while leader(command[-1]) != process.pid:
+            assert time.monotonic() < deadline
+        assert leader("toy") is None
+    finally:
+        process.kill()
+        process.wait()
+    assert leader(command[-1]) is None
 
 
 # --- What the search decides, by Optuna's own study, over trials that need no training
@@ -473,8 +490,11 @@ def left(workspace: Workspace) -> list[str]:
     """What experiments should not leave: copies of the repository, unfinished phases, processes."""
     folder = workspace.folder
     found = [*folder.glob(".dvc/tmp/exps/standalone/tmp*"), *folder.glob(".temper/unfinished/*")]
-    listed = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True).stdout
-    return [str(path) for path in found] + [line for line in listed.splitlines() if str(folder) in line]
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if (process / "cwd").readlink().is_relative_to(folder):
+                found.append(process)
+    return [str(path) for path in found]
 
 
 @pytest.mark.slow
@@ -518,7 +538,7 @@ def test_networks_are_compared_by_their_warm_up(pipeline: Workspace) -> None:
     (pipeline.folder / "networks.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     output = pipeline.run("python -m apps.sweep networks.yaml")
     assert re.search(r"backbone.pooling +features +megabytes +images_a_second", output)
-    rows = {line.split()[4]: line.split()[5] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
+    rows = {line.split()[3]: line.split()[4] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
     assert int(rows["concat"]) == 2 * int(rows["avg"])
     assert "fine_tune" not in output.partition("stages that ran: ")[2].splitlines()[0]
     # What would make trials incomparable, or run again what they have in common:

@@ -48,7 +48,7 @@ class Experiment:
         """Starts it, unless it runs or has finished already."""
         if self.commit():
             return
-        self._group = _leader(self.name)
+        self._group = leader(self.name)
         if self._group is None:
             self._start()
             self._group = self._process.pid if self._process else None
@@ -72,7 +72,7 @@ class Experiment:
         """Whether its `dvc` lives."""
         if self._process is not None:
             return self._process.poll() is None
-        if self._group is not None and _leader(self.name) is None:
+        if self._group is not None and leader(self.name) is None:
             self._group = None
         return self._group is not None
 
@@ -172,14 +172,27 @@ class Experiment:
         return "it has no log"
 
 
-def _leader(name: str) -> int | None:
+def leader(name: str) -> int | None:
     """The number of the process that leads the group of an experiment; `None` where it does not run."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,pgid=,stat=,args="], capture_output=True, text=True, check=False)
-    for line in listed.stdout.splitlines():
-        pid, group, state, *words = line.split()
-        if pid == group and not state.startswith("Z") and "--name" in words and name in words:
-            return int(pid)
+    for pid, words in _processes():
+        with suppress(ProcessLookupError):
+            if "--name" in words and name in words and os.getpgid(pid) == pid:
+                return pid
     return None
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """The living processes of this machine, with the words of their commands."""
+    if Path("/proc/self/cmdline").exists():  # small containers have no `ps`
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                yield int(process.name), (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        return
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,stat=,args="], capture_output=True, text=True, check=False)
+    for line in listed.stdout.splitlines():
+        pid, state, *words = line.split()
+        if not state.startswith("Z"):
+            yield int(pid), words
 
 
 def _table(aim: Objective) -> str:
