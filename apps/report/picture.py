@@ -76,5 +76,9 @@ def _strips(found: Pairing, shown: list[Disagreement], pack: Pack) -> Iterator[t
         number = place.get(found.image_ids[one.row])
         if number is not None:
             before, after = found.guess(found.old, one.row), found.guess(found.new, one.row)
-            said = f"{one.kind}: {found.actual(one.row)} | {before} → {after} ({one.sure:.2f})"
-            yield said, [np.array(pack.image(number))]
+            said = {
+                KINDS[0]: f"taken for {after} ({one.sure:.2f})",
+                KINDS[1]: f"was taken for {before}",
+                KINDS[2]: f"taken for {after} ({one.sure:.2f}), before for {before}",
+            }[one.kind]
+            yield f"{one.kind}: {found.actual(one.row)}, {said}", [np.array(pack.image(number))]
