@@ -4,9 +4,9 @@
 
 Both train on the same uint8 images in memory, with SGD and momentum. `keras` reads them as the fine-tune does, with
 TensorFlow's deterministic operations; `keras_xla` lets them go and compiles by XLA; `torch` is a plain loop with
-channels_last, bfloat16 and torch.compile, in another environment with torch and torchvision. Each runs in a process of
-its own, and its first epoch, which compiles, does not count. `busy` is the mean of what nvidia-smi says ten times a
-second: the share of the time in which the GPU computes anything.
+channels_last, bfloat16 and torch.compile, in another environment with torch. Each runs in a process of its own, and its
+first epoch, which compiles, does not count. `busy` is the mean of what nvidia-smi says ten times a second: the share of
+the time in which the GPU computes anything.
 
 Without a GPU or torch it says so in one line. To try the script itself, without a figure that means anything:
 
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -65,14 +66,46 @@ def keras_epoch(arguments: argparse.Namespace, deterministic: bool) -> Callable[
     return lambda: (model.fit(batches, verbose=0, shuffle=False), None)[1]
 
 
+def torch_resnet50() -> Any:
+    """ResNet50 in PyTorch as Keras has it: a block's first convolution strides, where torchvision's second one does.
+
+    So both do the same work; the numbers of their parameters are equal.
+    """
+    from torch import nn  # noqa: PLC0415
+
+    def convolution(into: int, out: int, side: int, stride: int = 1) -> list[nn.Module]:
+        return [nn.Conv2d(into, out, side, stride, side // 2), nn.BatchNorm2d(out)]
+
+    class Block(nn.Module):
+        def __init__(self, into: int, width: int, stride: int, first: bool) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(
+                *(*convolution(into, width, 1, stride), nn.ReLU()),
+                *(*convolution(width, width, 3), nn.ReLU()),
+                *convolution(width, 4 * width, 1),
+            )
+            self.beside = nn.Sequential(*convolution(into, 4 * width, 1, stride) if first else [])
+            self.end = nn.ReLU()
+
+        def forward(self, x: Any) -> Any:
+            return self.end(self.inner(x) + self.beside(x))
+
+    layers = [*convolution(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    into = 64
+    for width, stride, count in ((64, 1, 3), (128, 2, 4), (256, 2, 6), (512, 2, 3)):
+        for number in range(count):
+            layers.append(Block(into, width, 1 if number else stride, not number))
+            into = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(into, CLASSES))
+
+
 def torch_epoch(arguments: argparse.Namespace) -> Callable[[], None]:
     """The plain loop of PyTorch's tuning guide, with batches copied from pinned memory while the GPU computes."""
     import torch  # noqa: PLC0415
-    from torchvision.models import resnet50  # noqa: PLC0415
 
     device = "cpu" if arguments.device == "cpu" else "cuda"
     torch.backends.cudnn.benchmark = True
-    model = resnet50(num_classes=CLASSES).to(device, memory_format=torch.channels_last)
+    model = torch_resnet50().to(device, memory_format=torch.channels_last)
     step = torch.compile(model)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     data = torch.from_numpy(images(arguments.images, arguments.image))
@@ -127,14 +160,14 @@ def run(kind: str, arguments: argparse.Namespace) -> tuple[float, float]:
 def has_torch(python: str | None) -> bool:
     """Whether an environment has what `torch` needs."""
     with suppress(OSError):
-        asked = [python or "", "-c", "import torch, torchvision"]
+        asked = [python or "", "-c", "import torch"]
         return subprocess.run(asked, capture_output=True, check=False).returncode == 0
     return False
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch", help="the Python of an environment with torch and torchvision")
+    parser.add_argument("--torch", help="the Python of an environment with torch")
     for name, default in (("rounds", 3), ("batch", 128), ("image", 224), ("images", 4096)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="cpu: to try the script itself")
@@ -144,7 +177,7 @@ def main() -> None:
         return measure(arguments)
     torch = has_torch(arguments.torch)
     lacks = [] if arguments.device == "cpu" or gpu_names() else ["an NVIDIA GPU with its driver"]
-    lacks += [] if torch or arguments.device == "cpu" else ["--torch PYTHON, an environment with torch and torchvision"]
+    lacks += [] if torch or arguments.device == "cpu" else ["--torch PYTHON, an environment with torch"]
     if lacks:
         sys.exit(f"nothing is measured: expected {' and '.join(lacks)}, found none")
     kinds = [*KERAS, "torch"] if torch else [*KERAS]
