@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import requests
 
+from apps.queue.postings import Wish, checked
+from apps.serve.limits import Refusal
 from tests.toys.queued import kill_workers, make_repository, said, served, wait_until
 from tests.toys.workspace import Workspace
 
@@ -155,3 +157,15 @@ def test_a_task_is_cancelled_whether_it_waits_or_runs(repository: Workspace) -> 
         assert again.status_code == 409 and "done" in again.json()["error"]
         followed = requests.get(f"{server.url}/tasks/x-3/log?follow=true", timeout=60, headers=headers)
         assert "<b>epoch 1</b>" in followed.text
+
+
+def test_the_backbone_of_the_run_is_checked_and_not_that_of_the_working_folder(
+    repository: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository.folder)
+    base = (repository.folder / "params.yaml").read_text()
+    params = {"backbone.name": "MobileNetV2", "fine_tune.unfreeze_from": "block_13"}
+    (run,) = checked(Wish(params, (), "one", False, "id"), base)
+    assert run.name == "one"
+    with pytest.raises(Refusal, match="block_99"):
+        checked(Wish(params | {"fine_tune.unfreeze_from": "block_99"}, (), "one", False, "id"), base)
