@@ -112,7 +112,7 @@ def _unlike(found: Found) -> str:
     line = f"- {len(above):,} of {len(of.distances):,} new photos are unlike the training photos; chance gives about "
     line += f"{expected:.1f}."
     if not of.is_flagged:
-        return f"{line} That is no more than chance allows."
+        return f"{line} That is no more than chance allows; unlike.csv has them."
     names = [found.arrived.photos[one][0] for one in above]
     return f"{line} **Look at them** (unlike.png, unlike.csv): {listed(names, _LISTED)}."
 
