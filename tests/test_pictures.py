@@ -59,7 +59,7 @@ def write_results(test: list[Row], unlabelled: list[Row], errors: Sequence[Seque
     shown_maps = [columns[name][-1:] if test else [] for name in ("image_id", "path", "class_name", "predicted")]
     of_last = dict(zip(occlusion_table.OCCLUSION.names, [*shown_maps, [LOOK]] if test else [[]] * 5, strict=True))
     tables.write(occlusion_table.PATH, occlusion_table.OCCLUSION, of_last)
-    filters.write(FOUND)
+    filters.write(FOUND if test is TEST else filters.Filters({}, {}, {}, np.array([], np.int64)))
     Path(pictures.LABEL_ERRORS).parent.mkdir(parents=True)
     write_csv(Path(pictures.LABEL_ERRORS), LABEL_ERROR_COLUMNS, errors)
 
