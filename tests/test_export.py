@@ -18,10 +18,11 @@ from stages.export import exporting, graph
 from stages.export.artefact import Artefact, Images, Request
 from stages.export.formats import saved_model
 from stages.export.gate import Limit, Reference, pass_through
-from temper import card, keras_files
+from temper import card, graph_checksums, keras_files
 from temper.base.errors import TemperError
 from temper.packs import Pack
 from temper.page import assembly, runtime
+from temper.runtimes.opening import open_model
 from temper.settings.check import refuse_missing_exporters
 from temper.settings.export import NEEDS, Export, Settings
 from tests.toys.classifier import CARD, alive, classifier
@@ -99,7 +100,7 @@ def test_every_format_answers_as_the_classifier_and_twice_in_the_same_bytes(name
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_card_is_inside_each_file(packed: Path) -> None:
+def test_the_card_and_a_checksum_are_inside_each_file(packed: Path) -> None:
     save(classifier("tiny", SIDE))
     stage.main(settings(*FORMATS, int8_accuracy_loss=1.0, float16_difference=1))
     folder = packed / "models/export"
@@ -107,6 +108,7 @@ def test_the_card_is_inside_each_file(packed: Path) -> None:
         assert card.read(folder / FILES[name]) == MADE
         data = (folder / FILES[name]).read_bytes()
         assert data[4:8] == b"TFL3" and zipfile.is_zipfile(folder / FILES[name])
+        a_changed_weight_is_found(folder / FILES[name], len(data) // 2)
     written = json.loads((folder / FILES["saved_model"] / "assets/card.json").read_text(encoding="utf-8"))
     assert card.Card.model_validate(written) == MADE
     if HAS_ONNX:
@@ -114,9 +116,23 @@ def test_the_card_is_inside_each_file(packed: Path) -> None:
 
         model = onnx.load(folder / FILES["onnx"])
         onnx.checker.check_model(model, full_check=True)
-        assert [entry.key for entry in model.metadata_props] == [card.NAME]
+        assert [entry.key for entry in model.metadata_props] == [card.NAME, graph_checksums.NAME]
         assert card.Card.model_validate_json(model.metadata_props[0].value) == MADE
         assert [one.name for one in (*model.graph.input, *model.graph.output)] == ["pixels", "probabilities"]
+        weights = max((weight.raw_data for weight in model.graph.initializer), key=len)
+        path = folder / FILES["onnx"]
+        a_changed_weight_is_found(path, path.read_bytes().index(weights) + len(weights) // 2)
+
+
+def a_changed_weight_is_found(path: Path, place: int) -> None:
+    """Changes one bit of a copy; the runtime itself would answer, with other probabilities."""
+    open_model(path)
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    damaged = path.with_stem("damaged")
+    damaged.write_bytes(data)
+    with pytest.raises(TemperError, match=f"^{damaged}: expected a model whose first .* the file is damaged"):
+        open_model(damaged)
 
 
 @pytest.mark.slow  # two conversions, and a runtime that is compressed

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from temper import card
+from temper import card, graph_checksums
 from temper.base.errors import TemperError
 from temper.photos import Pixels
 from temper.runtimes.on_threads import OnThreads
@@ -22,6 +22,7 @@ class LiteRtModel:
 
     def __init__(self, path: str | Path) -> None:
         self.card = card.read(path)
+        graph_checksums.require_zipped(path)
         self._path = path
         self._own = threading.local()
         self._on_threads = OnThreads(self._of_one)

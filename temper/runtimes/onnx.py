@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from temper import graph_checksums
 from temper.base.errors import TemperError
 from temper.card import NAME, Card
 from temper.photos import Pixels
@@ -23,6 +24,7 @@ class OnnxModel:
     def __init__(self, path: str | Path) -> None:
         self._session = _load(path)
         self.card = _card(path, self._session)
+        graph_checksums.require(path, self._session.get_modelmeta().custom_metadata_map.get(graph_checksums.NAME))
         taken = self._session.get_inputs()[0]
         require_shape(path, self.card.preparation, taken.shape[1:])
         self._name, self._kind = taken.name, _KINDS.get(taken.type, np.float32)

@@ -1,7 +1,8 @@
 """LiteRT, once called TensorFlow Lite: one file for Python, phones, browsers and servers without TensorFlow.
 
 It takes one image at a time, because LiteRT's runtime for browsers refuses a free batch. The card is appended as a zip,
-where readers of the model do not look and `zipfile` does: the convention of TensorFlow Lite's associated files.
+where readers of the model do not look and `zipfile` does: the convention of TensorFlow Lite's associated files. So is a
+checksum of the model.
 """
 
 import tempfile
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from stages.export import graph
 from stages.export.artefact import Artefact, Images, Request
-from temper import card
+from temper import card, graph_checksums
 from temper.base.machine import cores
 from temper.calibration import Probabilities
 
@@ -59,9 +60,11 @@ def _write(request: Request, path: Path, configure: Callable[[Any], None]) -> No
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # no runtime here has TensorFlow's own
         configure(converter)
-        path.write_bytes(converter.convert())
+        made = converter.convert()
+    path.write_bytes(made)
     with zipfile.ZipFile(path, "a") as appended:
         appended.writestr(zipfile.ZipInfo(card.NAME, _EPOCH), request.card)
+        appended.writestr(zipfile.ZipInfo(graph_checksums.NAME, _EPOCH), graph_checksums.describe(made))
 
 
 def _one_by_one(images: Images) -> Iterator[list[npt.NDArray[np.float32]]]:

@@ -1,4 +1,7 @@
-"""ONNX, for ONNX Runtime and OpenCV: a file that takes any number of images, with the card in its metadata."""
+"""ONNX, for ONNX Runtime and OpenCV: a file that takes any number of images, with the card in its metadata.
+
+So is a checksum of the model, which is written before them.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,7 @@ import numpy as np
 
 from stages.export import graph
 from stages.export.artefact import Artefact, Images, Request
-from temper import card
+from temper import card, graph_checksums
 from temper.base.machine import cores
 from temper.calibration import Probabilities
 
@@ -24,9 +27,19 @@ def write(request: Request, path: Path) -> None:
     )
     without_erfc(model)
     in_fixed_order(model)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = card.NAME, request.card
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    path.write_bytes(with_metadata(model.SerializeToString(deterministic=True), request.card))
+
+
+def with_metadata(made: bytes, described: str) -> bytes:
+    """A model with its card and a checksum behind it: protobuf reads messages behind each other as one."""
+    import onnx  # noqa: PLC0415 (an extra: `make onnx`)
+
+    behind = onnx.ModelProto()
+    for key, value in ((card.NAME, described), (graph_checksums.NAME, graph_checksums.describe(made))):
+        entry = behind.metadata_props.add()
+        entry.key, entry.value = key, value
+    whole: bytes = made + behind.SerializeToString(deterministic=True)
+    return whole
 
 
 def without_erfc(model: Any) -> None:
