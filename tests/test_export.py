@@ -390,7 +390,7 @@ def test_wrong_settings_are_refused(given: dict[str, Any], message: str) -> None
 
 
 def test_by_default_one_file_is_exported() -> None:
-    assert Export().formats == ["litert"] and set(NEEDS) == set(FILES)
+    assert Export().formats == ["litert"] and set(NEEDS) == {*FILES, "page"}
 
 
 @pytest.mark.parametrize(

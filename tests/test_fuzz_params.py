@@ -108,7 +108,7 @@ def no_backbone_is_built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """It takes seconds, and has tests of its own. Also gives a folder."""
     folder = tmp_path_factory.mktemp("params")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check, "_build_backbone", lambda: '[["conv", true]]')
+        patch.setattr(check, "_build_backbone", lambda path: '[["conv", true]]')
         patch.chdir(folder)
         yield folder
 
