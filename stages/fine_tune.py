@@ -12,6 +12,7 @@ from temper.base import starting
 if __name__ == "__main__":
     starting.begin(with_keras=True, on_gpu=True)  # before anything heavy is imported
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,8 @@ from temper import card, devices, keras_files
 from temper.activations import Activations
 from temper.base import loading, running
 from temper.base.errors import TemperError
-from temper.base.machine import cores, gpu_names, is_first_process
+from temper.base.gpus import VISIBLE
+from temper.base.machine import cores, gpu_sizes, is_first_process
 from temper.calibration import fit_temperature
 from temper.classifier import BACKBONE, backbone_layers, open_from, trainable_parameters, unfreeze
 from temper.packs import Pack
@@ -256,10 +258,10 @@ def with_a_size(settings: Settings) -> Settings:
     images = len(Pack("data/packed/train"))
     command = batch_size.command("stages.fine_tune", "try_batches_of")
     described = settings.model_dump(exclude={"seed", "lr", "aug", "batch_size"})
-    versions = [metadata.version("keras"), keras.backend.backend()]
+    versions = [metadata.version("keras"), devices.library()]
     made = card.read("models/warm_up.keras").model_dump(exclude={"temperature"})
     size = batch_size.kept(
-        [described, versions, made, images.bit_length(), gpu_names()],
+        [described, versions, made, images.bit_length(), gpu_sizes(os.environ.get(VISIBLE))],
         lambda: batch_size.largest(partial(batch_size.fits_in_child, command), images),
     )
     print(f"batch_size {size}: the largest power of two that fits (fine_tune.batch_size: auto)")

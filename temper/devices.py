@@ -20,20 +20,24 @@ def described() -> str:
     "device: CPU, 2 cores, tensorflow 2.21.0" or "device: GPU NVIDIA H200, tensorflow 2.21.0". Where the machine has an
     NVIDIA GPU that the backend does not use, the line says so: training would otherwise just be slow.
     """
-    backend = keras.backend.backend()
-    library = f"{backend} {sys.modules[backend].__version__}"
     kinds = [name.split(":")[0].upper() for name in keras.distribution.list_devices()]
     names = ", ".join(sorted(set(gpu_names())))
     count = f"{len(kinds)} x " if len(kinds) > 1 else ""
     if kinds[0] != "CPU":
-        return f"device: {count}{kinds[0]} {names}".rstrip() + f", {library}"
+        return f"device: {count}{kinds[0]} {names}".rstrip() + f", {library()}"
     unused = f"; the GPU of this machine is not used: {names}, see docs/training.md" if names else ""
-    return f"device: {count}CPU, {cores()} cores, {library}{unused}"
+    return f"device: {count}CPU, {cores()} cores, {library()}{unused}"
 
 
 def trains_together() -> bool:
     """Whether this process is one of several that train together."""
     return int(os.environ.get(PROCESSES, "1")) > 1
+
+
+def library() -> str:
+    """What computes for Keras, with its version: "tensorflow 2.21.0"."""
+    backend = keras.backend.backend()
+    return f"{backend} {sys.modules[backend].__version__}"
 
 
 def join() -> None:

@@ -6,8 +6,9 @@ has its own.
 """
 
 import hashlib
+import zlib
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 from temper.base.errors import TemperError
 
@@ -43,9 +44,14 @@ def require_zipped(path: str | Path) -> None:
     Raises:
         TemperError: the file is not as it was written.
     """
-    with ZipFile(path) as entries:
-        names = entries.namelist()
-        entry = entries.read(NAME).decode(errors="replace") if NAME in names else None
+    try:
+        with ZipFile(path) as entries:
+            entry = entries.read(NAME).decode(errors="replace") if NAME in entries.namelist() else None
+    except (BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise TemperError(
+            f"{path}: expected a checksum of the model behind it, received {error}: the file is damaged; export it "
+            "again, or copy it again"
+        ) from None
     require(path, entry)
 
 

@@ -1,7 +1,10 @@
 """`fine_tune.batch_size: auto`: the largest batch that fits, by a made-up limit, for no GPU is needed to count."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,36 @@ def test_the_size_that_was_found_is_what_is_trained_with_and_written_down(pipeli
     assert metrics["fine_tune_batch_size"] == 8
     again = pipeline.run("python tried.py")
     assert "batch_size 8: the largest" in again and "fits\n" not in again
+
+
+def test_a_try_dies_with_the_stage_that_started_it(tmp_path: Path) -> None:
+    """Law 12: it would go on computing on a GPU that is free for others."""
+    program = """
+import subprocess
+from temper.training import batch_size
+child = subprocess.Popen([*batch_size.command("time", "sleep"), "60"])
+print(child.pid, flush=True)
+child.wait()
+"""
+    stage = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=os.environ | {"DVC_STAGE": "fine_tune", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert stage.stdout is not None
+    child = Path("/proc") / stage.stdout.readline().strip()
+    time.sleep(0.5)  # it has begun, or sees at its beginning that its parent is gone
+    stage.kill()
+    stage.wait()  # its pipe may be open in the child
+    until = time.monotonic() + 10
+    while child.exists() and "State:\tZ" not in (child / "status").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_kept_size_that_cannot_be_read_is_found_anew(in_tmp_path: Path) -> None:
+    assert batch_size.kept("a", lambda: 64) == 64
+    (kept,) = Path(".temper/batch_sizes").iterdir()
+    kept.write_text("")
+    assert batch_size.kept("a", lambda: 32) == 32 == batch_size.kept("a", lambda: 16)

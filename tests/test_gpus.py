@@ -1,6 +1,8 @@
 """Leases of GPUs: one process on each at a time, and a killed one's is free. The driver here is a program of ours."""
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from temper.base import gpus
+from temper.base import gpus, wishes
 from tests.toys.workspace import ROOT
 
 # It writes when it has a GPU and when it lets go of it, and stays on it meanwhile.
@@ -33,7 +35,7 @@ os.kill(os.getpid(), 9)  # no clean end is needed
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a params.yaml, on a machine whose driver names two GPUs."""
     driver = tmp_path / "nvidia-smi"
-    driver.write_text("#!/bin/sh\necho NVIDIA L4; echo NVIDIA L4\n")
+    driver.write_text("#!/bin/sh\necho GPU-a; echo GPU-b\n")
     driver.chmod(0o755)
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     monkeypatch.setenv("PATH", f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin")
@@ -101,7 +103,8 @@ def test_a_gpu_is_taken_of_those_that_cuda_would_show(
     gpus.lease()  # asks for no second one
     assert os.environ.get(gpus.VISIBLE) == (visible if taken is None else taken)
     locks = [path.name for path in machine.glob(".temper/gpus/*")]
-    assert locks == ([] if taken is None else [f"gpu-{taken}"])
+    names = {"0": "GPU-a", "1": "GPU-b"}  # what the driver calls them
+    assert locks == ([] if taken is None else [names.get(taken, taken)])
 
 
 @pytest.mark.parametrize(("count", "taken"), [(1, "1"), (2, "1,0"), ("all", "1,0,2"), (9, "1,0,2")])
@@ -137,7 +140,7 @@ def test_clones_of_one_machine_share_a_folder(machine: Path, monkeypatch: pytest
     monkeypatch.setattr(gpus, "_held", [])
     monkeypatch.setattr(os, "environ", os.environ | {gpus.FOLDER: str(machine / "shared")})
     gpus.lease()
-    assert [path.name for path in machine.glob("shared/*")] == ["gpu-0"] and not Path(".temper").exists()
+    assert [path.name for path in machine.glob("shared/*")] == ["GPU-a"] and not Path(".temper").exists()
 
 
 def test_what_does_not_compute_sees_no_gpu_and_waits_for_none(machine: Path) -> None:
@@ -150,3 +153,45 @@ def test_what_does_not_compute_sees_no_gpu_and_waits_for_none(machine: Path) -> 
         holder.kill()
         holder.communicate()
     assert process.stdout == "" and ("takes", "c", "-1") in log_of(machine)
+
+
+def test_who_waits_for_a_gpu_says_for_which_params(machine: Path) -> None:
+    """So that who computes the very same leaves its result, and who computes something else does not."""
+    (machine / "dvc.yaml").write_text("stages: {-c-c: {params: [lr, fine_tune.epochs]}}")
+    params = {"lr": 0.5, "fine_tune": {"epochs": 2}, "aug": 0}
+    holders = [start(machine, name, 60) for name in "ab"]
+    while len(log_of(machine)) < 2:
+        time.sleep(0.02)
+    waiting = start(machine, "c", 0)
+    try:
+        while not (notes := list(machine.glob(".temper/unfinished/*.waiting-*"))):
+            assert waiting.poll() is None
+            time.sleep(0.02)
+        with contextlib.chdir(machine):
+            assert [note.name for note in notes] == [f"{wishes.name_of('-c-c')}.waiting-{waiting.pid}"]
+            Path("params.yaml").write_text(yaml.safe_dump(params))
+            first = wishes.name_of("-c-c")
+            Path("params.yaml").write_text(yaml.safe_dump(params | {"aug": 1}))
+            assert wishes.name_of("-c-c") == first
+            Path("params.yaml").write_text(yaml.safe_dump(params | {"lr": 0.25}))
+            assert wishes.name_of("-c-c") != first
+    finally:
+        for process in (*holders, waiting):
+            process.kill()
+            process.communicate()
+
+
+def test_a_folder_that_cannot_be_had_ends_in_one_line(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gpus.FOLDER, str(machine / "params.yaml"))
+    said = start(machine, "a", 0).communicate()[0]
+    assert re.fullmatch(r"error: .*File exists: .*params.yaml'\n", said)
+
+
+def test_one_gpu_by_its_number(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(machine)
+    monkeypatch.setattr(gpus, "_held", [])
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    assert gpus.lease(number="1") and os.environ[gpus.VISIBLE] == "1"
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if "GPU" not in name})
+    monkeypatch.delenv(gpus.VISIBLE)
+    assert not gpus.lease(number="2"), "there are two"

@@ -108,6 +108,13 @@ def a_zip_with_a_card_and_no_model(path: Path, exported: dict[str, Path]) -> Non
         file.writestr("card.json", other.read("card.json"))
 
 
+def with_a_damaged_checksum(path: Path, exported: dict[str, Path]) -> None:
+    shutil.copy(exported[path.suffix], path)
+    with zipfile.ZipFile(path, "a") as behind:
+        behind.writestr("graph.sha256", "12 of no model")
+    path.write_bytes(path.read_bytes().replace(b"12 of no model", b"12 of no modem"))
+
+
 def text(path: Path, exported: dict[str, Path]) -> None:
     path.write_text("no model", encoding="utf-8")
 
@@ -123,6 +130,7 @@ def text(path: Path, exported: dict[str, Path]) -> None:
         ("m.tflite", without_a_card, "expected a model of this pipeline with its card inside"),
         ("m.tflite", a_zip_with_a_card_and_no_model, "expected a model that LiteRT runs"),
         ("m.tflite", of_another_size, r"expected a model for photos of \(48, 64, 3\).*received one for \(32, 32, 3\)"),
+        ("m.tflite", with_a_damaged_checksum, "expected a checksum of the model behind it, received Bad CRC-32"),
         ("m.onnx", text, "expected a model that ONNX Runtime runs"),
         ("m.onnx", without_a_card, "expected a model of this pipeline with its card among the metadata"),
         ("m.onnx", of_another_size, r"expected a model for photos of \(48, 64, 3\).*received one for \(32, 32, 3\)"),

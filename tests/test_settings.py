@@ -141,6 +141,10 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
             "views: expected 0, or augmentation.cutmix: 0, for it",
         ),
         (
+            {"fine_tune": "{views: 2, unfreeze_from: none, batch_size: auto}"},
+            "views: expected 0, or a batch_size, for auto tries images and not what is stored of them; received 2",
+        ),
+        (
             {"fine_tune": "{views: 9, unfreeze_from: none}"},
             "views: expected 0, or at most the phase's 8 epochs, each of which shows one view; received 9",
         ),

@@ -9,7 +9,7 @@ and Keras not even imported.
 from temper.base import starting
 
 if __name__ == "__main__":
-    starting.begin(with_keras=True, on_gpu=True)  # before anything heavy is imported
+    starting.begin()  # before anything heavy is imported
 
 from temper import boundary
 from temper.activations import FOLDER, write_layers
@@ -25,6 +25,7 @@ def main(settings: StageSettings) -> None:
             write_layers(folder, [])
         print("nothing is stored of the frozen part of the backbone: fine_tune.views is 0")
         return
+    starting.prepare_keras(on_gpu=True)
     from stages.activations.frozen import write_activations  # noqa: PLC0415 (Keras takes seconds)
 
     write_activations(chosen)

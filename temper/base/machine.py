@@ -22,14 +22,24 @@ def is_first_process() -> bool:
 
 def gpu_names() -> list[str]:
     """The NVIDIA GPUs of this machine, as their driver names them; none where there is no driver that answers."""
-    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return _asked_of_the_driver("name")
+
+
+def gpu_numbers() -> dict[str, str]:
+    """What makes each of these GPUs known anywhere, "GPU-8932f937-...", by its number here, "0", "1", ..."""
+    return {str(number): uuid for number, uuid in enumerate(_asked_of_the_driver("uuid"))}
+
+
+def gpu_sizes(visible: str | None = None) -> list[str]:
+    """Name and memory of each GPU, or of those that a CUDA_VISIBLE_DEVICES names: "NVIDIA L4, 23034 MiB"."""
+    return _asked_of_the_driver("name,memory.total", *([f"--id={visible}"] if visible else []))
+
+
+def _asked_of_the_driver(what: str, *options: str) -> list[str]:
+    """A line for each GPU; none where there is no driver that answers."""
+    asked = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader", *options]
     try:
         said = subprocess.run(asked, capture_output=True, text=True, timeout=_PATIENCE, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in said.splitlines() if line.strip()]
-
-
-def gpu_numbers() -> list[str]:
-    """The same GPUs by the numbers that CUDA_VISIBLE_DEVICES takes, "0", "1", ..."""
-    return [str(number) for number in range(len(gpu_names()))]

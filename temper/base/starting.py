@@ -34,15 +34,23 @@ def begin(with_keras: bool = False, on_gpu: bool = False) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
     sys.excepthook = _in_one_line
     if with_keras:
-        from temper.base import backend, gpus, quiet  # noqa: PLC0415
-        from temper.base.errors import TemperError  # noqa: PLC0415
+        prepare_keras(on_gpu)
 
-        try:
-            backend.choose()
-        except TemperError as error:
-            sys.exit(f"error: {error}")
-        gpus.lease(backend.devices()) if on_gpu else gpus.hide()
-        quiet.keep_out_noise()
+
+def prepare_keras(on_gpu: bool) -> None:
+    """What `begin` does for Keras, for a stage that knows only from its inputs whether it needs it."""
+    from temper.base import backend, gpus, quiet  # noqa: PLC0415
+    from temper.base.errors import TemperError  # noqa: PLC0415
+
+    try:
+        backend.choose()
+        if on_gpu:
+            gpus.lease(backend.devices())
+        else:
+            gpus.hide()
+    except (TemperError, OSError) as error:
+        sys.exit(f"error: {error}")
+    quiet.keep_out_noise()
 
 
 def end_at_ctrl_c() -> None:

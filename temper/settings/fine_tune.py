@@ -181,6 +181,8 @@ class FineTune(Section):
             raise ValueError(f"{wanted.format(frozen)} with unfreeze_from: all")
         if not isinstance(self.unfreeze_further, Never):
             raise ValueError(f"{wanted.format('unfreeze_further: never, for what opens later cannot be stored')}")
+        if self.batch_size == "auto":
+            raise ValueError(wanted.format("a batch_size, for auto tries images and not what is stored of them"))
         for name in ("mixup", "cutmix"):
             if getattr(self.augmentation, name):
                 without = f"augmentation.{name}: 0, for it mixes the pixels of images anew in each epoch"

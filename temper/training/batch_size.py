@@ -73,13 +73,18 @@ def kept(described: Any, find: Callable[[], int]) -> int:
     """
     text = json.dumps(described, sort_keys=True)
     path = scratch("batch_sizes") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        size = find()
-        with atomic_file(path) as partial:
-            partial.write_text(f"{size}\n", encoding="utf-8")
-    return int(path.read_text(encoding="utf-8"))
+    written = path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
+    if written.isdecimal():
+        print(f"batch_size {written}: found before, {path}")
+        return int(written)
+    size = find()
+    with atomic_file(path) as partial:
+        partial.write_text(f"{size}\n", encoding="utf-8")
+    return size
 
 
 def command(module: str, function: str) -> list[str]:
     """The command that calls a function of a module with the size that is put behind it."""
-    return [sys.executable, "-c", f"import sys; from {module} import {function}; {function}(int(sys.argv[1]))"]
+    dies_with_us = "from temper.base import starting; starting.begin()"  # law 12
+    code = f"import sys; {dies_with_us}; from {module} import {function}; {function}(int(sys.argv[1]))"
+    return [sys.executable, "-c", code]

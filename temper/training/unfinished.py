@@ -24,6 +24,7 @@ import numpy.typing as npt
 import yaml
 
 from temper import devices
+from temper.base import wishes
 from temper.base.atomic import atomic_file
 from temper.base.locks import held
 from temper.base.machine import is_first_process
@@ -111,7 +112,7 @@ def unfinished(stage: str, settings: StageSettings) -> Iterator[Unfinished]:
             waiting.unlink()
             folder.mkdir(exist_ok=True)
             yield Unfinished(folder)
-            if not _waiting(root, folder.name):
+            if not _waiting(root, folder.name) and not _awaited_without_a_gpu(root, stage):
                 shutil.rmtree(folder)
     finally:
         waiting.unlink(missing_ok=True)
@@ -121,6 +122,11 @@ def _waiting(root: Path, name: str) -> bool:
     """Whether a living process waits for a phase."""
     pids = [int(path.name.rsplit("-", 1)[1]) for path in root.glob(f"{name}.waiting-*")]
     return any(_is_alive(pid) for pid in pids)
+
+
+def _awaited_without_a_gpu(root: Path, stage: str) -> bool:
+    """Whether a living process waits for a GPU with the same params: it cannot know its fingerprint yet."""
+    return any(root.glob(f"{stage}-gpu-*")) and _waiting(root, wishes.name_of(stage))
 
 
 def _is_alive(pid: int) -> bool:

@@ -107,9 +107,11 @@ class Detectron2Detector:
     def detect(self, photos: Iterator[Photo]) -> Iterator[tuple[str, Boxes]]:
         """The boxes of each photo, in order; the next ones are read and decoded meanwhile."""
         if self._worker is None:
-            if self._settings.engine == "local" and self._settings.device in ("auto", "cuda"):
-                gpus.lease()  # with Ray, that keeps account of GPUs
-            self._worker = Worker(self._python, self._settings, self._weights)
+            settings, (kind, _, number) = self._settings, self._settings.device.partition(":")
+            ours = settings.engine == "local" and kind in ("auto", "cuda")  # with Ray, that keeps account of GPUs
+            if ours and gpus.lease(number=number if number.isdecimal() else None):
+                settings = settings.model_copy(update={"device": kind})  # its process sees this one only
+            self._worker = Worker(self._python, settings, self._weights)
         whole = False
         try:
             waiting: deque[list[Photo]] = deque()
