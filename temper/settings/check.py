@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -160,7 +161,9 @@ def _configuration(preset: str) -> str:
 def _build_backbone(path: str | Path) -> str:
     """What stages/backbone/layers.py prints; a process of its own, because Keras takes seconds and much memory."""
     command = [sys.executable, "-m", "stages.backbone.layers", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # from any folder
+    environment = os.environ | {"PYTHONPATH": python_path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         said = next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else "nothing")
