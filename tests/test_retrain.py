@@ -1,5 +1,6 @@
 """Retraining without training: the rule by tables and simulations, its words, its notes, and promotions cut off."""
 
+import argparse
 import json
 import multiprocessing
 import re
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from apps.retrain import __main__ as retraining
 from apps.retrain import arrivals, journal, report, repository, scoring
 from apps.retrain.journal import Journal
 from apps.retrain.report import Found
@@ -255,6 +257,8 @@ def test_a_promotion_that_is_cut_off_anywhere_is_made_once(clone: Path) -> None:
     assert git("tag").split() == expected and git("status --porcelain") == ""
     git("commit -q --allow-empty -m 'of a person'")
     assert not repository.is_done(noted), "somebody went on: the notes are of the past"
+    with pytest.raises(TemperError, match=rf"^HEAD: expected the commit {noted.base[:10]} .*nothing was promoted"):
+        repository.commit(noted, "Retrain")
 
 
 def test_other_changes_are_refused_and_own_ones_only_of_a_killed_run(clone: Path) -> None:
@@ -268,9 +272,143 @@ def test_other_changes_are_refused_and_own_ones_only_of_a_killed_run(clone: Path
         repository.require_clean(repository.OWN)
 
 
+# --- What people do meanwhile
+
+
+def arrive(name: str, text: str) -> None:
+    """A new file in the place of one that DVC keeps, which may be a link into its cache."""
+    Path(name).unlink()
+    Path(name).write_text(text)
+
+
+@pytest.fixture
+def pipeline(clone: Path) -> Path:
+    """A pipeline of one stage, whose model is the archive of photos that it was given by `dvc add`; and other notes."""
+    Path("dvc.lock").unlink()
+    Path("params.yaml").write_text("seed: 1\n")
+    Path(".gitignore").write_text(".temper/\n")
+    repository.run("dvc", "init", "--quiet")
+    for name in ("photos.zip", "notes.txt"):
+        Path(name).write_text("old")
+    repository.run("dvc", "add", "--quiet", "photos.zip", "notes.txt")
+    stage = ("--name", "train", "--deps", "photos.zip", "--outs", "model", "cp photos.zip model")
+    repository.run("dvc", "stage", "add", "--quiet", "--run", *stage)
+    git("add -A")
+    git("commit -qm pipeline")
+    return clone
+
+
+def test_a_model_that_is_not_promoted_touches_no_photos(pipeline: Path) -> None:
+    """Photos that arrive before, during and after the training stay, and the next run finds nothing to be committed."""
+    noted = Journal(repository.head())
+    arrive("photos.zip", "new")
+    repository.reproduce(())
+    noted = replace(noted, rewritten=repository.rewritten())
+    assert Path("model").read_text() == "new" and noted.rewritten == ("photos.zip.dvc",)
+    arrive("photos.zip", "newer")
+    arrive("notes.txt", "mine")
+    repository.restore(noted)
+    assert Path("model").read_text() == "old"
+    assert (Path("photos.zip").read_text(), Path("notes.txt").read_text()) == ("newer", "mine")
+    assert git("status --porcelain") == ""
+
+
+def test_what_was_updated_is_brought_back(pipeline: Path, tmp_path: Path) -> None:
+    bucket = tmp_path / ".temper/bucket.txt"  # not in git
+    bucket.parent.mkdir()
+    bucket.write_text("old")
+    repository.run("dvc", "import-url", "--quiet", str(bucket), "far.txt")
+    git("add -A")
+    git("commit -qm import")
+    noted = Journal(repository.head(), ("far.txt.dvc",))
+    bucket.write_text("newer")
+    repository.reproduce(noted.updated)
+    assert Path("far.txt").read_text() == "newer" and repository.rewritten() == noted.updated
+    repository.restore(noted)
+    assert Path("far.txt").read_text() == "old" and git("status --porcelain") == ""
+
+
+def test_a_promotion_holds_the_photos_and_nothing_that_was_staged_meanwhile(pipeline: Path) -> None:
+    """Killed after the pipeline has rewritten photos.zip.dvc, and started again."""
+    chosen = argparse.Namespace(push=False, dry_run=False, update=[])
+    noted = retraining.begin(chosen)
+    arrive("photos.zip", "new")
+    repository.reproduce(())
+    Path("new.txt").write_text("staged")
+    git("add new.txt")
+    with pytest.raises(TemperError, match=r"found changed: new.txt;"):
+        retraining.begin(chosen)
+    git("reset -q new.txt")
+    assert retraining.begin(chosen) == noted, "it goes on: what it has itself changed is no hindrance"
+    git("add new.txt")
+    repository.commit(replace(noted, rewritten=repository.rewritten()), "Retrain")
+    assert git("diff-tree --no-commit-id --name-only -r HEAD").split() == ["dvc.lock", "photos.zip.dvc"]
+    lock, added = (yaml.safe_load(git(f"show HEAD:{name}")) for name in ("dvc.lock", "photos.zip.dvc"))
+    assert lock["stages"]["train"]["deps"][0]["md5"] == added["outs"][0]["md5"]
+    assert git("status --porcelain") == "A  new.txt"
+
+
+def run_whole(monkeypatch: pytest.MonkeyPatch, found: Found, push: bool = True) -> str:
+    """The command, but for the comparison of the models, whose outcome is given."""
+    monkeypatch.setattr(retraining, "examine", lambda _: found)
+    return retraining.retrain(
+        argparse.Namespace(push=push, dry_run=False, update=[], out=retraining.OUT, margin=0.02, trust_labels=False)
+    )
+
+
+def test_nothing_is_promoted_where_somebody_committed_meanwhile(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive("photos.zip", "new")
+
+    def examine(_: object) -> Found:
+        git("commit -q --allow-empty -m 'of a person'")
+        return Found(None, Verdict(True, ["The first."]))
+
+    monkeypatch.setattr(retraining, "examine", examine)
+    chosen = argparse.Namespace(push=False, dry_run=False, update=[], out=retraining.OUT, margin=0.02)
+    with pytest.raises(TemperError, match=r"nothing was promoted; `git restore .* dvc.lock metrics photos.zip.dvc`"):
+        retraining.retrain(chosen)
+    assert git("tag") == "" and git("log -1 --format=%s") == "of a person"
+    git("restore --staged --worktree dvc.lock metrics photos.zip.dvc")  # as the error says
+    assert "Promoted: classifier@v0.1.0" in run_whole(monkeypatch, Found(None, Verdict(True, ["The first."])), False)
+    assert Path("model").read_text() == "new" and git("tag --points-at HEAD --list *@*") == "classifier@v0.1.0"
+
+
+def test_a_version_whose_push_was_refused_is_pushed_later(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The remote has somebody's commit; a rebase leaves the tags behind, which is an error; a merge does not."""
+    there, other = tmp_path / "there.git", tmp_path / "other"
+    git(f"init -q --bare {there}")
+    git(f"remote add origin {there}")
+    repository.run("dvc", "remote", "add", "--quiet", "--default", "there", str(tmp_path / "there.dvc"))
+    git("commit -qam 'a remote'")
+    git("push -q origin HEAD")
+    git(f"clone -q {there} {other}")
+    git(f"-C {other} commit -q --allow-empty -m 'of a person'")
+    git(f"-C {other} push -q")
+    arrive("photos.zip", "new")
+    with pytest.raises(TemperError, match=r"git push .*failed"):
+        run_whole(monkeypatch, Found(None, Verdict(True, ["The first."])))
+    git("fetch -q")
+    git(f"rebase -q origin/{repository.branch()}")
+    same = Found("v0.1.0", Verdict(False, ["The model is the one that is in production already."]))
+    missing = "--delete classifier@v0.1.0 classifier#prod#1`"
+    with pytest.raises(TemperError, match=rf"--push: expected classifier@v0.1.0, .*{missing}"):
+        run_whole(monkeypatch, same)
+    git(f"-C {there} tag classifier@v0.1.0 HEAD")
+    assert "classifier@v0.1.0" in repository.unpublished("v0.1.0"), "of another commit"
+    git(f"-C {there} tag --delete classifier@v0.1.0")
+    git("merge -q --no-edit classifier@v0.1.0")  # as the error says
+    assert "Pushed classifier@v0.1.0, which origin did not have. There is nothing new" in run_whole(monkeypatch, same)
+    assert git(f"-C {there} tag").split() == git("tag").split() == ["classifier#prod#1", "classifier@v0.1.0"]
+    assert git(f"-C {there} rev-parse HEAD") == repository.head() and repository.unpublished("v0.1.0") == []
+
+
 def test_notes_are_read_back_and_damaged_ones_refused(in_tmp_path: Path) -> None:
     assert journal.read() is None
-    noted = Journal("abc", ("photos.zip.dvc",), "# report", "v0.1.0")
+    noted = Journal("abc", ("photos.zip.dvc",), "# report", "v0.1.0", ("others.zip.dvc",))
     noted.write()
     assert journal.read() == noted
     journal.end()

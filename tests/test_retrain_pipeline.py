@@ -127,7 +127,9 @@ def test_new_photos_of_the_same_kind_are_judged_by_the_rule(workspace: Workspace
     assert (of_all["gained"], of_all["lost"], of_all["images"]) == (gained, lost, len(before))
     assert of_all["interval"][0] == pytest.approx(lower_bound(gained, lost, len(before)), abs=1e-5)
     assert of_all["interval"][0] > -0.2
-    assert "nothing new to promote" in workspace.run("python -m apps.retrain")
+    assert "\n\nNothing was done. There is nothing new to promote.\n" in workspace.run("python -m apps.retrain")
+    assert "\n\nPushed classifier@v0.2.0, which origin did not" in workspace.run("python -m apps.retrain --push")
+    assert workspace.run("git ls-remote --tags --refs -q origin").count("refs/tags/") == 4
     assert workspace.run("git status --porcelain") == "" and len(tags(workspace)) == 4
 
 

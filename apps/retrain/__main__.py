@@ -46,9 +46,11 @@ def begin(chosen: argparse.Namespace) -> Journal:
         if chosen.dry_run:
             raise TemperError(f"{journal.PATH}: expected no promotion that was cut off; run it without --dry-run first")
         return noted
+    if chosen.push:
+        repository.require_publishable()
     updated = tuple(dict.fromkeys([*(noted.updated if noted else ()), *chosen.update]))
     is_begun = noted is not None and noted.base == repository.head()
-    repository.require_clean((*repository.OWN, *updated) if is_begun else ())
+    repository.require_clean((*repository.OWN, *updated, *repository.rewritten()) if is_begun else ())
     fresh = Journal(repository.head(), updated if is_begun else tuple(chosen.update))
     fresh.write()
     return fresh
@@ -88,6 +90,8 @@ def retrain(chosen: argparse.Namespace) -> str:
     noted = begin(chosen)
     if noted.accepted is None:
         repository.reproduce(noted.updated)
+        noted = replace(noted, rewritten=repository.rewritten())
+        noted.write()
         chosen.out.mkdir(parents=True, exist_ok=True)
         for name in ("unlike.csv", "unlike.png", "dvc.lock"):  # of an earlier run
             (chosen.out / name).unlink(missing_ok=True)
@@ -119,11 +123,15 @@ def leave(chosen: argparse.Namespace, noted: Journal, found: Found) -> str:
     lock = chosen.out / "dvc.lock"
     shutil.copy("dvc.lock", lock)
     repository.restore(noted)
+    pushed = ""
+    if chosen.push and found.version is not None and repository.unpublished(found.version):
+        repository.publish(found.version)  # the push of an earlier promotion was refused, or not asked for
+        pushed = f"Pushed {repository.tag_of(found.version)}, which origin did not have. "
     if found.version is not None and not found.tested:
-        return "Nothing was done: there is nothing new to promote."
+        return f"{pushed or 'Nothing was done. '}There is nothing new to promote."
     what = "Would be promoted; this was a dry run." if found.verdict.promote else "Not promoted."
-    back = f"The working folder is as it was. To look at the new model: `cp {lock} dvc.lock && dvc checkout`."
-    return f"{what} {back}"
+    back = f"The working folder is as it was. To look at the new model: `cp {lock} dvc.lock && dvc checkout dvc.yaml`."
+    return f"{pushed}{what} {back}"
 
 
 def finish(chosen: argparse.Namespace, text: str, done: str) -> str:

@@ -28,12 +28,14 @@ class Journal:
         updated: the .dvc files that it was told to update.
         accepted: the report, once the new model was accepted; `None` before.
         replaced: the version that it is to replace, if any.
+        rewritten: the .dvc files that differed from git's after the pipeline had run.
     """
 
     base: str
     updated: tuple[str, ...] = ()
     accepted: str | None = None
     replaced: str | None = None
+    rewritten: tuple[str, ...] = ()
 
     def write(self) -> None:
         """Notes it on the disk."""
@@ -45,7 +47,8 @@ def read() -> Journal | None:
     """What a retraining that did not come to its end has noted; `None`: there is none."""
     try:
         values = json.loads(PATH.read_text(encoding="utf-8"))
-        return Journal(values["base"], tuple(values["updated"]), values["accepted"], values["replaced"])
+        updated, rewritten = tuple(values["updated"]), tuple(values["rewritten"])
+        return Journal(values["base"], updated, values["accepted"], values["replaced"], rewritten)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):

@@ -102,13 +102,25 @@ def reproduce(updates: Sequence[str]) -> None:
     run(sys.executable, "-m", "dvc", "--wait-for-lock", "repro", shown=True)
 
 
+def rewritten() -> tuple[str, ...]:
+    """The .dvc files that git tracks and that differ from it: `dvc repro` rewrites that of a `dvc add`ed file."""
+    listed = run("git", "diff", "--name-only", "--diff-filter=M", "-z", "HEAD", "--", "*.dvc").split("\0")
+    return tuple(name for name in listed if name)
+
+
 def restore(journal: Journal) -> None:
-    """Brings the working folder back to the commit from which the retraining started: files of git and of DVC."""
-    for name in (*OWN, *journal.updated):
+    """Brings the working folder back to the commit from which the retraining started: files of git and of DVC.
+
+    Files that people `dvc add`ed stay as they are now, for newer photos may have arrived during the training: only the
+    outputs of the pipeline and what was updated are checked out.
+    """
+    for name in (*OWN, *journal.updated, *journal.rewritten):
         if run("git", "ls-tree", "--name-only", journal.base, "--", name):
             run("git", "restore", f"--source={journal.base}", "--staged", "--worktree", "--", name)
-    if run("git", "ls-tree", "--name-only", journal.base, "--", "dvc.lock"):
-        run(sys.executable, "-m", "dvc", "--wait-for-lock", "checkout", "--force", "--allow-missing", shown=True)
+    made = ["dvc.yaml"] if run("git", "ls-tree", "--name-only", journal.base, "--", "dvc.lock") else []
+    if targets := [*made, *journal.updated]:  # without any, DVC would check out everything
+        checkout = ("checkout", "--force", "--allow-missing", *targets)
+        run(sys.executable, "-m", "dvc", "--wait-for-lock", *checkout, shown=True)
 
 
 # --- Versions
@@ -137,12 +149,23 @@ def is_done(journal: Journal) -> bool:
 
 
 def commit(journal: Journal, title: str) -> None:
-    """Commits what the retraining changed, unless that is done or nothing was changed."""
+    """Commits what the retraining changed and nothing else, unless that is done or nothing was changed.
+
+    Raises:
+        TemperError: somebody has committed or checked out something else since it started.
+    """
+    own = [name for name in (*OWN, *journal.updated, *journal.rewritten) if Path(name).exists()]
     if head() != journal.base:
-        return
-    run("git", "add", "--", *(name for name in (*OWN, *journal.updated) if Path(name).exists()))
-    if run("git", "diff", "--cached", "--name-only"):
-        run("git", "commit", "--quiet", "-m", title, "-m", f"{TRAILER}: {journal.base}")
+        if is_done(journal):
+            return
+        raise TemperError(
+            f"HEAD: expected the commit {journal.base[:10]} from which the retraining started, found {head()[:10]}, so "
+            f"nothing was promoted; `git restore --staged --worktree {' '.join(own)}`, and start it again: what was "
+            "trained is in DVC's cache"
+        )
+    run("git", "add", "--", *own)  # `commit --only` does not take files that are new to git
+    if run("git", "diff", "--cached", "--name-only", "--", *own):
+        run("git", "commit", "--quiet", "-m", title, "-m", f"{TRAILER}: {journal.base}", "--only", "--", *own)
 
 
 def promote() -> str:
@@ -159,6 +182,35 @@ def promote() -> str:
     return version
 
 
+def _tags(version: str) -> list[str]:
+    """The tag that registers a version, and those that assign it to `prod`."""
+    stages = run("git", "tag", "--points-at", f"{tag_of(version)}^{{commit}}", "--list", f"{ARTIFACT}#{STAGE}#*")
+    return [tag_of(version), *stages.splitlines()]
+
+
+def unpublished(version: str) -> list[str]:
+    """The tags of a version that the remote of git does not have, or has on another commit."""
+    tags = _tags(version)
+    there = run("git", "ls-remote", "origin", *(f"refs/tags/{name}" for name in tags)).splitlines()
+    return [name for name in tags if f"{run('git', 'rev-parse', f'refs/tags/{name}')}\trefs/tags/{name}" not in there]
+
+
+def require_publishable() -> None:
+    """Raises a TemperError if the version in production was never pushed and HEAD does not contain its commit.
+
+    A push that the remote refused, followed by `git pull --rebase`, leaves its tags behind on a commit of no branch.
+    """
+    version = in_production()
+    if version is None or run("git", "tag", "--merged", "HEAD", "--list", tag_of(version)):
+        return
+    if missing := unpublished(version):
+        raise TemperError(
+            f"--push: expected {tag_of(version)}, which is in production, in the history of HEAD or on origin, found "
+            f"it in neither: was its commit rebased? `git merge {tag_of(version)}`, or forget the version by "
+            f"`git tag --delete {' '.join(missing)}`; then start it again"
+        )
+
+
 def publish(version: str) -> None:
     """Pushes the outputs, then the branch and the tags, these all or none; what is there already is left as it is.
 
@@ -166,6 +218,5 @@ def publish(version: str) -> None:
         TemperError: the remote has commits that are not here, or cannot be reached.
     """
     run(sys.executable, "-m", "dvc", "--wait-for-lock", "push", shown=True)
-    stages = run("git", "tag", "--points-at", f"{tag_of(version)}^{{commit}}", "--list", f"{ARTIFACT}#{STAGE}#*")
-    refs = [f"refs/tags/{name}" for name in (tag_of(version), *stages.splitlines())]
+    refs = [f"refs/tags/{name}" for name in _tags(version)]
     run("git", "push", "--quiet", "--atomic", "origin", f"HEAD:refs/heads/{branch()}", *refs)
