@@ -6,6 +6,7 @@ and needs neither Keras nor TensorFlow. `make page-runtime` fetches what browser
 """
 
 import argparse
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ from temper.page import assembly
 from temper.runtimes.opening import open_model
 
 DEFAULT = Path("models/export/classifier.tflite")
+_FOLDERS = ("models", "runtime")
+_AT_TOP = (*assembly.SHARED, *assembly.ALONE, assembly.LIST, "service_worker.js", "LICENSE.txt", "NOTICE.txt")
+# Names in runtime/ differ between versions of LiteRT.js, and an older page may have another one.
+_WRITTEN = re.compile(rf"{'|'.join(map(re.escape, _AT_TOP))}|models/[0-9a-f]{{12}}\.tflite|runtime/\w+\.(js|bin)")
+_NAMED = 3  # of what a folder holds, in the message
 
 
 def require_models(paths: list[Path]) -> None:
@@ -47,9 +53,30 @@ def _require_one_photo(path: Path) -> None:
 
 
 def require_free(folder: Path) -> None:
-    """Raises a TemperError if a folder holds something else, which would be lost."""
-    if folder.exists() and not (folder / assembly.LIST).exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Raises a TemperError if a folder holds anything but an older page, since all of it is replaced."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / assembly.LIST).is_file():
         raise TemperError(f"{folder}: expected no folder, an empty one or an older page, found something else")
+    foreign = _foreign(folder)
+    if foreign:
+        more = f", and {len(foreign) - _NAMED} more" if len(foreign) > _NAMED else ""
+        raise TemperError(
+            f"{folder}: expected nothing but an older page, all of which is replaced, received "
+            f"{printable(', '.join(foreign[:_NAMED]))}{more} too: write the page into a folder of its own, and "
+            "copy it from there"
+        )
+
+
+def _foreign(folder: Path) -> list[str]:
+    """What no page has written: files in its own folders by their paths, all else by the name in `folder`."""
+    found = set()
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if not _WRITTEN.fullmatch(name) and name not in _FOLDERS:
+            top = name.split("/")[0]
+            found.add(name if top in _FOLDERS else top)
+    return sorted(found)
 
 
 def main() -> int:
@@ -59,7 +86,7 @@ def main() -> int:
         prog="python -m apps.page", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="what to put on the web host; an old page is replaced"
+        "folder", type=Path, metavar="FOLDER", help="what to put on the web host; an older page in it is replaced"
     )
     parser.add_argument("--models", type=Path, nargs="+", metavar="MODEL", default=[DEFAULT], help="LiteRT files")
     chosen = parser.parse_args()

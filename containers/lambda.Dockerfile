@@ -2,6 +2,7 @@
 #
 #     docker build -f containers/lambda.Dockerfile --provenance=false -t temper-lambda .
 #
+# Where models/export holds symbolic links: dvc unprotect models/export first. Detectors' weights are not inside.
 # The base image is pinned by its tag, so that it gets security fixes; for equal images each time, name its digest too.
 FROM python:3.11-slim-bookworm AS packages
 COPY requirements-serve.lock /opt/

@@ -43,7 +43,7 @@ NOT_RUN = {
     ),
     *(("docs/serve.md", line) for line in SERVED),  # they ask a server: tests/test_serve.py runs them
     ("docs/page.md", "make page-runtime    # once: LiteRT.js, by npm"),  # downloads packages
-    ("docs/page.md", "python -m http.server 8001 --bind 127.0.0.1 --directory models/export/page"),  # until stopped
+    ("docs/page.md", "python -m http.server 8002 --bind 127.0.0.1 --directory models/export/page"),  # until stopped
     ("docs/page.md", "python -m apps.page site --models models/export/classifier.tflite other/classifier_b.tflite"),
     ("docs/queue.md", "make queue"),  # downloads packages
     ("docs/queue.md", "python -m apps.queue --jobs 2"),  # runs until it is stopped

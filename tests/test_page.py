@@ -56,6 +56,7 @@ def test_equal_models_give_equal_bytes_and_a_list_of_all_that_is_loaded(tmp_path
     models = [model(tmp_path / "colours.tflite"), model(tmp_path / "<b>bold.tflite", b"another")]
     assembly.assemble(tmp_path / "one", models)
     assembly.assemble(tmp_path / "two", models)
+    require_free(tmp_path / "two")  # an older page holds nothing that would count as another's
     found = contents(tmp_path / "one")
     assert contents(tmp_path / "two") == found
     listed = found["service_worker.js"].decode()
@@ -141,6 +142,13 @@ def test_models_and_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "old" / assembly.LIST).write_text("[]")
     for folder in ("new", "empty", "old"):
         require_free(tmp_path / folder)
+    (tmp_path / "old/models").mkdir()
+    for name in ("CNAME", ".git/config", "models/mine.tflite"):
+        (tmp_path / "old" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "old" / name).write_text("mine")
+    strange = r"old: expected nothing but an older page, .* received .git, CNAME, models/mine.tflite too"
+    with pytest.raises(TemperError, match=strange):
+        require_free(tmp_path / "old")
     with pytest.raises(TemperError, match="expected models of different names"):
         require_models([tmp_path / "a/one.tflite", tmp_path / "b/one.tflite"])
     with pytest.raises(TemperError, match="one.onnx: expected a LiteRT model"):

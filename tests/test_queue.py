@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from apps.queue import postings
+from apps.queue.queueing import Queueing
 from apps.queue.records import Records
 from apps.queue.repair import abandoned_copies
+from apps.queue.repository import Repository
 from apps.queue.results import curves
 from apps.queue.tasks import Queue, Task
 from apps.serve.limits import Refusal
+from temper.base.errors import TemperError
 from tests.toys.queued import message
 from tests.toys.workspace import ROOT
 
@@ -111,7 +114,7 @@ def test_names_and_ids_that_are_not_given_are_new_each_time() -> None:
 def test_a_record_is_remembered_until_it_is_old(tmp_path: Path) -> None:
     records, wish = Records(tmp_path), postings.read(b'{"params": {"lr": 0.1}, "id": "mine"}')
     runs = tuple(postings.checked(wish, BASE))
-    records.write(wish, runs, queued=False)
+    records.write(wish, runs, "c" * 40, queued=False)
     (record,) = records.unfinished()
     assert (record.id, record.runs, record.digest) == ("mine", runs, wish.digest)
     records.finish(record)
@@ -135,6 +138,66 @@ def queue(tmp_path: Path) -> Queue:
     (queue.waiting / "4_x.reply.celery.pidbox.msg").write_text("{}")
     write_process(queue, os.getpid())
     return queue
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Repository:
+    """A repository on `main` in which DVC was about to queue a run when it was killed."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".gitignore").write_text("/.temper/\n")
+    (tmp_path / "params.yaml").write_text("lr: 1\n")
+    begin = (
+        "git init -q -b main && git config user.name a && git config user.email a@b && git add . && git commit -qm a"
+    )
+    subprocess.run(begin, shell=True, cwd=tmp_path, check=True)
+    repository = Repository(tmp_path)
+    repository.begin()
+    repository.git("checkout", "-q", "--detach")
+    (tmp_path / "params.yaml").write_text("lr: 2\n")
+    return repository
+
+
+def test_what_dvc_changed_when_it_was_killed_is_put_back_and_kept(clone: Repository) -> None:
+    said = clone.restore()
+    assert clone.git("symbolic-ref", "HEAD") == "refs/heads/main\n" and not clone.uncommitted()
+    (kept,) = clone.folder.glob("params-*.yaml")
+    assert kept.read_text() == "lr: 2\n" and said.endswith(f"is in {kept.relative_to(clone.root)}")
+    assert clone.restore() == ""
+
+
+@pytest.mark.parametrize(
+    "gone_on",
+    [
+        "git switch -qc other",  # takes the changed params.yaml along
+        "git commit -qam mine",  # on the detached HEAD
+        "git checkout -qf main && git commit -q --allow-empty -m mine && echo 'lr: 3' > params.yaml",
+    ],
+)
+def test_where_people_have_gone_on_since_a_crash_nothing_is_put_back(clone: Repository, gone_on: str) -> None:
+    subprocess.run(gone_on, shell=True, cwd=clone.root, check=True)
+
+    def state() -> tuple[str, ...]:
+        head = (clone.root / ".git/HEAD").read_text()
+        return head, clone.head(), clone.uncommitted(), (clone.root / "params.yaml").read_text()
+
+    before = state()
+    assert clone.restore().startswith("left git's HEAD and params.yaml alone")
+    assert state() == before and clone.restore() == ""
+
+
+def test_what_a_crash_interrupted_is_queued_only_at_its_own_commit_with_nothing_to_commit(clone: Repository) -> None:
+    queueing = Queueing(clone, Queue(clone.root))
+    wish = postings.read(b'{"id": "mine", "name": "one"}')
+    queueing.records.write(wish, (postings.Run("one", ()),), clone.head(), False)
+    clone.git("switch", "-qc", "other")
+    with pytest.raises(TemperError, match="accepted before the server ended waits: .* received params.yaml"):
+        queueing.finish_interrupted()
+    accepted = clone.head()
+    clone.git("commit", "-qam", "mine")
+    (line,) = queueing.finish_interrupted()
+    assert line.startswith(f"mine: expected the commit {accepted[:7]} to be checked out")
+    assert f"received {clone.head()[:7]}" in line
+    assert len(list(queueing.records.unfinished())) == 1
 
 
 def write_process(queue: Queue, pid: int, code: int | None = None) -> Path:

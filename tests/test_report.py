@@ -1,6 +1,7 @@
 """The pull-request report: texts that names cannot break, test sets that differ, two commits read by the real DVC."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,16 +16,18 @@ import pytest
 import yaml
 
 from apps.report import __main__ as app
-from apps.report import picture, text
+from apps.report import picture, scoring, text
 from apps.report.edits import StageEdit, out_of_step
 from apps.report.pairing import extended, pair
 from apps.report.text import Found, compare, report
-from temper import predictions, revisions, tables
+from temper import card, predictions, revisions, tables
+from temper.base import gpus
 from temper.base.errors import TemperError
 from temper.markdown import code, table
 from temper.packs import PackWriter
 from temper.predictions import Predictions
 from temper.revisions import Member, Revision
+from tests.toys.colours import append_card
 from tests.toys.photos import write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, environment
 
@@ -325,13 +328,17 @@ def test_two_commits_are_compared(
     written = json.loads(Path("report.json").read_text())
     assert written["verdict"] == "worse" and written["figures"]["accuracy"]["difference"] == pytest.approx(-17 / 60)
     assert "not as `dvc repro` left it" not in said
-    # The same by the workflow's own script, in a clone as CI makes it: no branch main, nothing but what git has.
+    # The same by the workflow's own script, in a clone as CI makes it: no branch main, nothing but what git has. What
+    # has landed on main since the branch began is not undone by the branch.
+    run("git switch -q main && sed -i 's/epochs: 3/epochs: 4/' params.yaml && git commit -qam later")
+    run("git switch -q change")
     run(f"git clone -q {repository} ci && cd ci && git checkout -q --detach && git branch -D change -q")
     step = next(step for step in workflow("report")["jobs"]["report"]["steps"] if step.get("name") == "Report")
     variables = {"BASE": "origin/main", "RUN": "https://example.org/runs/1", "GITHUB_STEP_SUMMARY": "summary.md"}
     subprocess.run(["bash", "-e", "-c", step["run"]], cwd="ci", env=environment() | variables, check=True)
     again = Path("ci/report/report.md").read_text(encoding="utf-8")
     assert again.splitlines()[0] == said.splitlines()[0] and Path("ci/summary.md").read_text("utf-8") == again
+    assert "epochs" not in again and "| `lr` | `0.0003` | `3e-06` |" in again
     assert "[The photos side by side](https://example.org/runs/1#artifacts)" in again
     assert {path.name for path in Path("ci/report").iterdir()} == {"photos.png", "report.json", "report.md"}
 
@@ -377,6 +384,29 @@ def test_what_cannot_be_had_ends_in_one_line(
     monkeypatch.chdir("/")
     with pytest.raises(TemperError, match="in no git repository"):
         revisions.find("main")
+
+
+def test_the_old_model_sees_no_gpu(in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report holds no lease, and Keras would fill the memory of GPUs that stages compute on."""
+
+    class Loaded(Exception):
+        """The model was about to be loaded."""
+
+    def load(path: Path) -> None:
+        raise Loaded(os.environ[gpus.VISIBLE])
+
+    Path("models").mkdir()
+    append_card(Path(scoring.MODEL), NAMES)
+    Path("data/packed").mkdir(parents=True)
+    Path(card.PACKED).write_text(card.read(scoring.MODEL).preparation.model_dump_json(), encoding="utf-8")
+    with PackWriter(Path("data/packed/test"), np.array(["a" * 16]), 32, 32) as pack:
+        pack.append(np.zeros((32, 32, 3), np.uint8))
+        pack.finish(np.zeros(1, np.int32))
+    monkeypatch.setenv(gpus.VISIBLE, "0")
+    monkeypatch.setattr(scoring, "Predictor", load)
+    before, after = models(1, [], [])
+    with pytest.raises(Loaded, match="^-1$"):
+        scoring.score(Revision("workspace"), Revision("workspace"), before, after, [])
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -481,6 +482,62 @@ def test_a_sweep_goes_on_only_with_what_it_began_with(in_tmp_path: Path) -> None
     with pytest.raises(TemperError, match="its own params or objective changed"):
         write()
         comparable.refuse_another(study, comparable.identity(sweep_of({"lr": [1]})), path)
+
+
+def write_what_is_compared(params: dict[str, Any] = BASE, code: str = "1") -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    Path("stages").mkdir(exist_ok=True)
+    Path("stages/fine_tune.py").write_text(code)
+
+
+def test_an_edit_during_a_sweep_stops_it_before_the_next_trial(
+    searched: Callable[..., ToySearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    write_what_is_compared()
+
+    def begin(one: ToyExperiment) -> None:
+        BEGUN[one.name] += 1
+        if sum(BEGUN.values()) == edited_after:
+            write_what_is_compared(code="2")
+
+    def search(run: bool = True) -> ToySearch:
+        one = searched(pruner="off", seeds=3, run=False)
+        one.refuse_edits = lambda: comparable.refuse_edits(one.study, one.sweep, Path("sweep.yaml"), 0)
+        if run:
+            one.run()
+        return one
+
+    monkeypatch.setattr(ToyExperiment, "begin", begin)
+    edited_after = 3
+    comparable.refuse_another(search(run=False).study, comparable.identity(sweep_of(SPACE)), Path("sweep.yaml"))
+    changed = "sweep.yaml: expected what the sweep began with .* since then the code in .* changed"
+    with pytest.raises(TemperError, match=changed):
+        search()
+    assert sum(BEGUN.values()) == 3
+    write_what_is_compared()
+    edited_after = 0
+    whole = search()  # goes on with the trial that was about to begin
+    assert states(whole) == {"COMPLETE": 12} and sum(BEGUN.values()) == 12
+    write_what_is_compared(code="2")
+    with pytest.raises(TemperError, match=changed):
+        whole.repeat_best()
+    assert sum(BEGUN.values()) == 12
+
+
+def test_what_dvc_changes_for_a_moment_is_no_edit(in_tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    write_what_is_compared()
+    study, sweep = optuna.create_study(), sweep_of(LR)
+    comparable.refuse_another(study, comparable.identity(sweep), Path("sweep.yaml"))
+    study.ask()
+    write_what_is_compared(BASE | {"seed": 1})  # as it begins a repetition with another seed
+    soon = threading.Timer(0.2, write_what_is_compared)
+    soon.start()
+    try:
+        comparable.refuse_edits(study, sweep, Path("sweep.yaml"), 20)
+    finally:
+        soon.join()
 
 
 # --- By the real dvc

@@ -57,8 +57,8 @@ class Service:
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Finishes what a crash interrupted; then queues what comes, and keeps workers at it."""
         try:
-            for name in await asyncio.to_thread(self.queueing.finish_interrupted):
-                print(f"{name}: accepted before the server ended, queued now", file=sys.stderr, flush=True)
+            for line in await asyncio.to_thread(self.queueing.finish_interrupted):
+                print(line, file=sys.stderr, flush=True)
         except TemperError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
         lost = [task.name for task in await asyncio.to_thread(self.queue.tasks) if task.state == "lost"]

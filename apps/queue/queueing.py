@@ -1,6 +1,7 @@
 """Accepted runs on their way into the queue: all that wait are queued by one process, and what is queued runs once."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,13 +22,13 @@ class Item:
 
     Attributes:
         base: the params.yaml that its runs were checked against.
-        begun: whether some of its runs may be in the queue already, since a crash interrupted it.
+        begun: what a crash left of it; some of its runs may be in the queue already.
     """
 
     wish: Wish
     runs: list[Run]
     base: str
-    begun: bool = False
+    begun: Record | None = None
     ended: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -64,7 +65,7 @@ class Queueing:
             base = await asyncio.to_thread(self.repository.base)
             record = self.records.get(wish.id)
             runs = list(record.runs) if record else await asyncio.to_thread(checked, wish, base)
-        item = Item(wish, runs, base, begun=record is not None)
+        item = Item(wish, runs, base, begun=record)
         self._waiting.put_nowait(item)
         await item.ended
         return [run.name for run in item.runs]
@@ -85,37 +86,34 @@ class Queueing:
         """Queues requests; what becomes of each."""
         try:
             with self.repository.locked() as lock:
-                self.repository.restore()
-                changed = self.repository.changed()
-                if changed:
-                    some = ", ".join(changed[:3])
-                    raise Refusal(
-                        409, f"expected all changes in the server's clone to be committed, received {some}: commit them"
-                    )
+                self._restore()
+                uncommitted = self.repository.uncommitted()
+                if uncommitted:
+                    raise Refusal(409, uncommitted)
                 return self._queue(items, lock)
         except Exception as error:
             return [_answerable(error)] * len(items)
 
     def _queue(self, items: Sequence[Item], lock: int) -> list[Exception | None]:
         """Queues requests by one process; if that fails, each by its own, so that no other pays for one."""
-        base, names = self.repository.base(), self.names()
+        base, head, names = self.repository.base(), self.repository.head(), self.names()
         there = set(names)
-        errors = [self._refusal(item, base, names) for item in items]
+        errors = [self._refusal(item, base, head, names) for item in items]
         good = [item for item, error in zip(items, errors, strict=True) if error is None]
         for item in good:
-            self.records.write(item.wish, tuple(item.runs), False)
+            self.records.write(item.wish, tuple(item.runs), head, False)
         missing = [run for item in good for run in item.runs if run.name not in there]
         try:
             if missing:
                 self.repository.enqueue(missing, lock)
         except TemperError:
             there = self.names()
-            return [error or self._rest(item, there, lock) for item, error in zip(items, errors, strict=True)]
+            return [error or self._rest(item, there, head, lock) for item, error in zip(items, errors, strict=True)]
         for item in good:
-            self.records.write(item.wish, tuple(item.runs), True)
+            self.records.write(item.wish, tuple(item.runs), head, True)
         return errors
 
-    def _rest(self, item: Item, queued: set[str], lock: int) -> Exception | None:
+    def _rest(self, item: Item, queued: set[str], head: str, lock: int) -> Exception | None:
         """Queues what is missing of a request; if DVC refuses, takes back what was queued of it."""
         try:
             missing = [run for run in item.runs if run.name not in queued]
@@ -126,13 +124,14 @@ class Queueing:
                 self.repository.dvc("queue", "remove", run)
             self.records.forget(item.wish.id)
             return Refusal(500, f"DVC did not take the run into its queue: {error}")
-        self.records.write(item.wish, tuple(item.runs), True)
+        self.records.write(item.wish, tuple(item.runs), head, True)
         return None
 
-    def _refusal(self, item: Item, base: str, names: set[str]) -> Exception | None:
+    def _refusal(self, item: Item, base: str, head: str, names: set[str]) -> Exception | None:
         """Why a request cannot be queued now; its names are taken otherwise."""
-        if item.begun:
-            return None
+        if item.begun is not None:
+            wrong = _elsewhere(item.begun, head, names)
+            return Refusal(409, wrong) if wrong else None
         taken = [run.name for run in item.runs if run.name in names]
         if taken:
             return Refusal(409, f"name: expected one that no task or experiment has, received {taken[0]}")
@@ -156,21 +155,47 @@ class Queueing:
         return sum(task.state == "queued" for task in self.queue.tasks())
 
     def finish_interrupted(self) -> list[str]:
-        """Queues what was accepted and not queued when the server was killed; returns the names."""
+        """Queues what was accepted and not queued when the server was killed; returns lines that say what became of it.
+
+        Raises:
+            TemperError: changes are not committed, so nothing may be queued.
+        """
         records = list(self.records.unfinished())
         if not records:
             return []
         with self.repository.locked() as lock:
-            self.repository.restore()
-            names = self.names()
-            return [name for record in records for name in self._finish(record, names, lock)]
+            self._restore()
+            uncommitted = self.repository.uncommitted()
+            if uncommitted:
+                raise TemperError(f"what was accepted before the server ended waits: {uncommitted}, and start it again")
+            names, head = self.names(), self.repository.head()
+            return [line for record in records for line in self._finish(record, head, names, lock)]
 
-    def _finish(self, record: Record, names: set[str], lock: int) -> list[str]:
+    def _finish(self, record: Record, head: str, names: set[str], lock: int) -> list[str]:
+        wrong = _elsewhere(record, head, names)
+        if wrong:
+            return [wrong]
         missing = [run for run in record.runs if run.name not in names]
         if missing:
             self.repository.enqueue(missing, lock)
         self.records.finish(record)
-        return [run.name for run in missing]
+        return [f"{run.name}: accepted before the server ended, queued now" for run in missing]
+
+    def _restore(self) -> None:
+        """Puts back what a killed process left, and says so."""
+        restored = self.repository.restore()
+        if restored:
+            print(restored, file=sys.stderr, flush=True)
+
+
+def _elsewhere(record: Record, head: str, names: set[str]) -> str:
+    """Why what is missing of a request that a crash interrupted cannot be queued; empty if it can."""
+    if record.commit == head or all(run.name in names for run in record.runs):
+        return ""
+    return (
+        f"{record.id}: expected the commit {record.commit[:7]} to be checked out, at which it was accepted before the "
+        f"server ended, received {head[:7]}: check that out and start the server again, or send it under another id"
+    )
 
 
 def _refuse_other(wish: Wish, digest: str) -> None:

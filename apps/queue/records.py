@@ -19,12 +19,14 @@ class Record:
 
     Attributes:
         digest: of what was asked for.
+        commit: the one that its runs start from.
         queued: whether all its runs have been put into the queue.
     """
 
     id: str
     digest: str
     runs: tuple[Run, ...]
+    commit: str
     queued: bool = False
 
 
@@ -39,9 +41,9 @@ class Records:
         """The request of an id."""
         return _read(self._path(identity))
 
-    def write(self, wish: Wish, runs: tuple[Run, ...], queued: bool) -> None:
+    def write(self, wish: Wish, runs: tuple[Run, ...], commit: str, queued: bool) -> None:
         """Remembers a request, with its bytes on the disk."""
-        record = Record(wish.id, wish.digest, runs, queued)
+        record = Record(wish.id, wish.digest, runs, commit, queued)
         with atomic_file(self._path(wish.id)) as partial:
             partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
 
@@ -71,6 +73,6 @@ def _read(path: Path) -> Record | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         runs = tuple(Run(run["name"], tuple(run["overrides"])) for run in content["runs"])
-        return Record(content["id"], content["digest"], runs, content["queued"])
+        return Record(content["id"], content["digest"], runs, content.get("commit", ""), content["queued"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

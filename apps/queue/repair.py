@@ -4,7 +4,7 @@
   the same params and name: its message goes back to where workers look. Finished stages come from the run cache, and an
   interrupted training goes on where it was.
 - A copy of the repository that no process works in is removed.
-- git's HEAD and params.yaml are put back, if a process was killed while it queued.
+- git's HEAD and params.yaml are put back, if a process was killed while it queued and nobody went on there since.
 - Workers are started, if tasks wait.
 
 Whatever may belong to a living process is left alone and named.
@@ -26,14 +26,14 @@ class Repaired:
     """What was found.
 
     Attributes:
-        restored: whether git's HEAD and params.yaml were put back.
+        restored: what became of git's HEAD and params.yaml, if a process was killed while it queued.
         ended: tasks that were cancelled and then lost: DVC shows them as failed now.
         again: tasks that wait again.
         left: tasks whose worker is gone, but not yet the process that it started.
         copies: those that were removed.
     """
 
-    restored: bool = False
+    restored: str = ""
     ended: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Repaired:
         ]
         found += [f"removed {copy}, in which no process works" for copy in self.copies]
         if self.restored:
-            found.append("put git's HEAD and params.yaml back to what they were before a run was queued")
+            found.append(self.restored)
         return found or ["nothing to repair"]
 
 

@@ -1,6 +1,7 @@
 """The repository whose queue it is: its commit and its experiments, the programs git and dvc, and the queue's lock."""
 
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
@@ -82,9 +83,17 @@ class Repository:
         pairs = [line.rsplit(" ", 1) for line in listed]
         return {ref: commit for ref, commit in pairs if ref.count("/") == 4 and not ref.startswith("refs/exps/exec/")}
 
-    def changed(self) -> list[str]:
-        """Tracked files that are not as they were committed: DVC would take them into each run."""
-        return [line[3:] for line in self.git("status", "--porcelain", "--untracked-files=no").splitlines()]
+    def head(self) -> str:
+        """The commit that runs start from."""
+        return self.git("rev-parse", "HEAD").strip()
+
+    def uncommitted(self) -> str:
+        """Why nothing may be queued now: tracked files are not as they were committed, and DVC would take them into
+        each run. Empty if they all are.
+        """
+        lines = self.git("status", "--porcelain", "--untracked-files=no").splitlines()
+        some = ", ".join(line[3:] for line in lines[:3])
+        return f"expected all changes in the server's clone to be committed, received {some}: commit them" * bool(some)
 
     def serve_alone(self) -> IO[str]:
         """A file that this process holds as the only server of the repository, as long as it is open.
@@ -116,11 +125,7 @@ class Repository:
         Raises:
             TemperError: DVC refuses one; those before it are queued.
         """
-        branch = subprocess.run(
-            ["git", "symbolic-ref", "-q", "HEAD"], cwd=self.root, capture_output=True, text=True, check=False
-        )
-        with atomic_file(self._begun) as partial:
-            partial.write_text(json.dumps(branch.stdout.strip()), encoding="utf-8")
+        self.begin()
         python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         done = subprocess.run(
             [sys.executable, "-m", "apps.queue.enqueue"],
@@ -137,20 +142,48 @@ class Repository:
             raise TemperError(_last_line(done.stderr).removeprefix("error: "))
         self._begun.unlink()
 
-    def restore(self) -> bool:
-        """Puts git's HEAD and params.yaml back, if a process was killed while it queued; returns whether it was.
+    def begin(self) -> None:
+        """Writes down where HEAD is, before DVC detaches it."""
+        place = {"branch": self._branch(), "commit": self.head()}
+        with atomic_file(self._begun) as partial:
+            partial.write_text(json.dumps(place), encoding="utf-8")
 
-        The lock must be held. Nothing was changed when it began, or it would not have begun.
+    def restore(self) -> str:
+        """Puts git's HEAD and params.yaml back, if a process was killed while it queued; returns what it did, in words,
+        and nothing where there was nothing to do.
+
+        The lock must be held. DVC stays at the commit, so where another one or another branch is checked out, people
+        have gone on since, and everything is left to them. What params.yaml held is kept: it may be an edit of theirs.
         """
         if not self._begun.exists():
-            return False
-        branch = json.loads(self._begun.read_text(encoding="utf-8"))
-        if branch:
-            self.git("symbolic-ref", "HEAD", branch)
+            return ""
+        begun = json.loads(self._begun.read_text(encoding="utf-8"))
+        if self._branch() not in ("", begun["branch"]) or self.head() != begun["commit"]:
+            self._begun.unlink()
+            return "left git's HEAD and params.yaml alone: another commit or branch was checked out since the crash"
+        kept = self._keep_params()
+        if begun["branch"]:
+            self.git("symbolic-ref", "HEAD", begun["branch"])
         self.git("reset", "--quiet")
         self.git("checkout", "--quiet", "--", "params.yaml")
         self._begun.unlink()
-        return True
+        return f"put git's HEAD and params.yaml back to what they were before a run was queued{kept}"
+
+    def _branch(self) -> str:
+        """The reference of the branch that is checked out; empty where HEAD is detached."""
+        asked = ["git", "symbolic-ref", "-q", "HEAD"]
+        return subprocess.run(asked, cwd=self.root, capture_output=True, text=True, check=False).stdout.strip()
+
+    def _keep_params(self) -> str:
+        """Copies a params.yaml that is not as it was committed, under a name by its content; says where to."""
+        path = self.root / "params.yaml"
+        content = path.read_bytes() if path.exists() else b""
+        if not content or content == self.base().encode():
+            return ""
+        copy = self.folder / f"params-{hashlib.sha256(content).hexdigest()[:12]}.yaml"
+        with atomic_file(copy) as partial:
+            partial.write_bytes(content)
+        return f"; what params.yaml held is in {copy.relative_to(self.root)}"
 
 
 def _last_line(text: str) -> str:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from apps.report.edits import read_params
 from temper import card, images, tables
+from temper.base import gpus
 from temper.base.errors import TemperError
 from temper.calibration import Probabilities
 from temper.packs import Pack
@@ -64,6 +65,7 @@ def score(old: Revision, new: Revision, before: Member, after: Member, rows: Seq
         pack = Pack(new.get(PACKED, Path(folder)))
         place = {image_id: number for number, image_id in enumerate(pack.image_ids.tolist())}
         wanted = np.array([place[after.test.image_ids[row]] for row in rows])
+        gpus.hide()  # a report has no lease, and Keras would fill the memory of GPUs that stages compute on
         classifier = Predictor(model)
 
         def of_view(view: View) -> Probabilities:

@@ -74,13 +74,14 @@ def main() -> int:
 def search(sweep: Sweep, path: Path) -> int:
     """Searches to the end, and repeats the best."""
     from apps.sweep import report  # noqa: PLC0415
-    from apps.sweep.comparable import identity, refuse_another, refuse_stages_before  # noqa: PLC0415
+    from apps.sweep.comparable import identity, refuse_another, refuse_edits, refuse_stages_before  # noqa: PLC0415
     from apps.sweep.search import Search, folder_of, open_study  # noqa: PLC0415
 
     study = open_study(path.stem, sweep)
     refuse_another(study, identity(sweep), path)
     refuse_stages_before(sweep, path)
-    one = Search(sweep, study, loading.read(PARAMS), f"{path}: params")
+    base = loading.read(PARAMS)
+    one = Search(sweep, study, base, f"{path}: params", lambda: refuse_edits(study, sweep, path))
     known = len(one.trials())
     print(
         f"{path}: {sweep.trials} trials by {sweep.aim.name}, {known} of them begun; study, logs and pictures are in "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from temper.base.loading import PARAMS
 from temper.tracking.finished import git, without_trackers
 
 CODE = ("dvc.yaml", "stages", "temper")
+_PAUSE = 0.5  # seconds between two looks at a difference
 
 
 def refuse_stages_before(sweep: Sweep, path: Path) -> None:
@@ -56,6 +58,28 @@ def identity(sweep: Sweep) -> dict[str, str]:
         "its own params or objective": mine,
     }
     return {name: _digest(json.dumps(part, sort_keys=True, default=str).encode()) for name, part in parts.items()}
+
+
+def refuse_edits(study: optuna.Study, sweep: Sweep, path: Path, patience: float = 60.0) -> None:
+    """Compares once more, before a trial takes the working folder as it is then.
+
+    `dvc exp run` changes the folder for a moment when it begins another trial, so a difference counts if it stays.
+
+    Args:
+        patience: seconds that a difference may last.
+
+    Raises:
+        TemperError: something was edited since the sweep began.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            refuse_another(study, identity(sweep), path)
+            return
+        except TemperError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _digest(content: bytes) -> str:

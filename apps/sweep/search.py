@@ -9,6 +9,7 @@ import random
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ class Search:
     Attributes:
         base: the content of params.yaml.
         path: of SWEEP.yaml, for messages.
+        refuse_edits: called before each trial; raises a TemperError if it could not be compared with those before.
         failures: why the last trials of this driver failed, one after the other.
     """
 
@@ -93,6 +95,7 @@ class Search:
     study: optuna.Study
     base: dict[str, Any]
     path: str
+    refuse_edits: Callable[[], None] = lambda: None
     running: list[Running] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
@@ -106,7 +109,8 @@ class Search:
         """Runs trials until the search is over.
 
         Raises:
-            TemperError: several trials in a row failed for the same reason.
+            TemperError: several trials in a row failed for the same reason, or something was edited meanwhile. What ran
+                is interrupted then, too.
             KeyboardInterrupt: Ctrl-C. What ran is interrupted, and goes on in the next search.
         """
         try:
@@ -206,6 +210,7 @@ class Search:
         except TemperError as error:
             self._fail(one, str(error))
             return
+        self.refuse_edits()
         one.experiment.begin()
 
     def experiment(self, values: Values, what: str) -> Experiment:
@@ -310,6 +315,7 @@ class Search:
         try:
             while waiting or running:
                 while waiting and len(running) < self.sweep.parallel:
+                    self.refuse_edits()
                     seed = waiting.pop(0)
                     running[seed] = self.experiment(values | {"seed": seed}, f"{best.number:04}-seed-{seed}")
                     running[seed].begin()
