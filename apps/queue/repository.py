@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,7 @@ from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.settings.check import ROOT
 
+_ABANDONED = 5  # seconds
 _SECRETS = ("TEMPER_TOKEN",)
 
 
@@ -157,6 +159,7 @@ class Repository:
         """
         if not self._begun.exists():
             return ""
+        self._unlock_references()
         begun = json.loads(self._begun.read_text(encoding="utf-8"))
         if self._branch() not in ("", begun["branch"]) or self.head() != begun["commit"]:
             self._begun.unlink()
@@ -168,6 +171,18 @@ class Repository:
         self.git("checkout", "--quiet", "--", "params.yaml")
         self._begun.unlink()
         return f"put git's HEAD and params.yaml back to what they were before a run was queued{kept}"
+
+    def _unlock_references(self) -> None:
+        """Removes the locks of DVC's references that a killed process left: while one is there, nothing can be queued.
+
+        A living process holds one for milliseconds.
+        """
+        folder = Path(self.git("rev-parse", "--git-path", "refs/exps").strip())
+        for path in (self.root / folder).rglob("*.lock"):
+            with suppress(FileNotFoundError):
+                while time.time() - path.stat().st_mtime < _ABANDONED:
+                    time.sleep(0.2)
+                path.unlink()
 
     def _branch(self) -> str:
         """The reference of the branch that is checked out; empty where HEAD is detached."""
