@@ -13,7 +13,7 @@ from tests.toys.classifier import CARD, PIXELS, classifier
 ENTRY = CARD.as_entry()
 
 
-@pytest.mark.parametrize("name", ["tiny", "MobileNet", "ResNet50"])
+@pytest.mark.parametrize("name", ["tiny", "MobileNet", pytest.param("ResNet50", marks=pytest.mark.slow)])
 def test_equal_weights_give_equal_bytes(tmp_path: Path, name: str) -> None:
     """Law 10: however much later, and from other objects, compiled or not."""
     first = classifier(name)

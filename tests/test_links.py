@@ -104,10 +104,8 @@ def test_a_stage_run_by_hand_leaves_the_cache_as_it_is(pipeline: Workspace, tmp_
     assert {path: md5(path) for path in outputs(pipeline.folder)} == written
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["dvc exp run --temp -S lr=2e-6", pytest.param("dvc exp run --queue -S lr=2e-6", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["dvc exp run --temp -S lr=2e-6", "dvc exp run --queue -S lr=2e-6"])
 def test_experiments_in_copies_of_the_repository_use_links_too(pipeline: Workspace, command: str) -> None:
     pipeline.run("dvc checkout --relink")
     before, written = cached(pipeline.folder), {path: md5(path) for path in outputs(pipeline.folder)}

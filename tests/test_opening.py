@@ -159,7 +159,7 @@ def fine_tuned(
     return classifier, result, folded[1:]  # fit asks for the length of the first epoch's batches before it trains
 
 
-@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize("pretrained", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_backbone_opens_block_by_block_and_a_cut_run_ends_in_the_same_bits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], pretrained: bool
 ) -> None:

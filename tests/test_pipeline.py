@@ -99,6 +99,7 @@ def test_the_warm_up_is_as_good_through_the_real_backbone(pipeline: Workspace) -
     assert accuracy == pytest.approx(logged["warm_up_best_val_accuracy"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_class_order_is_decided_in_classes_txt_alone(pipeline: Workspace) -> None:
     """Law 1: everything after `normalize` follows that file, and then the card, whatever the folders are called."""
     before = Pack(pipeline.folder / "data/packed/train").labels
@@ -206,7 +207,11 @@ def test_a_param_toggled_back_is_served_from_the_cache(pipeline: Workspace) -> N
         ({"aug": 0.2}, ["gallery", "boundary", "fine_tune", "evaluate", "export", "overview"]),
         ({"embed__aug": 0.2}, ["embed"]),  # views: 1 has nothing to augment: the same embeddings
         # The toys are square, so the pixels are the same; but the card of the models says how they were fed.
-        ({"pack__fit": "crop"}, ["pack", "gallery", "warm_up", "fine_tune", "evaluate", "export", "overview"]),
+        pytest.param(
+            {"pack__fit": "crop"},
+            ["pack", "gallery", "warm_up", "fine_tune", "evaluate", "export", "overview"],
+            marks=pytest.mark.slow,
+        ),
         ({"evaluate__test_time_augmentation": "flip"}, ["evaluate", "overview"]),
         ({"pack__margin": 0.2}, ["pack"]),  # without a detector nothing is cropped
     ],
