@@ -155,7 +155,7 @@ def test_a_task_is_cancelled_whether_it_waits_or_runs(repository: Workspace) -> 
 
         def are_done() -> bool:
             if states().get("x-3") == "lost":  # DVC ends the worker with the task, which may have taken the next one
-                assert requests.post(f"{server.url}/repair", timeout=60, headers=headers).status_code == 200
+                assert requests.post(f"{server.url}/repair", json={}, timeout=60, headers=headers).status_code == 200
             return states() == {running: "cancelled", "x-3": "done"}
 
         wait_until(are_done, show=states)

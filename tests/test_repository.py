@@ -170,7 +170,7 @@ TOUCHES: dict[str, set[str]] = {
     "temper/classifier.py": {"activations", *TRAINING},
     "temper/crops.py": {"pack", "gallery"},
     "temper/cuts.py": EVERY - {"backbone", "boundary"},
-    "temper/devices.py": MODELS,
+    "temper/devices.py": MODELS - {"backbone", "export"},
     "temper/downloads.py": {"fetch", "detect"},
     "temper/graph_checksums.py": {"export"},
     "temper/images.py": {"cross_validate", "normalize", "detect", "pack", "gallery", "evaluate", "export"},

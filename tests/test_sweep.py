@@ -574,7 +574,7 @@ def test_a_sweep_that_is_killed_ends_with_all_its_trials(pipeline: Workspace) ->
     names = [trial.state.name for trial in study.trials]
     assert len(names) == 5 and set(names) <= {"COMPLETE", "PRUNED"}, f"killed after {moment:.2f} s\n{output}"
     assert len({trial.user_attrs["values"] for trial in study.trials}) == 5
-    assert {stage for trial in study.trials for stage in trial.user_attrs["ran"]} <= {"fine_tune"}
+    assert {stage for trial in study.trials for stage in trial.user_attrs["ran"]} <= {"boundary", "fine_tune"}
     experiments = pipeline.run("git for-each-ref --format='%(refname:lstrip=-1)' refs/exps").split()
     assert len([name for name in experiments if name.startswith("quick-")]) == names.count("COMPLETE")
     assert left(pipeline) == []

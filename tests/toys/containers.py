@@ -81,7 +81,18 @@ class Image:
 
     def told(self) -> dict[str, str]:
         """The environment that a container of it has: nothing of this machine's."""
-        return {"PATH": f"{sys.base_prefix}/bin:/usr/bin:/bin", **self.environment}
+        return {"PATH": f"{_python(self.root.parent)}:/usr/bin:/bin", **self.environment}
+
+
+def _python(folder: Path) -> Path:
+    """A folder with the program `python`, which images of Python have and not every machine."""
+    program = folder / "bin/python"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(
+        f'#!/bin/sh\nexec {sys.base_prefix}/bin/python{sys.version_info[0]}.{sys.version_info[1]} "$@"\n'
+    )
+    program.chmod(0o755)
+    return program.parent
 
 
 def build(instructions: list[Instruction], context: Path, folder: Path, stages: dict[str, Image]) -> Image:
