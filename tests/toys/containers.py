@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+# How this machine reaches a package index: HOME has pip's configuration.
+_OF_THE_NETWORK = re.compile(r"HOME|PIP_.*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|(?i:.*_proxy)")
 _OWN = re.compile(r"(?<![\w./-])/(opt|app)\b")  # the paths that the images have beside those of their base
 
 
@@ -116,7 +118,7 @@ def build(instructions: list[Instruction], context: Path, folder: Path, stages: 
         elif one.name == "COPY":
             _copy(one.words(), image, stages, context, patterns)
         elif one.name == "RUN":
-            environment = image.told() | {key: of for key, of in os.environ.items() if key.startswith("PIP_")}
+            environment = image.told() | {key: of for key, of in os.environ.items() if _OF_THE_NETWORK.fullmatch(key)}
             image.folder.mkdir(parents=True, exist_ok=True)
             subprocess.run(["sh", "-ec", image.here(one.rest)], cwd=image.folder, env=environment, check=True)
         elif one.name == "WORKDIR":
