@@ -17,7 +17,7 @@ from temper.base.errors import TemperError
 from temper.ensembles import combine, differences, measure_all
 from temper.predictions import Predictions
 from temper.revisions import Member, read_member
-from tests.toys.workspace import environment
+from tests.toys.workspace import enter_copy, environment
 
 NAMES = ["ant", "bee", "cow"]
 
@@ -168,11 +168,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def repository(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, as the working folder."""
-    folder = shutil.copytree(prepared, tmp_path / "repository")
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    return folder
+    return enter_copy(prepared, tmp_path, monkeypatch)
 
 
 def test_revisions_and_the_workspace_are_read_and_written(

@@ -29,7 +29,7 @@ from temper.predictions import Predictions
 from temper.revisions import Member, Revision
 from tests.toys.colours import append_card
 from tests.toys.photos import write_toy_photos
-from tests.toys.workspace import ROOT, Workspace, environment
+from tests.toys.workspace import ROOT, Workspace, enter_copy, environment
 
 NAMES = ["ant", "bee", "cow"]
 NASTY = [
@@ -300,11 +300,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def repository(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, as the working folder."""
-    folder = shutil.copytree(prepared, tmp_path / "repository")
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    return folder
+    return enter_copy(prepared, tmp_path, monkeypatch)
 
 
 def reported(

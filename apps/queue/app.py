@@ -23,6 +23,7 @@ from apps.queue.results import Results, curves
 from apps.queue.tasks import Queue, Task
 from apps.queue.workers import cancel, keep_working
 from apps.serve.limits import Refusal
+from apps.serve.refusals import gone, problem, refused
 from temper.base.errors import TemperError
 
 PAGE = Path(__file__).parent / "page"
@@ -199,39 +200,25 @@ def build(root: Path, jobs: int = 1, token: str | None = None) -> FastAPI:
     for path in _FILES:
         app.add_api_route(path, service.page, include_in_schema=False)
     app.add_middleware(Guard, open_paths={*_FILES, "/healthz"}, token=token)
-    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(TemperError, _failed)
     app.add_exception_handler(RequestValidationError, _wrong_query)
     app.add_exception_handler(HTTPException, _no_route)
-    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(ClientDisconnect, gone)
     return app
 
 
-def _problem(refusal: Refusal) -> Response:
-    headers = {"Retry-After": str(refusal.again)} if refusal.again else {}
-    return JSONResponse({"error": refusal.sentence}, refusal.status, headers)
-
-
-async def _refused(_: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)
-    return _problem(refusal)
-
-
 async def _failed(_: Request, error: Exception) -> Response:
-    return _problem(Refusal(500, str(error)))
+    return problem(Refusal(500, str(error)))
 
 
 async def _wrong_query(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return _problem(Refusal(400, f"the query's {first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}"))
+    return problem(Refusal(400, f"the query's {first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}"))
 
 
 async def _no_route(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     expected = {404: "there is nothing at this path", 405: "this path takes another method"}
-    return _problem(Refusal(error.status_code, expected.get(error.status_code, "the request is malformed")))
-
-
-async def _gone(_: Request, __: Exception) -> Response:
-    return _problem(Refusal(400, "the client went away"))
+    return problem(Refusal(error.status_code, expected.get(error.status_code, "the request is malformed")))

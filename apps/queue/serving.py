@@ -1,11 +1,11 @@
 """The server as a process: one a repository, on uvicorn."""
 
-import sys
 from pathlib import Path
 
 import uvicorn
 
 from apps.queue.app import build
+from apps.serve.listening import Server
 
 _MOST_CONNECTIONS = 512
 
@@ -28,12 +28,3 @@ def serve(root: Path, host: str, port: int, jobs: int, token: str | None) -> Non
         timeout_graceful_shutdown=5,
     )
     Server(config).run()
-
-
-class Server(uvicorn.Server):
-    """uvicorn's, which says in one line where it listens."""
-
-    def _log_started_message(self, listeners: object) -> None:
-        found = [one.getsockname() for server in self.servers for one in server.sockets]
-        for host, port, *_ in found:
-            print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr, flush=True)

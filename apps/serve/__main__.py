@@ -21,6 +21,7 @@ import uvicorn
 from apps.serve import options
 from apps.serve.app import build
 from apps.serve.connections import connections
+from apps.serve.listening import Server
 from temper.base.errors import TemperError
 
 
@@ -54,15 +55,6 @@ def main() -> None:
         timeout_graceful_shutdown=int(2 * limits.seconds) + 5,
     )
     Server(config).run()
-
-
-class Server(uvicorn.Server):
-    """uvicorn's, which says in one line where it listens."""
-
-    def _log_started_message(self, listeners: object) -> None:
-        found = [one.getsockname() for server in self.servers for one in server.sockets]
-        for host, port, *_ in found:
-            print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from apps.serve.limits import Refusal, Room
 from apps.serve.models import Models, print_line
 from apps.serve.options import Options
 from apps.serve.questions import Question
+from apps.serve.refusals import gone, problem, refused
 from temper.base.machine import cores
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -171,10 +172,10 @@ def build(options: Options) -> FastAPI:
         open_paths={*_FILES, "/healthz"},
         token=options.token,
     )
-    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(RequestValidationError, _wrong_query)
     app.add_exception_handler(HTTPException, _no_route)
-    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(ClientDisconnect, gone)
     return app
 
 
@@ -184,26 +185,12 @@ def _addresses(options: Options) -> Any:
     return Addresses(options.limits, options.private)
 
 
-def _problem(refusal: Refusal) -> Response:
-    headers = {"Retry-After": str(refusal.again)} if refusal.again else {}
-    return JSONResponse({"error": refusal.sentence}, refusal.status, headers)
-
-
-async def _refused(_: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)
-    return _problem(refusal)
-
-
 async def _wrong_query(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _problem(questions.wrong(error.errors()[0]))
+    return problem(questions.wrong(error.errors()[0]))
 
 
 async def _no_route(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     known = {404: NO_PATH, 405: NO_METHOD}
-    return _problem(known.get(error.status_code) or Refusal(error.status_code, "the request is malformed"))
-
-
-async def _gone(_: Request, __: Exception) -> Response:
-    return _problem(Refusal(400, "the client went away"))  # which nobody reads but the counts
+    return problem(known.get(error.status_code) or Refusal(error.status_code, "the request is malformed"))

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
@@ -103,6 +104,15 @@ def make(folder: Path, recipe: str, **changes: Any) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     for command in ("git init -q", "git add -A", "git -c user.name=b -c user.email=b@example.org commit -qm start"):
         run(folder, command)
+
+
+def enter_copy(prepared: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a repository below a folder, as the working folder until the test ends."""
+    folder = shutil.copytree(prepared, place / "repository")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(place / "site"))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    return folder
 
 
 def environment() -> dict[str, str]:
