@@ -19,6 +19,7 @@ from apps.queue.repair import abandoned_copies
 from apps.queue.repository import Repository
 from apps.queue.results import curves
 from apps.queue.tasks import Queue, Task
+from apps.queue.workers import put_back_unbegun
 from apps.serve.limits import Refusal
 from temper.base.errors import TemperError
 from tests.toys.queued import message
@@ -234,6 +235,20 @@ def test_the_states_of_tasks(queue: Queue) -> None:
     assert states(queue)["second"] == "cancelled"
     (queue.exps / "run" / "b" / "b.run").write_text(json.dumps({"result_ref": "refs/exps/x", "root_dir": "/x"}))
     assert states(queue)["second"] == "done"
+
+
+def test_a_task_that_was_lost_before_it_began_waits_again(queue: Queue) -> None:
+    (queue.root / "params.yaml").touch()
+    clone, taken = Repository(queue.root), queue.taken / "2_x.celery.msg"
+    process = write_process(queue, os.getpid())
+    os.utime(process, (0, 0))
+    assert put_back_unbegun(clone, queue) == [] and taken.exists(), "it had begun: it may be what ended its worker"
+    process.unlink()
+    (queue.celery / "dvc-exp-worker-1.json").write_text(json.dumps({"pid": os.getpid(), "returncode": None}))
+    assert put_back_unbegun(clone, queue) == [], "a worker lives that may be about to start it"
+    (queue.celery / "dvc-exp-worker-1.json").unlink()
+    assert put_back_unbegun(clone, queue) == ["second"]
+    assert states(queue) == {"first": "queued", "second": "queued"}
 
 
 def test_a_copy_is_abandoned_when_no_process_works_in_it(queue: Queue) -> None:

@@ -18,7 +18,7 @@ import psutil
 
 from apps.queue.repository import Repository
 from apps.queue.tasks import Queue, Task, may_hold
-from apps.queue.workers import end_cancelled
+from apps.queue.workers import end_cancelled, put_back
 
 
 @dataclass
@@ -64,7 +64,7 @@ def repair(repository: Repository, queue: Queue) -> Repaired:
         workers = {worker.pid for worker in queue.workers()}
         for task in queue.tasks():
             if task.state == "lost":
-                _put_back(queue, task)
+                put_back(queue, task)
                 found.again.append(task.name)
             elif task.state == "running" and _is_orphaned(queue, task, workers):
                 found.left.append(task.name)
@@ -72,12 +72,6 @@ def repair(repository: Repository, queue: Queue) -> Repaired:
             shutil.rmtree(copy, ignore_errors=True)
             found.copies.append(str(copy.relative_to(repository.root)))
     return found
-
-
-def _put_back(queue: Queue, task: Task) -> None:
-    """Lets a task wait again. The last step is one rename: cut off before it, the task is still lost."""
-    (queue.exps / "run" / task.rev / f"{task.rev}.json").unlink(missing_ok=True)  # of a process that is dead
-    task.message.rename(queue.waiting / task.message.name)
 
 
 def _is_orphaned(queue: Queue, task: Task, workers: set[int]) -> bool:

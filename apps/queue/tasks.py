@@ -98,7 +98,11 @@ class Queue:
 
     def process(self, rev: str) -> psutil.Process | None:
         """The process that runs a task, if it lives."""
-        return _process(self.exps / "run" / rev / f"{rev}.json")
+        return _process(self.process_file(rev))
+
+    def process_file(self, rev: str) -> Path:
+        """What DVC writes of the process of a task, once it has started one."""
+        return self.exps / "run" / rev / f"{rev}.json"
 
     def _task(self, path: Path, waits: bool, workers: list[psutil.Process]) -> Task | None:
         message = self._message(path)

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 from apps.queue.repository import Repository
-from apps.queue.tasks import Queue, State
+from apps.queue.tasks import Queue, State, Task
 from apps.serve.limits import Refusal
 from temper.base.errors import TemperError
 
@@ -17,11 +17,13 @@ _SETTLING = 10.0  # seconds that a worker may take to begin, before more are sta
 async def keep_working(repository: Repository, queue: Queue, jobs: int) -> None:
     """Starts workers while tasks wait and fewer live than there should be, for ever.
 
-    They leave when the queue is empty, and `dvc queue kill` ends the worker of the task too.
+    They leave when the queue is empty, and `dvc queue kill` ends the worker of the task too: what that worker had just
+    taken waits again.
     """
     while True:
         try:
             await asyncio.to_thread(end_cancelled, repository, queue)
+            await asyncio.to_thread(put_back_unbegun, repository, queue)
             if await asyncio.to_thread(start_workers, repository, queue, jobs):
                 await asyncio.sleep(_SETTLING)
         except (TemperError, OSError) as error:
@@ -47,6 +49,30 @@ def end_cancelled(repository: Repository, queue: Queue) -> list[str]:
     for task in ended:
         repository.dvc("queue", "kill", task.rev)
     return [task.name for task in ended]
+
+
+def put_back_unbegun(repository: Repository, queue: Queue) -> list[str]:
+    """Lets tasks wait again that a worker took and left before they began; returns their names.
+
+    A task that had begun is left to `repair`: it may be the one that brought its worker down, and would do so again.
+    """
+    if not any(_is_unbegun(queue, task) for task in queue.tasks()):
+        return []
+    with repository.locked():
+        lost = [task for task in queue.tasks() if _is_unbegun(queue, task)]
+        for task in lost:
+            put_back(queue, task)
+    return [task.name for task in lost]
+
+
+def put_back(queue: Queue, task: Task) -> None:
+    """Lets a lost task wait again. The last step is one rename: cut off before it, the task is still lost."""
+    queue.process_file(task.rev).unlink(missing_ok=True)  # of a process that is dead
+    task.message.rename(queue.waiting / task.message.name)
+
+
+def _is_unbegun(queue: Queue, task: Task) -> bool:
+    return task.state == "lost" and not queue.process_file(task.rev).exists()
 
 
 def cancel(repository: Repository, queue: Queue, rev: str, force: bool) -> State:
