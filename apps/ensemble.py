@@ -19,8 +19,7 @@ import numpy as np
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
-from temper.calibration import Probabilities
-from temper.ensembles import (
+from temper.comparing.ensembles import (
     Measured,
     as_json,
     combine,
@@ -31,8 +30,9 @@ from temper.ensembles import (
     print_figures,
     shown,
 )
-from temper.intervals import Interval
-from temper.revisions import WORKSPACE, Member, read_member
+from temper.comparing.revisions import WORKSPACE, Member, read_member
+from temper.measures.calibration import Probabilities
+from temper.measures.intervals import Interval
 
 
 def require_same_classes(first: Member, other: Member) -> None:

@@ -22,17 +22,27 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from temper import command_line, labelled_photos, model_arguments
+from temper import command_line
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError, printable
 from temper.base.texts import write_csv, write_json
-from temper.calibration import Labels, Probabilities
-from temper.ensembles import Measured, as_json, combine, differences, guesses, measure_all, print_figures, shown
-from temper.figure_tables import TABLES
-from temper.figures import measured
-from temper.inference import Answer, Models, answers
-from temper.labelled_photos import Labelled
-from temper.named_photos import read
+from temper.comparing.ensembles import (
+    Measured,
+    as_json,
+    combine,
+    differences,
+    guesses,
+    measure_all,
+    print_figures,
+    shown,
+)
+from temper.inference import labelled_photos, model_arguments
+from temper.inference.labelled_photos import Labelled
+from temper.inference.models import Answer, Models, answers
+from temper.inference.named_photos import read
+from temper.measures.calibration import Labels, Probabilities
+from temper.measures.figure_tables import TABLES
+from temper.measures.figures import measured
 from temper.photos import Pixels
 
 METRICS = {

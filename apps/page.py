@@ -15,8 +15,8 @@ from temper import command_line
 from temper.base.atomic import atomic_folder
 from temper.base.disk import in_words
 from temper.base.errors import TemperError, printable
+from temper.inference.runtimes.opening import open_model
 from temper.page import assembly
-from temper.runtimes.opening import open_model
 
 DEFAULT = Path("models/export/classifier.tflite")
 _FOLDERS = ("models", "runtime")

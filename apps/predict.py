@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from temper import command_line, model_arguments
+from temper import command_line
 from temper.base.errors import printable
 from temper.base.texts import harmless
-from temper.ensembles import combine
-from temper.inference import Answer, answers
-from temper.named_photos import expand, read
+from temper.comparing.ensembles import combine
+from temper.inference import model_arguments
+from temper.inference.models import Answer, answers
+from temper.inference.named_photos import expand, read
 from temper.photos import Pixels
 
 SHEET = 200  # photos on a contact sheet

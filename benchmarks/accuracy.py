@@ -64,8 +64,8 @@ def logistic_accuracy() -> None:
     from sklearn.metrics import log_loss  # noqa: PLC0415
 
     from temper import keras_files  # noqa: PLC0415
+    from temper.batches import INFERENCE_BATCH, Batches  # noqa: PLC0415
     from temper.packs import Pack  # noqa: PLC0415
-    from temper.training.batches import INFERENCE_BATCH, Batches  # noqa: PLC0415
 
     backbone = keras_files.load("models/backbone.keras")
     inputs, labels = {}, {}

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from temper.augmentation.augment import PLACES, augment_images, magnitudes
+from temper.mixing import mix_images, mixed_targets, plan
 from temper.settings.mixing import MixedAugmentation
-from temper.training.augmentation import PLACES, augment_images, magnitudes
-from temper.training.mixing import mix_images, mixed_targets, plan
 
 AUG = 0.1  # of the default
 # The usual values; those of the first seven are AUG.

@@ -48,7 +48,7 @@ def keras_epoch(arguments: argparse.Namespace, deterministic: bool) -> Callable[
     import keras  # noqa: PLC0415
 
     from temper.base.machine import cores  # noqa: PLC0415
-    from temper.training.batches import Batches, one_hot, shuffled  # noqa: PLC0415
+    from temper.batches import Batches, one_hot, shuffled  # noqa: PLC0415
     from temper.training.phases import STEPS_AT_ONCE  # noqa: PLC0415
 
     keras.mixed_precision.set_global_policy("mixed_bfloat16")

@@ -2,10 +2,10 @@
 
     python -m benchmarks.predict MODEL [--photos 1000] [--rounds 5]
 
-JPEGs of 500x375 of smooth noise, about as large as real ones, shown to a model by `temper.inference.answers`, as the
-app does. Each round runs in a process of its own on one core and on two in turn. What is spent in the model is the time
-that its caller waits for it, on two cores; `cores` is the processor time that two cores really gave in a second: where
-others use the machine, the ratio says little.
+JPEGs of 500x375 of smooth noise, about as large as real ones, shown to a model by `temper.inference.models.answers`, as
+the app does. Each round runs in a process of its own on one core and on two in turn. What is spent in the model is the
+time that its caller waits for it, on two cores; `cores` is the processor time that two cores really gave in a second:
+where others use the machine, the ratio says little.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from temper.inference import Models, Prepared, answers
-from temper.named_photos import expand, read
+from temper.inference.models import Models, Prepared, answers
+from temper.inference.named_photos import expand, read
 from temper.parallel import ordered_map
 
 

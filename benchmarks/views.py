@@ -21,16 +21,16 @@ import numpy as np
 from stages.activations import frozen
 from stages.backbone.architectures import build
 from stages.boundary import boundary_of
-from stages.fine_tune import material, plan, trained_model
+from stages.fine_tune.__main__ import material, plan, trained_model
 from stages.warm_up.heads import assemble, build_head
 from temper import card, keras_files
-from temper.classifier import unfreeze
+from temper.batches import Batches
+from temper.freezing.classifier import unfreeze
 from temper.packs import PackWriter
 from temper.settings import boundary
 from temper.settings.fine_tune import Settings
 from temper.settings.warm_up import Head
 from temper.training import phases
-from temper.training.batches import Batches
 
 SIDE, CLASSES, VIEWS = 224, 5, 2
 

@@ -38,7 +38,7 @@ def fit_through() -> None:
     from stages.warm_up.heads import assemble, build_head  # noqa: PLC0415
     from temper import classes, keras_files  # noqa: PLC0415
     from temper.base import loading  # noqa: PLC0415
-    from temper.classifier import freeze_backbone  # noqa: PLC0415
+    from temper.freezing.classifier import freeze_backbone  # noqa: PLC0415
     from temper.packs import Pack  # noqa: PLC0415
     from temper.settings.warm_up import Settings  # noqa: PLC0415
 

@@ -10,10 +10,10 @@ from temper.base import starting
 if __name__ == "__main__":
     starting.begin()  # before anything heavy is imported
 
-from temper import boundary
 from temper.base import running
 from temper.base.atomic import atomic_file
-from temper.boundary import Boundary, Drawn
+from temper.freezing import boundary
+from temper.freezing.boundary import Boundary, Drawn
 from temper.settings.augmentation import Augmentation
 from temper.settings.boundary import Settings
 

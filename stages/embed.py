@@ -16,15 +16,15 @@ import numpy as np
 from tqdm import tqdm
 
 from temper import card, devices, keras_files
+from temper.augmentation.augment import Magnitudes, magnitudes
 from temper.base import running
 from temper.base.atomic import atomic_folder
 from temper.base.disk import require_room
+from temper.drawn_views import batches, seen
 from temper.packs import Pack
 from temper.parallel import ordered_map
 from temper.settings.embed import Settings
 from temper.shards import ShardWriter
-from temper.training.augmentation import Magnitudes, magnitudes
-from temper.training.drawn_views import batches, seen
 
 
 def embed(

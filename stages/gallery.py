@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from temper import card, classes, crops, images, raw
+from temper import card, classes, crops, images, mixing, raw
+from temper.augmentation.augment import COUNT, PLACES, Draw, Magnitudes, augment_by, augment_images, magnitudes
 from temper.base import running
 from temper.base.atomic import atomic_folder
 from temper.crops import MainObject
@@ -28,8 +29,6 @@ from temper.packs import Pack
 from temper.photos import Pixels, decode, resize
 from temper.settings.gallery import Settings
 from temper.sheets import write_sheet
-from temper.training import mixing
-from temper.training.augmentation import COUNT, PLACES, Draw, Magnitudes, augment_by, augment_images, magnitudes
 
 CLASSES = 200  # on the sheet, at most
 FEW_CLASSES = 40  # two stand side by side; of more, four

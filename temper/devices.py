@@ -87,7 +87,7 @@ def use(devices: int | Literal["all"]) -> None:
     if len(found) > 1:
         print(f"each batch is computed on {count} of {len(found)} devices (backbone.devices: {devices})")
     if count > 1:
-        # Batches come already in shares: see temper/training/batches.py.
+        # Batches come already in shares: see temper/batches.py.
         chosen = keras.distribution.DataParallel(devices=found[:count], auto_shard_dataset=False)
         keras.distribution.set_distribution(chosen)
 

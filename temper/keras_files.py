@@ -10,8 +10,8 @@ from typing import Any
 import keras
 
 from temper.base.atomic import atomic_file
+from temper.base.checksums import MEND
 from temper.base.errors import TemperError
-from temper.checksums import MEND
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from temper import calibration, preparation
+from temper import preparation
 from temper.base.errors import TemperError
+from temper.inference.runtimes.opening import open_model
+from temper.measures import calibration
 from temper.photos import BadPhoto, Box, Pixels
-from temper.runtimes.opening import open_model
 
 
 class Predictor:

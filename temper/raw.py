@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from temper import table_checksums
+from temper.base.checksums import MEND
 from temper.base.errors import TemperError
-from temper.checksums import MEND
 from temper.cuts import FILE_BYTES, ends_file
 
 FOLDER = "data/raw"  # below it, a folder for each named source

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from temper import checksums
+from temper.base import checksums
+from temper.base.checksums import MEND
 from temper.base.errors import TemperError
-from temper.checksums import MEND
 from temper.cuts import FILE_BYTES, ends_file
 
 CHECKSUMS = "checksums.json"

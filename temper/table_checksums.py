@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from temper import checksums
+from temper.base import checksums
 from temper.base.errors import TemperError
 
 KEY = b"checksums"  # in the metadata of a parquet file

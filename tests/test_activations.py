@@ -17,21 +17,22 @@ import pytest
 from stages.activations import frozen
 from stages.backbone.architectures import build
 from stages.boundary import boundary_of
-from stages.fine_tune import Material, material, plan, trained_model
+from stages.fine_tune.__main__ import Material, material, plan, trained_model
+from stages.fine_tune.depth import computing_in
 from stages.warm_up.heads import assemble, build_head
-from temper import boundary, card, keras_files
-from temper.activations import FOLDER, Activations, read_layers
+from temper import card, keras_files
 from temper.base import disk
 from temper.base.errors import TemperError
-from temper.boundary import Boundary
-from temper.classifier import unfreeze
+from temper.batches import Batches
+from temper.freezing import boundary
+from temper.freezing.activations import FOLDER, Activations, read_layers
+from temper.freezing.boundary import Boundary
+from temper.freezing.classifier import unfreeze
 from temper.packs import Pack, PackWriter
 from temper.settings import boundary as boundary_settings
 from temper.settings.fine_tune import Settings
 from temper.settings.warm_up import Head
 from temper.shards import ShardWriter
-from temper.training.batches import Batches
-from temper.training.depth import computing_in
 from temper.training.phases import Result, fit, logged
 from temper.training.unfinished import Unfinished
 from tests.toys.workspace import ROOT, Workspace, ran

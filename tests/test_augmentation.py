@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from temper.augmentation.augment import COUNT, PLACES, Magnitudes, augment, augment_images, magnitudes
 from temper.settings.augmentation import Augmentation, RandAugment
-from temper.training.augmentation import COUNT, PLACES, Magnitudes, augment, augment_images, magnitudes
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (24, 36, 3)).astype(np.uint8)
 # What follows `aug`, in the order of the random numbers; and what is set alone.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from stages.fine_tune import batch_size
 from temper.base.errors import TemperError
 from temper.settings import check
 from temper.settings.fine_tune import Settings
-from temper.training import batch_size
 from tests.toys.workspace import ROOT, Workspace
 
 # Takes 64 MB an image, and may have less than 600 MB.
@@ -84,9 +84,9 @@ def test_the_fine_tune_can_have_a_size_of_its_own(own: int | str | None, expecte
 TRIED = """
 import sys
 import keras
-from stages import fine_tune
+from stages.fine_tune import __main__ as fine_tune
 from temper.base import loading
-from temper.training import batch_size
+from stages.fine_tune import batch_size
 
 keras.distribution.list_devices = lambda: ["gpu:0"]
 if sys.argv[1:]:
@@ -115,7 +115,7 @@ def test_a_try_dies_with_the_stage_that_started_it(tmp_path: Path) -> None:
     """Law 12: it would go on computing on a GPU that is free for others."""
     program = """
 import subprocess
-from temper.training import batch_size
+from stages.fine_tune import batch_size
 child = subprocess.Popen([*batch_size.command("time", "sleep"), "60"])
 print(child.pid, flush=True)
 child.wait()

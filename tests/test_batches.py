@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from temper import batches as module
+from temper.batches import Batches, one_hot, shuffled
 from temper.devices import Spread
-from temper.training import batches as module
-from temper.training.batches import Batches, one_hot, shuffled
 
 LABELS = np.array([2, 0, 1, 1, 2], np.int32)
 

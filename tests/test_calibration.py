@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from temper.calibration import calibration_error, fit_temperature, log_losses, reliability, scale
+from temper.measures.calibration import calibration_error, fit_temperature, log_losses, reliability, scale
 
 
 def simulated(images: int, classes: int, sharpness: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

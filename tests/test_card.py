@@ -13,8 +13,8 @@ import pytest
 from temper import card, keras_files
 from temper.base.errors import TemperError
 from temper.base.texts import write_json
-from temper.calibration import scale
 from temper.card import Backbone, Card, Crop, Preparation
+from temper.measures.calibration import scale
 from temper.predictor import Predictor
 from tests.toys.classifier import CARD, PIXELS, classifier
 from tests.toys.workspace import ROOT

@@ -8,7 +8,7 @@ import pytest
 
 from stages.warm_up.heads import build_head
 from temper.base.errors import TemperError
-from temper.classifier import freeze_backbone, trainable_parameters, unfreeze
+from temper.freezing.classifier import freeze_backbone, trainable_parameters, unfreeze
 from temper.settings.warm_up import Head
 from tests.toys.classifier import LABELS, PIXELS, classifier
 

@@ -17,8 +17,8 @@ from temper.base.errors import TemperError
 from temper.base.loading import validate
 from temper.base.texts import write_csv
 from temper.folds import stratified_folds
-from temper.intervals import wilson
 from temper.logistic import Images
+from temper.measures.intervals import wilson
 from temper.settings.cross_validate import Settings
 from temper.shards import ShardWriter
 from tests.toys.embeddings import toy_images

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 
+from stages.fine_tune.folding import FoldedConvolution, fold_frozen_norms
 from temper import keras_files
-from temper.classifier import unfreeze
-from temper.training.cutting import boundary_tensors, frozen_part, names_of, open_part
-from temper.training.folding import FoldedConvolution, fold_frozen_norms
+from temper.freezing.classifier import unfreeze
+from temper.freezing.cutting import boundary_tensors, frozen_part, names_of, open_part
 from tests.toys.classifier import PIXELS, alive, classifier
 
 

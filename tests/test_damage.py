@@ -21,7 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages import embed, pack
-from temper import boxes, card, checksums, classes, crops, images, keras_files, raw, tables
+from temper import boxes, card, classes, crops, images, keras_files, raw, tables
+from temper.augmentation.augment import magnitudes
+from temper.base import checksums
 from temper.base.errors import TemperError
 from temper.detections import Boxes
 from temper.embeddings import Embeddings
@@ -30,7 +32,6 @@ from temper.settings.augmentation import Augmentation
 from temper.settings.pack import Pack as PackSettings
 from temper.settings.pack import Settings
 from temper.shards import ShardWriter
-from temper.training.augmentation import magnitudes
 from tests.toys.classifier import CARD
 from tests.toys.tables import gray, write_raw
 

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from stages.fine_tune.depth import computing_in, scales
 from temper import keras_files
-from temper.classifier import unfreeze
-from temper.training.depth import computing_in, scales
-from temper.unfreezing import blocks_above
+from temper.freezing.classifier import unfreeze
+from temper.freezing.unfreezing import blocks_above
 from tests.toys.classifier import PIXELS, classifier
 
 

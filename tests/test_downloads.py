@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from temper import downloads
 from temper.base.errors import TemperError
+from temper.network import downloads
 
 DATA = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()

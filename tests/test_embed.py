@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from stages import embed as stage
+from temper.augmentation.augment import Magnitudes, magnitudes
 from temper.base import disk
 from temper.base.errors import TemperError
 from temper.embeddings import Embeddings
 from temper.packs import Pack, PackWriter
 from temper.settings.augmentation import Augmentation
 from temper.shards import ShardWriter
-from temper.training.augmentation import Magnitudes, magnitudes
 
 SIDE, VIEWS, FEATURES = 8, 3, 5
 STRONG: Magnitudes = magnitudes(0.3, Augmentation())

@@ -14,9 +14,9 @@ from apps import ensemble
 from apps.ensemble import evaluate
 from temper import predictions, tables
 from temper.base.errors import TemperError
-from temper.ensembles import combine, differences, measure_all
+from temper.comparing.ensembles import combine, differences, measure_all
+from temper.comparing.revisions import Member, read_member
 from temper.predictions import Predictions
-from temper.revisions import Member, read_member
 from tests.toys.workspace import enter_copy, environment
 
 NAMES = ["ant", "bee", "cow"]

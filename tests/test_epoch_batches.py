@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.fine_tune import epoch_batches
+from stages.fine_tune.__main__ import epoch_batches
+from temper.augmentation.augment import augment_images, magnitudes
+from temper.batches import shuffled
 from temper.packs import Pack, PackWriter
 from temper.settings.fine_tune import Settings
-from temper.training.augmentation import augment_images, magnitudes
-from temper.training.batches import shuffled
 
 SIDE, BATCH, SEED = 16, 8, 3
 LABELS = np.array([0] * 24 + [1] * 6 + [2] * 3, np.int32)

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from temper.training.augmentation import Magnitudes, augment
-from temper.training.erasing import WIDEST
-from temper.training.geometry import cropping, rectangle, warp
+from temper.augmentation.augment import Magnitudes, augment
+from temper.augmentation.erasing import WIDEST
+from temper.augmentation.geometry import cropping, rectangle, warp
 
 SHAPES = [(100, 100), (60, 180), (8, 8)]
 

@@ -13,9 +13,9 @@ from stages.evaluate.__main__ import augmented, chosen_views, figures_of, predic
 from temper import card
 from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
-from temper.calibration import fit_temperature
-from temper.figure_tables import class_table, confusion_table, curve_table, reliability_table
-from temper.figures import measured
+from temper.measures.calibration import fit_temperature
+from temper.measures.figure_tables import class_table, confusion_table, curve_table, reliability_table
+from temper.measures.figures import measured
 from temper.packs import Pack, PackWriter
 from temper.settings.evaluate import Evaluate
 from temper.views import MOST, View, seen, views

@@ -14,7 +14,7 @@ import pytest
 from apps import evaluate
 from temper import images, raw
 from temper.base.errors import TemperError
-from temper.measures import measure
+from temper.measures.metrics import measure
 from temper.predictor import Predictor
 from tests.toys.exported import WHOLE, set_card, write_exported
 from tests.toys.photos import toy_photo, write_toy_photos

@@ -20,9 +20,9 @@ from stages.export.formats import saved_model
 from stages.export.gate import Limit, Reference, pass_through
 from temper import card, graph_checksums, keras_files
 from temper.base.errors import TemperError
+from temper.inference.runtimes.opening import open_model
 from temper.packs import Pack
 from temper.page import assembly, runtime
-from temper.runtimes.opening import open_model
 from temper.settings.check import refuse_missing_exporters
 from temper.settings.export import NEEDS, Export, Settings
 from tests.toys.classifier import CARD, alive, classifier

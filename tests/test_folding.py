@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
+from stages.fine_tune.folding import FoldedConvolution, fold_frozen_norms
 from temper import keras_files
-from temper.classifier import unfreeze
-from temper.training.folding import FoldedConvolution, fold_frozen_norms
+from temper.freezing.classifier import unfreeze
 from tests.toys.classifier import LABELS, PIXELS, classifier
 
 NORM = keras.layers.BatchNormalization

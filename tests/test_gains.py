@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from temper.training.gains import Gain, gain
+from stages.fine_tune.gains import Gain, gain
 
 Probabilities = npt.NDArray[np.float64]
 

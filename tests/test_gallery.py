@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stages import fine_tune, gallery
+from stages import gallery
+from stages.fine_tune import __main__ as fine_tune
 from stages.gallery import (
     CELL,
     COLOUR,

@@ -20,13 +20,13 @@ from pydantic import ValidationError
 from stages.backbone import hub, hub_worker, presets
 from stages.backbone.flattening import CannotFlatten, flatten
 from stages.backbone.pooling import pooled_tokens
+from stages.fine_tune.folding import fold_frozen_norms
 from stages.warm_up.heads import assemble, build_head
 from temper import keras_files
 from temper.base.errors import TemperError
-from temper.classifier import unfreeze
+from temper.freezing.classifier import unfreeze
 from temper.settings.backbone import Backbone, Settings
 from temper.settings.check import refuse_wrong_params
-from temper.training.folding import fold_frozen_norms
 from tests.toys.classifier import HEAD
 from tests.toys.hugging_face import serving
 from tests.toys.workspace import ROOT

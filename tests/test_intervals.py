@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from temper.calibration import scale
-from temper.intervals import class_intervals, intervals, loss_interval, resampled_averages, wilson
-from temper.measures import measure, per_class
-from temper.ranking import curve, macro_auc
-from temper.resampling import resample, resamples_of
+from temper.measures.calibration import scale
+from temper.measures.intervals import class_intervals, intervals, loss_interval, resampled_averages, wilson
+from temper.measures.metrics import measure, per_class
+from temper.measures.ranking import curve, macro_auc
+from temper.measures.resampling import resample, resamples_of
 
 Case = tuple[np.ndarray, np.ndarray]
 

@@ -32,7 +32,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from temper.settings.training import Adam, Cosine, EarlyStopping, Ema, NoAverage
-from temper.training.batches import Batches, one_hot, shuffled
+from temper.batches import Batches, one_hot, shuffled
 from temper.training.phases import Gradual, Phase, fit, logged
 from temper.training.unfinished import Unfinished
 
@@ -117,7 +117,7 @@ import keras
 import numpy as np
 from temper import devices
 from temper.settings.training import Adam, Cosine, EarlyStopping, Ema, Focal
-from temper.training.batches import Batches, one_hot, predict, shuffled
+from temper.batches import Batches, one_hot, predict, shuffled
 from temper.training.phases import Phase, fit, logged
 from temper.training.unfinished import Unfinished
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from temper.base.errors import TemperError
-from temper.labelled_photos import match, read_labelled, strangers
+from temper.inference.labelled_photos import match, read_labelled, strangers
 from tests.toys.photos import toy_photo
 
 

@@ -32,7 +32,7 @@ class error(Exception):
 IN_A_GRAPH = """Graph execution error:
 
 Detected at node conv/Conv2D defined at (most recent call last):
-  File "stages/fine_tune.py", line 78, in <module>
+  File "stages/fine_tune/__main__.py", line 78, in <module>
 OOM when allocating tensor with shape[32,224,224,64] and type float on /job:localhost/replica:0/device:CPU:0 by mklcpu
 \t [[{{node conv/Conv2D}}]]
 Hint: If you want to see a list of allocated tensors when OOM happens, add report_tensor_allocations_upon_oom"""

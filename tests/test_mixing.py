@@ -6,11 +6,11 @@ from pydantic import ValidationError
 
 from temper.base import loading
 from temper.base.errors import TemperError
+from temper.mixing import Plan, cut, mix_images, mixed_targets, plan
 from temper.settings.augmentation import Augmentation
 from temper.settings.embed import Embed
 from temper.settings.fine_tune import Settings
 from temper.settings.mixing import MixedAugmentation
-from temper.training.mixing import Plan, cut, mix_images, mixed_targets, plan
 
 KINDS = [{"mixup": 0.2}, {"mixup": 1.0}, {"cutmix": 1.0}, {"cutmix": 0.3}, {"mixup": 0.4, "cutmix": 1.0}]
 SHAPES = [(24, 24), (10, 30), (30, 10), (8, 8)]

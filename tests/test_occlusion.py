@@ -8,8 +8,9 @@ import pytest
 
 from stages.evaluate import occlusion_maps
 from stages.evaluate.occlusion_maps import choose
-from temper import occlusion_table, tables
-from temper.occlusion import GRID, hidden, log_odds, occlusion_map
+from temper import tables
+from temper.explanations import occlusion_table
+from temper.explanations.occlusion import GRID, hidden, log_odds, occlusion_map
 from temper.packs import Pack, PackWriter
 from temper.predictions import Predictions
 

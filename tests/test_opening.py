@@ -10,18 +10,18 @@ import keras
 import numpy as np
 import pytest
 
-from stages.fine_tune import plan, trained_model
+from stages.fine_tune.__main__ import plan, trained_model
+from stages.fine_tune.folding import FoldedConvolution
+from stages.fine_tune.opening import openings_due
 from stages.warm_up.heads import assemble, build_head
 from temper.base.errors import TemperError
-from temper.classifier import backbone_layers, unfreeze
+from temper.batches import Batches, one_hot, shuffled
+from temper.freezing.classifier import backbone_layers, unfreeze
+from temper.freezing.unfreezing import first_open, openings, place
 from temper.settings.fine_tune import Every, OnPlateau, Settings
 from temper.settings.warm_up import Head
-from temper.training.batches import Batches, one_hot, shuffled
-from temper.training.folding import FoldedConvolution
-from temper.training.opening import openings_due
 from temper.training.phases import Result, fit, logged
 from temper.training.unfinished import Unfinished
-from temper.unfreezing import first_open, openings, place
 
 # MobileNetV2's way to name layers, with the input and an activation, which have no weights.
 NAMES = ["pixels", "Conv1", "bn_Conv1", "block_1_expand", "block_1_BN", "block_2_expand", "block_2_BN", "relu"]

@@ -20,7 +20,7 @@ import pytest
 from apps import page_runtime
 from apps.page import require_free, require_models
 from temper.base.errors import TemperError
-from temper.occlusion import occlusion_map
+from temper.explanations.occlusion import occlusion_map
 from temper.page import assembly, runtime
 from temper.photos import resize
 from temper.predictor import Predictor

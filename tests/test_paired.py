@@ -5,10 +5,19 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from temper import paired
-from temper.measures import measure
-from temper.paired import Discordance, class_differences, differences, holm, may_replace, mcnemar, tango, verdict
-from temper.ranking import macro_auc, paired_auc_error
+from temper.comparing import paired
+from temper.comparing.paired import (
+    Discordance,
+    class_differences,
+    differences,
+    holm,
+    may_replace,
+    mcnemar,
+    tango,
+    verdict,
+)
+from temper.measures.metrics import measure
+from temper.measures.ranking import macro_auc, paired_auc_error
 
 Case = tuple[np.ndarray, np.ndarray, np.ndarray]
 

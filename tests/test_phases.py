@@ -14,7 +14,10 @@ import keras
 import numpy as np
 import pytest
 
+from stages.fine_tune.depth import computing_in
+from stages.fine_tune.opening import openings_due
 from temper.base.errors import TemperError
+from temper.batches import Batches, one_hot, shuffled
 from temper.settings.fine_tune import Every, OnPlateau
 from temper.settings.training import (
     Adam,
@@ -35,9 +38,6 @@ from temper.settings.training import (
     Sgd,
 )
 from temper.training import phases
-from temper.training.batches import Batches, one_hot, shuffled
-from temper.training.depth import computing_in
-from temper.training.opening import openings_due
 from temper.training.phases import Gradual, Phase, Result, fit, logged, write_outcome
 from temper.training.unfinished import Unfinished
 

@@ -10,8 +10,9 @@ import pytest
 from stages.cross_validate.__main__ import LABEL_ERROR_COLUMNS
 from stages.evaluate.__main__ import write_mistakes, write_to_label
 from stages.overview import pictures
-from temper import filters, occlusion, occlusion_table, predictions, tables
+from temper import predictions, tables
 from temper.base.texts import write_csv
+from temper.explanations import filters, occlusion, occlusion_table
 from temper.packs import PackWriter
 
 Row = tuple[str | None, tuple[float, ...]]

@@ -18,13 +18,14 @@ import pytest
 from apps import predict
 from stages import pack
 from stages.detect.detectors.yolox import Settings, YoloxDetector
-from temper import boxes, images, inference, raw
+from temper import boxes, images, raw
 from temper.base.errors import TemperError
 from temper.card import Card, Crop
-from temper.cropping import DetectorChoice, MainObjectFinder
-from temper.ensembles import combine
-from temper.inference import BATCH, Answer, Models, answers
-from temper.named_photos import Encoded, NamedPhoto, expand, read
+from temper.comparing.ensembles import combine
+from temper.inference import models as inference
+from temper.inference.cropping import DetectorChoice, MainObjectFinder
+from temper.inference.models import BATCH, Answer, Models, answers
+from temper.inference.named_photos import Encoded, NamedPhoto, expand, read
 from temper.packs import Pack
 from temper.photos import Pixels
 from temper.predictor import Predictor

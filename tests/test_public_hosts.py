@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from temper.public_hosts import NotPublicError, is_named_privately, is_public, public_socket
+from temper.network.public_hosts import NotPublicError, is_named_privately, is_public, public_socket
 
 PUBLIC = [
     "1.1.1.1",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from temper.training.randaugment import MOST_OPERATIONS, OPERATIONS, randaugment
+from temper.augmentation.randaugment import MOST_OPERATIONS, OPERATIONS, randaugment
 
 PHOTO = cv2.resize(
     np.random.default_rng(0).integers(20, 230, (6, 9, 3)).astype(np.uint8), (72, 48), interpolation=cv2.INTER_CUBIC

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from temper.redaction import forms, redacted, secrets_of
+from temper.network.redaction import forms, redacted, secrets_of
 
 KEY = "sekret>>>???~~~key-310"  # its Base64 has `+`, `/` and padding
 SECRETS = forms(KEY, "adam-secretname")

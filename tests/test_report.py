@@ -20,13 +20,14 @@ from apps.report import picture, scoring, text
 from apps.report.edits import StageEdit, out_of_step
 from apps.report.pairing import extended, pair
 from apps.report.text import Found, compare, report
-from temper import card, predictions, revisions, tables
+from temper import card, predictions, tables
 from temper.base import gpus
 from temper.base.errors import TemperError
-from temper.markdown import code, table
+from temper.comparing import revisions
+from temper.comparing.markdown import code, table
+from temper.comparing.revisions import Member, Revision
 from temper.packs import PackWriter
 from temper.predictions import Predictions
-from temper.revisions import Member, Revision
 from tests.toys.colours import append_card
 from tests.toys.photos import write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, enter_copy, environment

@@ -23,7 +23,7 @@ from apps.retrain.scoring import Old, Scored
 from apps.retrain.shares import difference, shifts
 from temper import card, images, tables
 from temper.base.errors import TemperError
-from temper.paired import tango
+from temper.comparing.paired import tango
 from tests.toys.tango import lower_bound
 from tests.toys.workspace import ROOT, environment
 

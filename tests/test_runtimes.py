@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from temper.base.errors import TemperError
+from temper.inference.runtimes import keras_model, on_threads
+from temper.inference.runtimes.litert import dequantized, quantized
+from temper.inference.runtimes.opening import FORMATS, open_model
 from temper.predictor import Predictor
-from temper.runtimes import keras_model, on_threads
-from temper.runtimes.litert import dequantized, quantized
-from temper.runtimes.opening import FORMATS, open_model
 from tests.toys.classifier import PIXELS
 from tests.toys.exported import WHOLE, set_card, write_exported
 

@@ -5,9 +5,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from stages.fine_tune.sampling import order, quotas, repeats, views
+from temper.batches import shuffled
 from temper.settings.fine_tune import Sampling
-from temper.training.batches import shuffled
-from temper.training.sampling import order, quotas, repeats, views
 
 BY_CLASS: list[Sampling] = ["balanced", "sqrt"]
 # Images of each class.

@@ -24,11 +24,12 @@ import numpy as np
 import pytest
 import requests
 
-from temper import detector_arguments, inference
 from temper.card import Crop
-from temper.cropping import MainObjectFinder
-from temper.named_photos import Encoded, NamedPhoto
-from temper.occlusion import occlusion_map
+from temper.explanations.occlusion import occlusion_map
+from temper.inference import detector_arguments
+from temper.inference import models as inference
+from temper.inference.cropping import MainObjectFinder
+from temper.inference.named_photos import Encoded, NamedPhoto
 from temper.predictor import Predictor
 from tests.toys.colours import CLASSES, append_card, photo, write_colours
 from tests.toys.detector import SIDE, write_toy_detector

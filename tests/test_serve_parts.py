@@ -16,7 +16,8 @@ from apps.serve import addresses, decoding
 from apps.serve.addresses import Addresses
 from apps.serve.decoding import Decoders
 from apps.serve.limits import Limits, Refusal, Room, Share
-from temper import preparation, public_hosts
+from temper import preparation
+from temper.network import public_hosts
 from tests.toys.colours import photo
 from tests.toys.workspace import ROOT
 

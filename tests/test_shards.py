@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from temper.base.errors import TemperError
+from temper.drawn_views import batches
 from temper.shards import Shards, ShardWriter, shard_ends
-from temper.training.drawn_views import batches
 
 SHAPE = (4, 6, 3)
 ROW = 72  # bytes

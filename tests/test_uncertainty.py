@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from temper.uncertainty import margins, worth_labelling
+from temper.measures.uncertainty import margins, worth_labelling
 
 
 @pytest.mark.parametrize(

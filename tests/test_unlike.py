@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from temper.unlike import SIGNIFICANT, Limit, distances
+from apps.retrain.unlike import SIGNIFICANT, Limit, distances
 from tests.toys.embeddings import toy_images
 
 

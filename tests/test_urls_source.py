@@ -27,9 +27,9 @@ import pytest
 from stages.fetch.reading.url_tables import read_url_table
 from stages.fetch.source import Photo, Source
 from stages.fetch.sources import urls
-from temper import public_hosts, url_cache
 from temper.base.errors import TemperError
-from temper.url_downloads import Manners, download_missing, parse_address
+from temper.network import public_hosts, url_cache
+from temper.network.url_downloads import Manners, download_missing, parse_address
 from tests.toys.gbif import BY_NC, META, SEPARATED, gbif_archive
 from tests.toys.workspace import ROOT
 

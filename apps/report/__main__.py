@@ -17,12 +17,13 @@ from pathlib import Path
 
 from apps.report import edits, pairing, picture, scoring, text
 from apps.report.text import Found
-from temper import command_line, revisions
+from temper import command_line
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.texts import write_json
-from temper.markdown import code, listed
-from temper.revisions import WORKSPACE, Absent, Revision
+from temper.comparing import revisions
+from temper.comparing.markdown import code, listed
+from temper.comparing.revisions import WORKSPACE, Absent, Revision
 
 NO_VERDICT = 3  # the exit code
 METRICS = "metrics/evaluate/metrics.json"

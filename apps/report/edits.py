@@ -12,7 +12,7 @@ import yaml
 from temper import predictions
 from temper.base import loading
 from temper.base.errors import TemperError
-from temper.revisions import Absent, Revision
+from temper.comparing.revisions import Absent, Revision
 from temper.tracking.finished import flattened, without_trackers
 
 LOCK, PIPELINE = "dvc.lock", "dvc.yaml"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from temper.calibration import Labels, Probabilities
-from temper.revisions import Member
+from temper.comparing.revisions import Member
+from temper.measures.calibration import Labels, Probabilities
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from apps.report.pairing import Pairing
+from temper.comparing.paired import is_right
+from temper.comparing.revisions import Revision
 from temper.packs import Pack
-from temper.paired import is_right
-from temper.revisions import Revision
 from temper.sheets import write_sheet
 
 PACKED = "data/packed/test"

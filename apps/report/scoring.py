@@ -11,10 +11,10 @@ from apps.report.edits import read_params
 from temper import card, images, tables
 from temper.base import gpus
 from temper.base.errors import TemperError
-from temper.calibration import Probabilities
+from temper.comparing.revisions import Member, Revision
+from temper.measures.calibration import Probabilities
 from temper.packs import Pack
 from temper.predictor import Predictor
-from temper.revisions import Member, Revision
 from temper.views import View, averaged, seen, views
 
 MODEL, PACKED = "models/fine_tune.keras", "data/packed/test"

@@ -10,13 +10,13 @@ import numpy as np
 from apps.report.edits import Edit, StageEdit
 from apps.report.pairing import Pairing
 from apps.report.picture import KINDS, Disagreement, disagreements
-from temper import paired
-from temper.calibration import Probabilities
-from temper.markdown import code, folded, listed, table
-from temper.measures import measure
-from temper.paired import HEADLINE, SIGNIFICANT, Difference, Discordance
-from temper.resampling import RESAMPLES
-from temper.revisions import Revision
+from temper.comparing import paired
+from temper.comparing.markdown import code, folded, listed, table
+from temper.comparing.paired import HEADLINE, SIGNIFICANT, Difference, Discordance
+from temper.comparing.revisions import Revision
+from temper.measures.calibration import Probabilities
+from temper.measures.metrics import measure
+from temper.measures.resampling import RESAMPLES
 
 MOST_PARAMS, MOST_REASONS, MOST_CLASSES, MOST_PHOTOS = 40, 5, 5, 10  # rows, reasons of a stage, each way, rows
 

@@ -21,11 +21,12 @@ from apps.retrain import journal, report, repository
 from apps.retrain.journal import Journal
 from apps.retrain.report import Found
 from apps.retrain.rule import MARGIN, Verdict
-from temper import command_line, model_arguments
+from temper import command_line
 from temper.base import gpus, quiet
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.texts import write_json
+from temper.inference import model_arguments
 
 OUT = journal.FOLDER / "report"
 EVALUATED = Path("metrics/evaluate/metrics.json")

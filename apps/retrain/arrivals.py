@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from apps.retrain import unlike
 from apps.retrain.rule import LabelCheck
 from apps.retrain.scoring import PACKS, Old, Scored
 from apps.retrain.shares import Shift, shifts
-from temper import images, sheets, unlike
+from apps.retrain.unlike import Limit
+from temper import images, sheets
 from temper.base.atomic import atomic_file
 from temper.base.errors import printable
 from temper.base.texts import write_csv
 from temper.embeddings import Embeddings
 from temper.packs import Pack
-from temper.unlike import Limit
 
 BACKBONE = "models/backbone.keras"
 SHOWN, ACROSS, CELL = 40, 8, 128  # photos on the contact sheet, those side by side, and pixels of a photo's side
@@ -104,7 +105,7 @@ def find_unlike(old: Old, photos: set[str]) -> Unlike | None:
 def _embedded(photos: set[str]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """The embeddings of those of the photos that are in the test or unlabelled images."""
     from temper import keras_files  # noqa: PLC0415 (both import Keras)
-    from temper.training.batches import INFERENCE_BATCH  # noqa: PLC0415
+    from temper.batches import INFERENCE_BATCH  # noqa: PLC0415
 
     backbone = None
     for split in ("test", "unlabelled"):

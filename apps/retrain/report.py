@@ -8,7 +8,7 @@ from typing import Any
 from apps.retrain.arrivals import Arrived, Unlike
 from apps.retrain.rule import Compared, LabelCheck, Verdict
 from apps.retrain.scoring import Scored
-from temper.markdown import code, listed, table
+from temper.comparing.markdown import code, listed, table
 
 _LISTED = 10  # classes or photos that are named, the others are counted
 

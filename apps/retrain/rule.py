@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from apps.retrain.shares import difference
-from temper.intervals import Interval
-from temper.paired import Discordance, may_replace
+from temper.comparing.paired import Discordance, may_replace
+from temper.measures.intervals import Interval
 
 MARGIN = 0.02  # of accuracy: by less than this, a new model may be worse
 LABEL_GAP = 0.1  # by how much more often new labels may contradict the old model than old ones did

@@ -11,10 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from apps.retrain.rule import Compared
-from temper import card, crops, images, model_arguments, preparation, raw, revisions, tables
+from temper import card, crops, images, preparation, raw, tables
 from temper.base.errors import TemperError
 from temper.card import Card
-from temper.inference import BATCH
+from temper.comparing import revisions
+from temper.inference import model_arguments
+from temper.inference.models import BATCH
 from temper.packs import Pack
 from temper.parallel import ordered_map
 from temper.photos import Pixels

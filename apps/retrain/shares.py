@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from temper.intervals import Interval, Z
+from temper.measures.intervals import Interval, Z
 
 SHIFT = 0.05  # of how many comparisons of groups alike one names a class at all
 

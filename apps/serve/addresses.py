@@ -1,8 +1,8 @@
 """Photos fetched by their addresses: from public hosts only, whatever a name or a redirect leads to.
 
-The very address that a socket is about to be connected to is checked, for each connection (temper/public_hosts.py), so
-a name that is resolved to something else a second time gains nothing. No proxy is used, since that would connect to
-what it likes.
+The very address that a socket is about to be connected to is checked, for each connection (see
+temper/network/public_hosts.py), so a name that is resolved to something else a second time gains nothing. No proxy is
+used, since that would connect to what it likes.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from apps.serve.limits import MEGA, Limits, Refusal, Share
-from temper.public_hosts import NotPublicError, is_named_privately, public_socket
+from temper.network.public_hosts import NotPublicError, is_named_privately, public_socket
 
 _SECONDS = 10.0
 _MOST_REDIRECTS = 5

@@ -40,7 +40,7 @@ class Way(Preparation):
 @cache
 def _finder(text: str) -> Any:
     from temper.card import Crop  # noqa: PLC0415 (a tenth of a second, for models that were trained on crops)
-    from temper.cropping import DetectorChoice, MainObjectFinder  # noqa: PLC0415
+    from temper.inference.cropping import DetectorChoice, MainObjectFinder  # noqa: PLC0415
 
     name, crop, (weights, input_size, classes) = json.loads(text)
     return MainObjectFinder(name, Crop.model_validate(crop), DetectorChoice(weights, tuple(input_size), classes))

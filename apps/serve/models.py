@@ -22,13 +22,13 @@ import numpy.typing as npt
 from apps.serve.copies import Copies
 from apps.serve.decoder import Way
 from apps.serve.limits import Refusal
-from temper import calibration
 from temper.base.errors import TemperError
 from temper.card import Crop
-from temper.cropping import DetectorChoice, MainObjectFinder
-from temper.occlusion import occlusion_map
+from temper.explanations.occlusion import occlusion_map
+from temper.inference.cropping import DetectorChoice, MainObjectFinder
+from temper.inference.runtimes.opening import Runtime, open_model
+from temper.measures import calibration
 from temper.photos import Pixels
-from temper.runtimes.opening import Runtime, open_model
 
 Probabilities = npt.NDArray[np.float32]
 _State = tuple[int, int, int]  # of a file: when it was written, its size, its inode

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from apps.serve.limits import Limits
-from temper import detector_arguments
 from temper.base.errors import TemperError
-from temper.cropping import DetectorChoice
+from temper.inference import detector_arguments
+from temper.inference.cropping import DetectorChoice
 
 TOKEN = "TEMPER_TOKEN"  # the environment variable with the token, which no list of processes shows
 _LEAST_TOKEN = 8  # characters

@@ -59,7 +59,7 @@ def measure(path: Path) -> dict[str, Any]:
     import numpy as np  # noqa: PLC0415
 
     from temper import keras_files  # noqa: PLC0415
-    from temper.training.batches import INFERENCE_BATCH  # noqa: PLC0415
+    from temper.batches import INFERENCE_BATCH  # noqa: PLC0415
 
     backbone = keras_files.load(str(path))
     images = np.zeros((INFERENCE_BATCH, *backbone.input_shape[1:]), np.uint8)

@@ -11,10 +11,10 @@ from temper.base import starting
 if __name__ == "__main__":
     starting.begin()  # before anything heavy is imported
 
-from temper import boundary
-from temper.activations import FOLDER, write_layers
 from temper.base import running
 from temper.base.atomic import atomic_folder
+from temper.freezing import boundary
+from temper.freezing.activations import FOLDER, write_layers
 from temper.settings.base import StageSettings
 
 

@@ -9,18 +9,18 @@ import numpy as np
 from tqdm import tqdm
 
 from temper import card, devices, keras_files
-from temper.activations import FOLDER, NAME, write_layers
+from temper.augmentation.augment import Magnitudes, magnitudes
 from temper.base.atomic import atomic_folder
 from temper.base.disk import in_words, require_room
-from temper.boundary import Boundary
-from temper.classifier import layers_of, open_backbone_from
+from temper.drawn_views import batches, seen
+from temper.freezing.activations import FOLDER, NAME, write_layers
+from temper.freezing.boundary import Boundary
+from temper.freezing.classifier import layers_of, open_backbone_from
+from temper.freezing.cutting import boundary_tensors, frozen_part, names_of
+from temper.freezing.unfreezing import first_open
 from temper.packs import Pack
 from temper.parallel import ordered_map
 from temper.shards import ShardWriter
-from temper.training.augmentation import Magnitudes, magnitudes
-from temper.training.cutting import boundary_tensors, frozen_part, names_of
-from temper.training.drawn_views import batches, seen
-from temper.unfreezing import first_open
 
 Shape = tuple[int, ...]
 BACKBONE = "models/backbone.keras"

@@ -25,9 +25,9 @@ from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
 from temper.embeddings import Embeddings
 from temper.folds import stratified_folds
-from temper.intervals import wilson
 from temper.logistic import Images, fold_trials, judged, path
-from temper.measures import measure
+from temper.measures.intervals import wilson
+from temper.measures.metrics import measure
 from temper.settings.cross_validate import Settings
 
 OUT_OF_FOLD_PATH, METRICS = "data/out_of_fold.parquet", "metrics/cross_validate"

@@ -18,20 +18,19 @@ import keras
 import numpy as np
 
 from stages.evaluate import filters, occlusion_maps
-from temper import card, devices, images, keras_files, predictions, tables
-from temper import filters as filters_file
+from temper import batches, card, devices, images, keras_files, predictions, tables
 from temper.base import running
 from temper.base.atomic import atomic_file, atomic_folder
 from temper.base.errors import TemperError
 from temper.base.texts import write_csv, write_json
-from temper.calibration import Probabilities
-from temper.figure_tables import TABLES
-from temper.figures import Figures, Measured, measured
-from temper.intervals import Interval
+from temper.explanations import filters as filters_file
+from temper.measures.calibration import Probabilities
+from temper.measures.figure_tables import TABLES
+from temper.measures.figures import Figures, Measured, measured
+from temper.measures.intervals import Interval
+from temper.measures.uncertainty import margins, worth_labelling
 from temper.packs import Pack
 from temper.settings.evaluate import Evaluate, Settings
-from temper.training import batches
-from temper.uncertainty import margins, worth_labelling
 from temper.views import View, averaged, seen, views
 
 MODELS = {"": "models/fine_tune.keras", "warm_up_": "models/warm_up.keras"}  # by the prefix of their figures

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from temper.base.errors import TemperError
-from temper.filters import Filters
-from temper.layer_names import require_layers
+from temper.explanations.filters import Filters
+from temper.explanations.layer_names import require_layers
 from temper.packs import Pack
 
-BACKBONE = "backbone"  # as temper/classifier.py calls it, which needs more than a name
+BACKBONE = "backbone"  # as temper/freezing/classifier.py calls it, which needs more than a name
 IMAGES = 5  # test images, spread over the pack
 CHANNELS = 10  # of a layer, those that differ most within the images
 

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from temper import occlusion, occlusion_table, tables
+from temper import tables
+from temper.explanations import occlusion, occlusion_table
 from temper.packs import Pack
 from temper.predictions import Predictions
 

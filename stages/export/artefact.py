@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from temper.calibration import Probabilities
+from temper.measures.calibration import Probabilities
 
 Images = npt.NDArray[np.uint8]  # (n, height, width, 3), RGB, 0-255
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from stages.export.artefact import Artefact, Images
 from temper.base.errors import TemperError
-from temper.calibration import Labels, Probabilities
+from temper.measures.calibration import Labels, Probabilities
 
 MOST = 500  # images; each is also shown alone
 TOGETHER = 16  # images of which the answers are asked for a second time, in other company

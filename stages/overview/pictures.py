@@ -10,14 +10,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from temper import filters, occlusion, occlusion_table, predictions, tables
-from temper.filters import Filters
+from temper import predictions, tables
+from temper.explanations import filters, occlusion, occlusion_table
+from temper.explanations.filters import Filters
+from temper.measures.uncertainty import margins, worth_labelling
 from temper.packs import Pack
 from temper.photos import Pixels
 from temper.predictions import Predictions
 from temper.sheets import CELL as SHEET_CELL
 from temper.sheets import write_sheet
-from temper.uncertainty import margins, worth_labelling
 
 LABEL_ERRORS = "metrics/cross_validate/probable_label_errors.csv"
 MOST_LABEL_ERRORS = 40

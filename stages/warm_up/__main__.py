@@ -15,9 +15,9 @@ from stages.warm_up import gradient, regression
 from stages.warm_up.heads import assemble, build_head
 from temper import card, classes, devices, keras_files
 from temper.base import running
-from temper.calibration import fit_temperature
-from temper.classifier import freeze_backbone, trainable_parameters
 from temper.embeddings import Embeddings
+from temper.freezing.classifier import freeze_backbone, trainable_parameters
+from temper.measures.calibration import fit_temperature
 from temper.settings.warm_up import Head, Settings
 from temper.training.phases import Result, logged, write_outcome
 from temper.training.unfinished import unfinished

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from dvclive import Live
 
+from temper.batches import Batches, one_hot, shuffled
 from temper.embeddings import Embeddings
 from temper.settings.warm_up import Settings
-from temper.training.batches import Batches, one_hot, shuffled
 from temper.training.phases import Phase, Result, fit
 from temper.training.unfinished import Unfinished
 

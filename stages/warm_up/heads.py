@@ -3,7 +3,7 @@
 import keras
 
 from temper.base.errors import TemperError
-from temper.classifier import HEAD
+from temper.freezing.classifier import HEAD
 from temper.logistic import Linear
 from temper.settings.warm_up import Head
 

@@ -22,10 +22,10 @@ from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.machine import gpu_names
 from temper.base.paths import existing, repository, scratch
-from temper.layer_names import require_layers
+from temper.explanations.layer_names import require_layers
+from temper.freezing.unfreezing import first_open, openings
 from temper.page import runtime
 from temper.settings import backbone, evaluate, export, fine_tune
-from temper.unfreezing import first_open, openings
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES, DETECTORS = "stages.fetch.sources", "stages.detect.detectors"

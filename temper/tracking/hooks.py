@@ -12,7 +12,7 @@ from pathlib import Path
 from temper.base import loading
 from temper.base.loading import PARAMS
 from temper.base.paths import scratch
-from temper.redaction import redacted
+from temper.network.redaction import redacted
 from temper.settings.trackers import Settings, Trackers
 
 Listener = Callable[[str, float, int], None]  # the name of a figure, its value and its epoch

@@ -19,7 +19,7 @@ import requests
 from temper import card
 from temper.base.errors import TemperError
 from temper.base.loading import PARAMS, short
-from temper.redaction import redacted
+from temper.network.redaction import redacted
 from temper.settings.trackers import Mlflow
 from temper.tracking.finished import MODEL, Finished
 

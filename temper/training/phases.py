@@ -17,7 +17,7 @@ from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.base.machine import is_first_process
 from temper.base.texts import write_json
-from temper.classifier import trainable_parameters
+from temper.freezing.classifier import trainable_parameters
 from temper.settings.training import (
     Average,
     CrossEntropy,

@@ -1,4 +1,4 @@
-"""Small classifiers of every format that `temper.runtimes` opens, as `export` writes them, each with its card."""
+"""Small classifiers of every format that `temper.inference.runtimes` opens, as `export` writes them."""
 
 import zipfile
 from pathlib import Path

@@ -31,7 +31,7 @@ from temper.base.errors import TemperError
 from temper.base.machine import cores
 from temper.base.paths import repository, scratch
 from temper.detections import Boxes
-from temper.downloads import obtain
+from temper.network.downloads import obtain
 from temper.settings.base import Count, Sha256, Share, Text
 from temper.settings.detect import EngineSettings
 

@@ -19,7 +19,7 @@ from stages.detect import detector, unseen
 from stages.detect.detector import Photo
 from temper import photos, yolox
 from temper.detections import Boxes, areas, intersection_over_union, suppress
-from temper.downloads import obtain
+from temper.network.downloads import obtain
 from temper.parallel import ordered_map
 from temper.settings.base import ImageSize, Sha256, Share, Text
 from temper.settings.detect import EngineSettings

@@ -19,7 +19,7 @@ from stages.export import graph
 from stages.export.artefact import Artefact, Images, Request
 from temper import card, graph_checksums
 from temper.base.machine import cores
-from temper.calibration import Probabilities
+from temper.measures.calibration import Probabilities
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
 

@@ -12,7 +12,7 @@ from stages.export import graph
 from stages.export.artefact import Artefact, Images, Request
 from temper import card, graph_checksums
 from temper.base.machine import cores
-from temper.calibration import Probabilities
+from temper.measures.calibration import Probabilities
 
 OPSET = 17  # of 2022: what ONNX Runtime since 1.12 reads
 

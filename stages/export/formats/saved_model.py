@@ -8,7 +8,7 @@ import tensorflow as tf
 from stages.export import graph
 from stages.export.artefact import Artefact, Images, Request
 from temper import card
-from temper.calibration import Probabilities
+from temper.measures.calibration import Probabilities
 
 
 def write(request: Request, path: Path) -> None:

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import requests
 
 from temper.base.errors import TemperError
-from temper.downloads import in_time
-from temper.redaction import forms, redacted
+from temper.network.downloads import in_time
+from temper.network.redaction import forms, redacted
 
 _PAGE = 200  # names in one answer; the most that Kaggle gives
 _MOST_PAGES = 50_000

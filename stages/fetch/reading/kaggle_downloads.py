@@ -30,8 +30,8 @@ from temper.base.errors import TemperError
 from temper.base.locks import held
 from temper.base.paths import scratch
 from temper.base.texts import write_json
-from temper.downloads import complete, file_name, length_of
-from temper.redaction import redacted
+from temper.network.downloads import complete, file_name, length_of
+from temper.network.redaction import redacted
 
 _TIMEOUT = 60  # seconds without a byte
 _WAITS = (0.5, 2, 5, 10, 20)  # seconds before another attempt, as long as none gets on

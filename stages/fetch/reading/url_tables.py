@@ -26,7 +26,7 @@ from stages.fetch.reading import zips
 from stages.fetch.reading.archives import DAMAGE, is_of_the_disk
 from temper.base.disk import in_words
 from temper.base.errors import TemperError
-from temper.redaction import redacted
+from temper.network.redaction import redacted
 
 COLUMNS = ("url", "label", "split", "licence")
 MOST_BYTES = 4 * 10**9

@@ -9,7 +9,7 @@ from pydantic import Field
 from stages.fetch.reading.archives import list_contents
 from stages.fetch.source import Photo, Source
 from temper.base.errors import TemperError
-from temper.downloads import obtain
+from temper.network.downloads import obtain
 from temper.settings.base import Sha256, Text
 from temper.settings.fetch import ArchiveSettings
 

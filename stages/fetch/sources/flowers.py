@@ -7,7 +7,7 @@ from pydantic import Field
 from stages.fetch.reading.archives import list_contents
 from stages.fetch.reading.trees import open_tree
 from stages.fetch.source import Source
-from temper.downloads import obtain
+from temper.network.downloads import obtain
 from temper.settings.base import Sha256, Text
 from temper.settings.fetch import ArchiveSettings
 

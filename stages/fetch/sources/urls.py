@@ -11,13 +11,13 @@ from pydantic import Field
 
 from stages.fetch.reading.url_tables import read_url_table
 from stages.fetch.source import Photo, Source
-from temper import url_cache
 from temper.base.errors import TemperError
 from temper.base.paths import existing, scratch
-from temper.redaction import redacted, secrets_of
+from temper.network import url_cache
+from temper.network.redaction import redacted, secrets_of
+from temper.network.url_downloads import Manners, download_missing
 from temper.settings.base import Count, Fraction, Text
 from temper.settings.fetch import SourceSettings
-from temper.url_downloads import Manners, download_missing
 
 
 class Settings(SourceSettings):

@@ -1,4 +1,4 @@
-// Where a classifier looks, as temper/occlusion.py finds it: one part of the image after the other is hidden.
+// Where a classifier looks, as temper/explanations/occlusion.py finds it: one part of the image after the other is hidden.
 
 import { round } from "./preparation.js";
 

@@ -1,0 +1,1 @@
+"""fine_tune: the second phase, in which the backbone is opened."""

@@ -1,0 +1,318 @@
+"""fine_tune: packed train and validation images, models/warm_up.keras -> models/fine_tune.keras, metrics/fine_tune/.
+
+The second phase: the backbone is opened from `fine_tune.unfreeze_from` on, and all that is open trains at the top-level
+`lr`, on images augmented by the top-level `aug`. `fine_tune.unfreeze_further` opens more as epochs go by. With
+`fine_tune.views` the open part alone trains, on what `activations` stored of the frozen one. The phase starts from the
+warm-up and counts it as epoch 0: where no epoch beats it on validation by `fine_tune.margin`, the warm-up's weights are
+what it writes (law 13).
+"""
+
+from temper.base import starting
+
+if __name__ == "__main__":
+    starting.begin(with_keras=True, on_gpu=True)  # before anything heavy is imported
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from stages.fine_tune import batch_size, sampling
+from stages.fine_tune.depth import computing_in, scales
+from stages.fine_tune.folding import fold_frozen_norms
+from stages.fine_tune.gains import Gain, gain
+from stages.fine_tune.opening import openings_due
+from temper import card, devices, keras_files, mixing
+from temper.augmentation.augment import augment_images, magnitudes
+from temper.base import loading, running
+from temper.base.errors import TemperError
+from temper.base.gpus import VISIBLE
+from temper.base.machine import cores, gpu_sizes, is_first_process
+from temper.batches import INFERENCE_BATCH, Batches, Indices, Targets, one_hot, predict
+from temper.freezing.activations import Activations
+from temper.freezing.classifier import BACKBONE, backbone_layers, open_from, trainable_parameters, unfreeze
+from temper.freezing.cutting import boundary_tensors, names_of, open_part
+from temper.freezing.unfreezing import openings, place
+from temper.measures.calibration import fit_temperature
+from temper.packs import Pack
+from temper.settings.fine_tune import Every, FineTune, Never, Settings
+from temper.training.losses import balanced
+from temper.training.phases import (
+    STEPS_AT_ONCE,
+    Gradual,
+    Phase,
+    Result,
+    arrays,
+    assign,
+    fit,
+    logged,
+    try_steps,
+    write_outcome,
+)
+from temper.training.unfinished import unfinished
+
+Labels = npt.NDArray[np.int32]
+
+
+def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
+    """An epoch's training batches: the images that `sampling` draws, augmented anew, then mixed within each batch.
+
+    The batches read places in the epoch's order, not rows of the pack: the places say which batch it is.
+    """
+    chosen, seed = settings.fine_tune, settings.seed
+    magnitude = magnitudes(settings.aug, chosen.augmentation)
+    rows = sampling.order(pack.labels, chosen.sampling, seed, epoch)
+    repeats = sampling.repeats(rows)
+    of_rows = one_hot(pack.labels, classes)
+
+    def planned(places: Indices) -> mixing.Plan | None:
+        batch = int(places[0]) // settings.batch_size
+        return mixing.plan(len(places), *pack.image_shape[:2], chosen.augmentation, seed, epoch, batch)
+
+    def read(places: Indices) -> npt.NDArray[np.uint8]:
+        images = pack.images(rows[places])
+        augment_images(images, rows[places], magnitude, seed, epoch, repeats[places])
+        if (plan := planned(places)) is not None:
+            mixing.mix_images(images, plan)
+        return images
+
+    def targets(places: Indices) -> Targets:
+        plain = of_rows(rows[places])
+        return plain if (plan := planned(places)) is None else mixing.mixed_targets(plain, plan)
+
+    mixes = bool(chosen.augmentation.mixup or chosen.augmentation.cutmix)
+    return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores(), mixes)
+
+
+def stored_batches(stored: Activations, labels: Labels, classes: int, settings: Settings, epoch: int) -> Batches:
+    """An epoch's training batches for the open part: the images that `sampling` draws, each in one of its views."""
+    rows = sampling.order(labels, settings.fine_tune.sampling, settings.seed, epoch)
+    views = sampling.views(rows, len(labels), stored.views, settings.seed, epoch)
+    of_rows = one_hot(labels, classes)
+    return Batches(
+        lambda places: stored.take(rows[places], views[places]),
+        lambda places: of_rows(rows[places]),
+        np.arange(len(rows)),
+        settings.batch_size,
+        cores(),
+    )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What trains, and on what.
+
+    Attributes:
+        model: the classifier, or its open part, which has its variables.
+        training: the batches of an epoch, by its number.
+        validation: plain images, or what is stored of them.
+        labels: int32 (N,), of the training images.
+        held_out: int32 (M,), of the validation images.
+    """
+
+    model: keras.Model
+    training: Callable[[int], Batches]
+    validation: Batches
+    labels: Labels
+    held_out: Labels
+
+
+def material(classifier: keras.Model, classes: int, settings: Settings) -> Material:
+    """What a classifier that is open as it should train is trained on: images, or stored activations.
+
+    Raises:
+        TemperError: an input is missing or damaged, or the activations are those of another boundary.
+    """
+    train, held_out = (Pack(f"data/packed/{split}", classes) for split in ("train", "validation"))
+    targets, order = one_hot(held_out.labels, classes), np.arange(len(held_out))
+    if not settings.fine_tune.views:
+        validation = Batches(held_out.images, targets, order, INFERENCE_BATCH)
+        training = partial(epoch_batches, train, classes, settings)
+        return Material(classifier, training, validation, train.labels, held_out.labels)
+    layers = names_of(boundary_tensors(classifier.get_layer(BACKBONE)))
+    stored = Activations("train", train.image_ids, layers, settings.fine_tune.views)
+    plain = Activations("validation", held_out.image_ids, layers, views=1)
+    validation = Batches(plain.plain, targets, order, INFERENCE_BATCH)
+    training = partial(stored_batches, stored, train.labels, classes, settings)
+    return Material(open_part(classifier), training, validation, train.labels, held_out.labels)
+
+
+def plan(classifier: keras.Model, settings: Settings, pretrained: bool, labels: Labels, classes: int) -> Phase:
+    """How the settings say that a classifier trains on images of these labels."""
+    chosen = settings.fine_tune
+    backbone = classifier.get_layer(BACKBONE)
+    return Phase(
+        chosen.epochs,
+        settings.lr,
+        chosen.optimizer,
+        chosen.schedule,
+        chosen.early_stopping,
+        chosen.select,
+        counts_start=True,
+        loss=chosen.loss,
+        class_weights=balanced(labels, classes) if chosen.class_weights == "balanced" else None,
+        average=chosen.average,
+        scales=partial(scales, backbone, chosen.lr_decay) if chosen.lr_decay < 1 else None,
+        accumulate=chosen.accumulate,
+        scale_loss=chosen.precision == "mixed_float16",
+        keep_on_interrupt=chosen.on_interrupt == "keep" and devices.spread().processes == 1,
+        gradual=gradual(classifier, chosen, pretrained),
+    )
+
+
+def gradual(classifier: keras.Model, chosen: FineTune, pretrained: bool) -> Gradual | None:
+    """How the settings say that more of the backbone opens as epochs go by."""
+    further = chosen.unfreeze_further
+    if isinstance(further, Never):
+        return None
+    layers = backbone_layers(classifier)
+    firsts = openings(layers, chosen.unfreeze_from, further.down_to, further.blocks)
+
+    def opened(count: int) -> keras.Model:
+        open_from(classifier, firsts[count], pretrained)
+        return trained_model(classifier, chosen.precision)
+
+    due = partial(openings_due, further, chosen.select)
+    return Gradual(due, opened, tuple(place(layers, first) for first in firsts))
+
+
+def opens_further(chosen: FineTune) -> str:
+    """When more will open, for people; nothing where none will."""
+    further = chosen.unfreeze_further
+    if isinstance(further, Never):
+        return ""
+    wait = further.epochs if isinstance(further, Every) else further.patience
+    when = "every" if isinstance(further, Every) else f"whenever {chosen.select} has not improved for"
+    return f"; {when} {wait} epoch(s) {further.blocks} more block(s), down to {further.down_to}"
+
+
+def shown(chosen: FineTune) -> str:
+    """What the epochs show, for people, where it is not new augmented images."""
+    return f"; on the stored activations of {chosen.views} view(s) of each image" if chosen.views else ""
+
+
+def trained_model(classifier: keras.Model, precision: str) -> keras.Model:
+    """The model that is trained in place of a classifier, with the same variables, as it is frozen now.
+
+    Frozen norms are folded in float32 only: a folded layer does not follow the precision of its parts.
+    """
+    return fold_frozen_norms(classifier, BACKBONE) if precision == "float32" else classifier
+
+
+def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> tuple[Result, Gain]:
+    """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune.
+
+    Returns:
+        what was kept, and what the best epoch gained on validation over the weights before.
+    """
+    count, precision = len(made.classes), settings.fine_tune.precision
+    of = material(classifier, count, settings)
+    start, before = arrays(classifier.variables), predict(of.model, of.validation)
+    phase = plan(classifier, settings, made.backbone.pretrained, of.labels, count)
+    with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
+        with computing_in(of.model.get_layer(BACKBONE), precision):
+            result = fit(trained_model(of.model, precision), phase, of.training, of.validation, state, live)
+        after = predict(of.model, of.validation) if result.best_epoch else before
+        gained = gain(before, after, of.held_out)
+        if result.best_epoch and gained.in_standard_errors < settings.fine_tune.margin:
+            assign(classifier.variables, start)
+            result, after = result.without_gain(), before
+        made = made.model_copy(update={"temperature": fit_temperature(after, of.held_out)})
+        # Before the state that could make it again is removed:
+        if is_first_process():
+            keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
+    return result, gained
+
+
+def in_words(result: Result, gained: Gain, margin: float) -> str:
+    """What was kept, and why."""
+    accuracy = f"validation accuracy {result.best['val_accuracy']:.4f}"
+    if result.best_epoch:
+        return f"{accuracy} at epoch {result.best_epoch}"
+    if result.refused:
+        return (
+            f"epoch {result.refused} was better on validation than the warm-up by {gained.in_standard_errors:.2f} "
+            f"standard errors, fine_tune.margin asks for {margin:g}: the warm-up's weights are kept, {accuracy}"
+        )
+    return f"no epoch was better on validation than the warm-up: its weights are kept, {accuracy}"
+
+
+def with_a_size(settings: Settings) -> Settings:
+    """The settings with the batch size that they give, or that is found where they say `auto`.
+
+    Called before anything is computed, for a process that computes may hold all memory of a GPU.
+
+    Raises:
+        TemperError: nothing fits, or processes that train together would each find their own.
+    """
+    size = settings.images_in_a_batch
+    if size != "auto":
+        return settings.with_batches_of(size)
+    if devices.trains_together():
+        raise TemperError("fine_tune.batch_size: expected a number where processes train together, received auto")
+    images = len(Pack("data/packed/train"))
+    command = batch_size.command("stages.fine_tune.__main__", "try_batches_of")
+    described = settings.model_dump(exclude={"seed", "lr", "aug", "batch_size"})
+    versions = [metadata.version("keras"), devices.library()]
+    made = card.read("models/warm_up.keras").model_dump(exclude={"temperature"})
+    size = batch_size.kept(
+        [described, versions, made, images.bit_length(), gpu_sizes(os.environ.get(VISIBLE))],
+        lambda: batch_size.largest(partial(batch_size.fits_in_child, command), images),
+    )
+    print(f"batch_size {size}: the largest power of two that fits (fine_tune.batch_size: auto)")
+    return settings.with_batches_of(size)
+
+
+def try_batches_of(size: int) -> None:
+    """In a process of its own: trains some steps with all open that will ever be, or ends for lack of memory.
+
+    Raises:
+        TemperError: there is no GPU to fit on.
+    """
+    made, settings = card.read("models/warm_up.keras"), loading.load(Settings)
+    if keras.distribution.list_devices()[0].startswith("cpu"):
+        raise TemperError(f"expected a GPU, which {keras.backend.backend()} does not find: see docs/training.md")
+    devices.use(made.backbone.devices)
+    classifier, chosen = keras_files.load("models/warm_up.keras"), settings.fine_tune
+    further = chosen.unfreeze_further
+    widest = chosen.unfreeze_from if isinstance(further, Never) else further.down_to
+    phase = plan(classifier, settings, made.backbone.pretrained, np.zeros(1, np.int32), len(made.classes))
+    unfreeze(classifier, widest, made.backbone.pretrained)
+    shape = (made.preparation.height, made.preparation.width, 3)
+    of_class = one_hot(np.zeros(1, np.int32), len(made.classes))
+    rows = np.zeros(STEPS_AT_ONCE * size, np.int64)
+    batches = Batches(lambda rows: np.zeros((len(rows), *shape), np.uint8), of_class, rows, size)
+    with computing_in(classifier.get_layer(BACKBONE), chosen.precision):
+        try_steps(trained_model(classifier, chosen.precision), phase, batches)
+
+
+def main(settings: Settings) -> None:
+    devices.join()
+    settings = with_a_size(settings)
+    print(devices.described())
+    made = card.read("models/warm_up.keras")
+    devices.use(made.backbone.devices)
+    keras.utils.set_random_seed(settings.seed)
+    classifier = keras_files.load("models/warm_up.keras")
+    unfreeze(classifier, settings.fine_tune.unfreeze_from, made.backbone.pretrained)
+    open_layers = [layer.name for layer in classifier.get_layer("backbone").layers if layer.trainable_weights]
+    print(
+        f"fine-tuning {trainable_parameters(classifier):,} of {classifier.count_params():,} parameters: the head and "
+        f"{len(open_layers)} layers of the backbone, lr {settings.lr:g}{opens_further(settings.fine_tune)}"
+        f"{shown(settings.fine_tune)}"
+    )
+    result, gained = train_classifier(classifier, made, settings)
+    facts: dict[str, float] = {"gain": gained.mean, "gain_standard_error": gained.standard_error} if gained.mean else {}
+    if settings.fine_tune.batch_size == "auto":
+        facts["batch_size"] = settings.batch_size
+    write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier), **facts)
+    print(f"fine-tune: {in_words(result, gained, settings.fine_tune.margin)}")
+
+
+if __name__ == "__main__":
+    running.run(main, Settings, together=True)

@@ -1,0 +1,1 @@
+"""Which part of a model is frozen, where it is cut, and what the frozen part gives."""

@@ -1,0 +1,70 @@
+"""The classifier: a backbone and a head. The one owner of what is frozen.
+
+It takes raw pixels, RGB, 0-255 (preprocessing is inside the backbone), and gives softmax probabilities in the order of
+classes.txt.
+"""
+
+import math
+
+import keras
+
+from temper.freezing.unfreezing import Layers, first_open
+
+BACKBONE, HEAD = "backbone", "head"
+
+
+def freeze_backbone(classifier: keras.Model) -> None:
+    """Leaves only the head to train."""
+    classifier.get_layer(BACKBONE).trainable = False
+    classifier.get_layer(HEAD).trainable = True
+
+
+def unfreeze(classifier: keras.Model, start: str | float, pretrained: bool) -> None:
+    """Opens the backbone to training, from `start` to its end, as `open_from` does.
+
+    Args:
+        start: "all", "none", a layer, a block or a share of the layers, as `unfreezing.first_open` takes it.
+
+    Raises:
+        TemperError: the backbone has no such layer; the message lists those it has.
+    """
+    open_from(classifier, first_open(backbone_layers(classifier), start), pretrained)
+
+
+def backbone_layers(classifier: keras.Model) -> Layers:
+    """The name of each layer of a classifier's backbone, in order, and whether it has weights."""
+    return layers_of(classifier.get_layer(BACKBONE))
+
+
+def layers_of(backbone: keras.Model) -> Layers:
+    """The name of each layer of a backbone, in order, and whether it has weights."""
+    return [(layer.name, bool(layer.weights)) for layer in backbone.layers]
+
+
+def open_from(classifier: keras.Model, first: int, pretrained: bool) -> None:
+    """Opens the layers of the backbone from number `first` on to training; those before it are frozen.
+
+    Call it before `compile`, which fixes the set of trainable variables.
+
+    BatchNorm layers of a pretrained backbone stay frozen wherever they are: a few fine-tuning batches would ruin the
+    statistics of ImageNet, and `training=False` does not hold them under `fit` (keras#20285). Those of a backbone with
+    random weights have nothing to lose and must learn.
+    """
+    freeze_backbone(classifier)
+    open_backbone_from(classifier.get_layer(BACKBONE), first, pretrained)
+
+
+def open_backbone_from(backbone: keras.Model, first: int, pretrained: bool) -> None:
+    """As `open_from`, for a backbone alone."""
+    backbone.trainable = False
+    if first == len(backbone.layers):
+        return
+    backbone.trainable = True
+    for number, layer in enumerate(backbone.layers):
+        still = pretrained and isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = number >= first and not still
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """How many numbers training may change."""
+    return sum(math.prod(variable.shape) for variable in model.trainable_variables)
