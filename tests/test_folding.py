@@ -39,6 +39,9 @@ def folded_layers(model: keras.Model) -> list[keras.Layer]:
 def changes_of_two_steps(fold: bool) -> np.ndarray:
     """By how much two steps of training change all weights of a model."""
     model = with_norms_that_do_something("MobileNetV2", alpha=0.35)
+    for norm in model.get_layer("backbone").layers:
+        if isinstance(norm, NORM):  # on maps of a few pixels a channel hardly varies: rounding would grow thirtyfold
+            norm.moving_variance.assign(keras.ops.maximum(norm.moving_variance, 0.1))
     unfreeze(model, "all", pretrained=True)
     before = [np.array(weights) for weights in model.get_weights()]
     trains = fold_frozen_norms(model, "backbone") if fold else model
@@ -69,7 +72,7 @@ def test_a_folded_classifier_is_the_same_function(name: str, arguments: dict[str
 def test_it_trains_the_weights_of_the_given_one() -> None:
     expected = changes_of_two_steps(fold=False)
     changes = changes_of_two_steps(fold=True)
-    assert np.linalg.norm(changes - expected) < 0.02 * np.linalg.norm(expected) and expected.any()
+    assert np.linalg.norm(changes - expected) < 1e-5 * np.linalg.norm(expected) and expected.any()
 
 
 def test_the_file_knows_nothing_of_the_folding(tmp_path: Path) -> None:
