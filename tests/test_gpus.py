@@ -162,6 +162,11 @@ def test_who_waits_for_a_gpu_says_for_which_params(machine: Path) -> None:
     holders = [start(machine, name, 60) for name in "ab"]
     while len(log_of(machine)) < 2:
         time.sleep(0.02)
+    right = (machine / "params.yaml").read_text()
+    (machine / "params.yaml").write_text(f"{right}lrr: 1\n")
+    wrong = start(machine, "wrong", 0)
+    assert "did you mean lr?" in wrong.communicate(timeout=60)[0] and wrong.returncode == 1, "it does not wait for that"
+    (machine / "params.yaml").write_text(right)
     waiting = start(machine, "c", 0)
     try:
         while not (notes := list(machine.glob(".temper/unfinished/*.waiting-*"))):

@@ -1,6 +1,7 @@
 """Who waits for a GPU to compute what a stage is set to: so that who computes the very same leaves its result."""
 
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Iterator
@@ -27,10 +28,15 @@ def name_of(stage: str) -> str:
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """Says that this process waits, as long as the block lasts; without dvc.yaml nobody asks."""
+    """Says that this process waits, as long as the block lasts; without dvc.yaml nobody asks.
+
+    Raises:
+        TemperError: params.yaml is wrong, which nobody should learn only after hours of waiting.
+    """
     if not Path("dvc.yaml").exists():
         yield
         return
+    importlib.import_module("temper.settings.check").refuse_wrong_params(loading.PARAMS)  # as `running` does, later
     note = scratch("unfinished") / f"{name_of(program())}.waiting-{os.getpid()}"
     note.touch()
     try:
