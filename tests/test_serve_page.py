@@ -212,7 +212,7 @@ def test_a_token_is_asked_for(models: list[Path], files: list[Path], tmp_path: P
 def test_the_page_loads_nothing_from_elsewhere(server: Served) -> None:
     answer = requests.get(server.url, timeout=60)
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    for name in ("", "script.js", "answers.js", "style.css"):
+    for name in ("", "script.js", "answers.js", "style.css", "theme.css"):
         answer = requests.get(f"{server.url}/{name}", timeout=60)
         assert answer.status_code == 200 and "http://" not in answer.text.replace("http://www.w3.org", "")
         assert "innerHTML" not in answer.text and "https://" not in answer.text.replace('placeholder="https://"', "")

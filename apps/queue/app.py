@@ -26,11 +26,12 @@ from apps.serve.limits import Refusal
 from apps.serve.refusals import gone, problem, refused
 from temper.base.errors import TemperError
 
-PAGE = Path(__file__).parent / "page"
+_ROOT = Path(__file__).parent.parent.parent
 _FILES = {  # path: file, type
-    "/": ("index.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/script.js": ("script.js", "text/javascript"),
+    "/": ("apps/queue/page/index.html", "text/html"),
+    "/style.css": ("apps/queue/page/style.css", "text/css"),
+    "/theme.css": ("temper/page/shared/theme.css", "text/css"),
+    "/script.js": ("apps/queue/page/script.js", "text/javascript"),
 }
 _PAUSE = 0.5  # seconds between two looks at a log
 _MOST_FOLLOWERS = 64
@@ -52,7 +53,7 @@ class Service:
         self.results = Results(self.repository)
         self._alone = self.repository.serve_alone()
         self._followers = 0
-        self._page = {path: (PAGE / name).read_bytes() for path, (name, _) in _FILES.items()}
+        self._page = {path: (_ROOT / name).read_bytes() for path, (name, _) in _FILES.items()}
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:

@@ -30,6 +30,7 @@ _ROOT = Path(__file__).parent.parent.parent
 _FILES = {  # path: file, type
     "/": ("temper/page/shared/index.html", "text/html"),
     "/style.css": ("temper/page/shared/style.css", "text/css"),
+    "/theme.css": ("temper/page/shared/theme.css", "text/css"),
     "/script.js": ("temper/page/shared/script.js", "text/javascript"),
     "/answers.js": ("apps/serve/page/answers.js", "text/javascript"),
 }

@@ -12,7 +12,7 @@ from temper.page import runtime
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
 LIST = "models.json"
-SHARED = ("index.html", "script.js", "style.css")  # also the server's
+SHARED = ("index.html", "script.js", "style.css", "theme.css")  # also the server's
 ALONE = ("answers.js", "occlusion.js", "preparation.js", "runtime_name.js", "worker.js")
 _SERVICE_WORKER = "service_worker.js"
 
