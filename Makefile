@@ -1,6 +1,6 @@
-# `make` runs the pipeline on a fresh machine, `make test` the tests; each makes the environment it needs.
-# GPU=1 before or after a target takes TensorFlow with CUDA for it, and JAX=1 takes JAX; each has a lock and an
-# environment of its own, so that going from one to another installs nothing again.
+# `make` runs the pipeline on a fresh machine, `make test` runs the tests; each makes the environment that it needs.
+# GPU=1 before or after a target uses TensorFlow with CUDA, and JAX=1 uses JAX. Each has a lock file and an environment
+# of its own, so that switching between them installs nothing again.
 PYTHON ?= python3
 ifneq ($(and $(GPU),$(JAX)),)
 $(error expected GPU=1 or JAX=1, received both: requirements-jax.lock is for the CPU)
@@ -28,7 +28,7 @@ run: $(ENVIRONMENT)
 	@dvc plots show > /dev/null
 	@echo "Plots: $(CURDIR)/dvc_plots/index.html"
 
-# Every output that is here, and all of DVC's cache, against the checksums that DVC wrote down.
+# Compares every output in the workspace, and all of DVC's cache, with the checksums that DVC recorded.
 verify: $(ENVIRONMENT)
 	python -m apps.verify
 
@@ -36,27 +36,27 @@ verify: $(ENVIRONMENT)
 trackers: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-trackers.lock
 
-# What converts to ONNX and runs it: docs/export.md.
+# The packages that convert to ONNX and run it: docs/export.md.
 onnx: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-onnx.lock
 
-# What searches params: docs/sweep.md.
+# The packages for hyperparameter search: docs/sweep.md.
 sweep: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sweep.lock
 
-# DVC's queue over HTTP, which needs the pipeline's environment: docs/queue.md.
+# The packages that serve DVC's queue over HTTP, in the pipeline's environment: docs/queue.md.
 queue: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-queue.lock
 
-# What runs models in browsers, for export.formats: [page] (docs/page.md). It needs npm.
+# LiteRT.js, which runs models in browsers, for export.formats: [page] (docs/page.md). This needs npm.
 page-runtime: $(ENVIRONMENT)
 	python -m apps.page_runtime
 
-# KerasHub, for backbone.name: hub (docs/backbones.md): an environment of its own, beside the one of the pipeline.
+# KerasHub, for backbone.name: hub (docs/backbones.md), in an environment of its own.
 hub: .venv-hub/requirements-hub.lock
 
-# Without looking at dependencies: KerasHub asks for tensorflow-text and so for a second TensorFlow, which no network of
-# images needs. The lock has all the others.
+# --no-deps: KerasHub requires tensorflow-text, and through it a second TensorFlow, which no image network needs. The
+# lock file lists all other dependencies.
 .venv-hub/requirements-hub.lock: requirements-hub.lock
 	$(PYTHON) -m venv --clear .venv-hub
 	.venv-hub/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
@@ -68,7 +68,7 @@ serve: $(SERVE)
 
 serve-environment: $(SERVE)
 
-# TESTS=tests/test_jax.py runs those of one file.
+# TESTS=tests/test_jax.py runs the tests of one file.
 test: $(ENVIRONMENT)
 	python -m pytest $(TESTS)
 
@@ -80,8 +80,8 @@ lint: $(ENVIRONMENT)
 	ruff format --check .
 	mypy
 
-# A lock is exact for every Python and platform that pyproject.toml admits, and names no index. What two locks share has
-# one version, which the first decides: experiments on other hardware then differ in nothing else.
+# A lock file pins every package for all Pythons and platforms that pyproject.toml allows, and names no index. Packages
+# in several lock files have the version of the first one, so experiments on other hardware differ in nothing else.
 lock:
 	$(COMPILE) --extra cpu --upgrade --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra gpu --upgrade --constraints requirements.lock --output-file requirements-gpu.lock pyproject.toml
@@ -101,7 +101,7 @@ lock:
 clean:
 	rm -rf .venv .venv-gpu .venv-jax .venv-hub .venv-serve .temper dvc_plots
 
-# Copied last: an environment that was cut off while it was made has no copy, and is made anew.
+# The lock file is copied last: if making the environment was interrupted, the copy is missing, and it is made again.
 define make-environment
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
 		"expected Python 3.11 to 3.13, received " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
