@@ -63,7 +63,7 @@ def pictures(wanted: set[Place]) -> dict[Place, Pixels]:
 
 
 def caption(pair: Pair) -> str:
-    """The caption of a pair: how many bits of the hashes differ, then both classes, or both splits for equal classes."""
+    """The caption of a pair: how many bits of the hashes differ, then both classes if they differ, else both splits."""
     key = "class_name" if pair["class_name"] != pair["other_class_name"] else "split"
     return f"{pair['bits']}: {pair[key]} | {pair[f'other_{key}']}"
 
