@@ -1,4 +1,4 @@
-"""The server's routes: what is asked for, what is answered, and which statuses mean what."""
+"""The server's routes, their answers, and the meaning of the HTTP statuses."""
 
 import asyncio
 import threading
@@ -27,7 +27,7 @@ from apps.serve.refusals import gone, problem, refused
 from temper.base.machine import cores
 
 _ROOT = Path(__file__).parent.parent.parent
-_FILES = {  # path: file, type
+_FILES = {  # path -> file, media type
     "/": ("temper/page/shared/index.html", "text/html"),
     "/style.css": ("temper/page/shared/style.css", "text/css"),
     "/script.js": ("temper/page/shared/script.js", "text/javascript"),
@@ -64,7 +64,7 @@ _BODY = {
 
 
 class Service:
-    """What all requests share."""
+    """The state that all requests share, and the handlers of the routes."""
 
     def __init__(self, options: Options) -> None:
         self.options, self.limits = options, options.limits
@@ -81,7 +81,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
-        """Watches the models' files meanwhile, and cleans up when the last request has been answered."""
+        """Watches the models' files while the server runs; cleans up after the last request has been answered."""
         ended = threading.Event()
         await self.decoders.start()
         watching = asyncio.create_task(asyncio.to_thread(self.models.watch, ended))
@@ -99,10 +99,11 @@ class Service:
         request: Request,
         question: Annotated[Question, Query()],
     ) -> Response:
-        """What the models say of each photo.
+        """Predicts the classes of each photo.
 
         Photos are sent as the body itself, as files of a form, or as JSON with base64 or addresses. If some of several
-        photos cannot be read, the others are answered, and the status is 200; if none can, it is that of the first.
+        photos cannot be read, the others are answered and the status is 200. If none can be read, the status is that of
+        the first photo.
         """
         wish = questions.wish(question, self.models.now())
         with self.room.share() as share:
@@ -119,7 +120,7 @@ class Service:
         return Response(in_json(found), media_type="application/json")
 
     async def list_models(self) -> Response:
-        """The models, as they are now: names, classes, how photos are prepared."""
+        """The models that are served now: names, classes, how photos are prepared."""
         return JSONResponse([describe(model).model_dump() for model in self.models.now()])
 
     async def healthz(self) -> Response:
@@ -150,7 +151,7 @@ def build(options: Options) -> FastAPI:
         title="Temper",
         version="0.1.0",
         description="Image classifiers of Temper.",
-        docs_url=None,  # these load scripts of others
+        docs_url=None,  # FastAPI's pages load scripts from other hosts
         redoc_url=None,
         lifespan=service.running,
     )
@@ -180,7 +181,7 @@ def build(options: Options) -> FastAPI:
 
 
 def _addresses(options: Options) -> Any:
-    from apps.serve.addresses import Addresses  # noqa: PLC0415 (a tenth of a second, for those who want it)
+    from apps.serve.addresses import Addresses  # noqa: PLC0415 (takes a tenth of a second, and is optional)
 
     return Addresses(options.limits, options.private)
 
