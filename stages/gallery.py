@@ -52,7 +52,7 @@ def write_classes(path: Path, train: Pack, names: Sequence[str]) -> None:
 
 
 def augmented(train: Pack, rows: npt.NDArray[np.int64], settings: Settings) -> npt.NDArray[np.uint8]:
-    """Training images as the first epochs of the fine-tune see them: uint8 (epochs, n, height, width, 3)."""
+    """Training images as augmented in the first epochs of the fine-tune: uint8 (epochs, n, height, width, 3)."""
     magnitude = magnitudes(settings.aug, settings.fine_tune.augmentation)
     shown = np.stack([train.images(rows)] * EPOCHS)
     for epoch, changed in enumerate(shown):

@@ -128,7 +128,7 @@ def write_packs(
     """Writes a pack for each split, all in one pass over the images.
 
     Raises:
-        TemperError: an image has a class that is not among `names`.
+        TemperError: an image has a class that is not in `names`.
     """
     index: dict[str | None, int] = {name: number for number, name in enumerate(names)} | {None: -1}
     unknown = sorted(set(table["class_name"].to_pylist()) - set(index))

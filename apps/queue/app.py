@@ -159,7 +159,7 @@ class Service:
         return JSONResponse(asdict(found) | {"said": found.lines()})
 
     async def healthz(self) -> Response:
-        """Whether the server answers."""
+        """Whether the server is running."""
         return JSONResponse({"status": "ok"})
 
     async def page(self, request: Request) -> Response:

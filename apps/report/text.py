@@ -76,7 +76,7 @@ def compare(found: Found, resamples: int = RESAMPLES) -> None:
 
 
 def report(found: Found) -> str:
-    """The whole text."""
+    """The whole report as Markdown."""
     parts = [
         headline(found),
         [f"- {note}" for note in [*found.problems, *_about_sets(found), *found.notes]],
@@ -186,7 +186,7 @@ def params(found: Found) -> list[str]:
 
 
 def stages(found: Found) -> list[str]:
-    """The stages that ran for it."""
+    """The stages that ran again because of the change."""
     if not found.stages:
         return ["**Stages**: none is different."]
     rows = [

@@ -138,7 +138,7 @@ def decide(compared: list[Compared], labels: LabelCheck, margin: float, trust_la
 
 
 def _refused(compared: Compared, margin: float) -> str:
-    """Why the new model does not pass on some images."""
+    """A sentence that says why the new model does not pass the rule on these images."""
     if not len(compared.old_right):
         return f"On {compared.name} nothing can be compared: there is none."
     found = compared.discordance.difference

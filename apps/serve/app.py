@@ -124,7 +124,7 @@ class Service:
         return JSONResponse([describe(model).model_dump() for model in self.models.now()])
 
     async def healthz(self) -> Response:
-        """Whether the server answers, and whether it fetches photos by their addresses."""
+        """Whether the server is running, and whether it fetches photos by URL."""
         return JSONResponse({"status": "ok", "models": len(self.models.now()), "addresses": self.addresses is not None})
 
     async def metrics(self) -> Response:

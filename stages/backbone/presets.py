@@ -44,7 +44,7 @@ Layout = Literal["timm", "transformers", "keras_hub"]
 
 @dataclass(frozen=True)
 class Preset:
-    """A network in a folder."""
+    """A published network in a folder."""
 
     folder: Path
     layout: Layout

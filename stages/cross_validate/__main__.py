@@ -131,7 +131,7 @@ def read_images(names: list[str]) -> tuple[pa.Table, Images]:
 
 
 def write_predictions(table: pa.Table, estimate: Estimate, names: list[str]) -> None:
-    """Writes data/out_of_fold.parquet."""
+    """Writes data/out_of_fold.parquet, the predictions of the cross-validation."""
     columns = {name: table[name] for name in ("image_id", "path", "class_name")}
     columns |= {
         "predicted": [names[guess] for guess in estimate.probabilities.argmax(axis=1)],

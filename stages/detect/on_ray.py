@@ -72,7 +72,7 @@ def blocks(images: pa.Table) -> Iterator[Row]:
 
 
 def read_block(block: Row) -> Iterator[Row]:
-    """The photos of a block."""
+    """Reads the photos of a work item from the raw tables."""
     wanted = pa.table({name: block[name] for name in ("source", "part", "row")})
     names = zip(block["image_id"], block["path"], strict=True)
     for (image_id, path), data in zip(names, raw.stream_images(wanted, block["raw"]), strict=True):

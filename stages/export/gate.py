@@ -160,7 +160,7 @@ def _require_accuracy(alone: Probabilities, reference: Reference, limit: Limit, 
 
 
 def _refuse(reference: Reference, rows: npt.NDArray[np.intp], expected: str) -> None:
-    """Raises an error that names the images of `rows`, if there are any."""
+    """Raises a TemperError that names the images of `rows`; does nothing if `rows` is empty."""
     if len(rows):
         named = ", ".join(reference.names[row] for row in rows[:NAMED].tolist())
         more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""

@@ -177,10 +177,10 @@ _SELECT = "SELECT width, height, phash, problem, checksum FROM looks WHERE sha25
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """The database in a file, made if it is missing.
+    """Opens the database in a file, or creates it if it is missing.
 
     Raises:
-        sqlite3.Error: it is damaged, or cannot be read and written.
+        sqlite3.Error: the database is damaged, or cannot be read and written.
     """
     database = sqlite3.connect(path, timeout=_WAIT, check_same_thread=False)
     try:

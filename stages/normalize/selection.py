@@ -9,7 +9,7 @@ from temper.base.errors import TemperError
 
 
 def check_classes(wanted: list[str] | None, known: Collection[str]) -> None:
-    """Raises a TemperError for a wanted class that the source does not have."""
+    """Raises a TemperError if `normalize.classes` (`wanted`) contains a class that no main source has."""
     for name in wanted or ():
         if name not in known:
             close = closest(name, known)

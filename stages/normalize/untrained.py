@@ -77,7 +77,7 @@ def keep_one_to_train(
 
 
 def _count(group_of: Integers, rows: Mask) -> Counter[int]:
-    """How many of the rows each group has."""
+    """How many rows of `rows` each group has."""
     return Counter(group_of[rows].tolist())
 
 

@@ -1,4 +1,4 @@
-"""The solver `gradient`: epochs of an optimizer over the embeddings, for any head."""
+"""The solver `gradient`: trains any head on the embeddings, epoch by epoch, with an optimizer."""
 
 from functools import partial
 

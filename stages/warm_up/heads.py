@@ -14,7 +14,7 @@ def build_head(features: int, classes: int, settings: Head) -> keras.Model:
     """The head: (n, features) embeddings -> (n, classes) probabilities.
 
     Raises:
-        TemperError: `output: sigmoid` with other than two classes.
+        TemperError: `output` is `sigmoid`, but there are not exactly two classes.
     """
     inputs = keras.Input((features,), name="embedding")
     x = inputs

@@ -29,8 +29,8 @@ stages:
     plots:
       - metrics/fine_tune/plots/metrics
 """
-# The stage. It records in the original repository when it begins and ends. With a seed above 1000 it writes a curve and
-# waits until there is a file `go` in the original repository.
+# The stage. It records in the original repository when it begins and ends, and it writes a curve. With a seed above
+# 1000, it then waits until there is a file `go` in the original repository.
 SCRIPT = """
 import json, os, time
 from pathlib import Path

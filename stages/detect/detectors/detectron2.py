@@ -73,7 +73,7 @@ class Detectron2Detector:
     """A model of Detectron2, run by a worker in another environment.
 
     Raises:
-        TemperError: the environment is missing or lacks a package, or the weights are not there.
+        TemperError: the environment is missing or lacks a package, or the weights are missing.
     """
 
     def __init__(self, settings: Settings) -> None:
