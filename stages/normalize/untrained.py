@@ -8,7 +8,8 @@ No rule can guarantee a training image and also keep every image in its split wh
 class must train, and if it could never move later, every image would train. So this rule moves as little as possible:
 
 - If a class has a training image, nothing moves. This is the case for nearly every class.
-- Otherwise a validation image is preferred. Only moves between train and test make figures incomparable.
+- Otherwise a validation image is preferred: the guarantee that an added image never moves an old one concerns only
+  train and test.
 - A test image moves only if all images of the class were drawn for test. It returns to test once the class has another
   training image, so an earlier model was trained on what is then a test image. This price is at most one group of
   nearly equal pictures per class. With a test share of 0.2, it affects 20 % of the classes with one image, 4 % of those
