@@ -1,1 +1,1 @@
-"""What a person or a server starts on finished models and experiments. No stage imports it."""
+"""Programs that people or servers run on finished models and experiments. No stage imports them."""

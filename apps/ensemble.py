@@ -1,8 +1,8 @@
 """python -m apps.ensemble REVISION REVISION ... [--by average|vote] [--json FILE] [--csv FILE]
 
-What several experiments predict together, from the predictions that `evaluate` wrote: no model runs again. A revision
-is a commit, branch, tag or experiment of this repository, or `workspace`; its predictions come from DVC's cache, or
-from the remote. All must have the same classes and the same test images.
+Combines the predictions of several experiments, as the stage `evaluate` wrote them; no model runs again. A revision is
+a commit, branch, tag or experiment of this repository, or `workspace`. Its predictions come from DVC's cache or remote.
+All revisions must have the same classes and the same test images.
 
 Prints the figures of each member and of the ensemble with their 95 % intervals, as `evaluate` measures them, and by how
 much the ensemble differs from the best member.
@@ -44,10 +44,10 @@ def require_same_classes(first: Member, other: Member) -> None:
 
 
 def aligned(first: Member, other: Member) -> Probabilities:
-    """The probabilities of another member's test images, in the order of the first one's.
+    """The other member's probabilities, with its test images in the order of the first member's.
 
     Raises:
-        TemperError: they are not the same images, or not of the same classes.
+        TemperError: the test images differ, or their labels do.
     """
     places = {image_id: row for row, image_id in enumerate(other.test.image_ids)}
     own = dict(zip(first.test.image_ids, first.test.paths, strict=True))
@@ -70,10 +70,11 @@ def aligned(first: Member, other: Member) -> Probabilities:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out.
+    """The figures of an ensemble and its members.
 
     Attributes:
-        figures: of each member by its name, and of the ensemble, which is last.
+        ensemble: the name of the ensemble in `figures`.
+        figures: the figures of each member by its name, and of the ensemble, which comes last.
         best: the member with the highest accuracy on these images; of equal ones, the one with the lower loss.
         gains: the ensemble's figures minus those of `best`.
         test: the ensemble's probabilities for the first member's test images, in its order.
@@ -105,7 +106,7 @@ def evaluate(members: Sequence[Member], by: str) -> Result:
 
 
 def print_result(result: Result) -> None:
-    """Prints a table of all figures, a column a model, and the differences to the best member."""
+    """Prints a table of all figures, a column for each model, and the differences from the best member."""
     names = list(result.figures[result.ensemble])
     print_figures(result.figures, names)
     width = max(map(len, names))
@@ -123,7 +124,7 @@ def write_figures(path: Path, result: Result) -> None:
 
 
 def write_predictions(path: Path, members: Sequence[Member], result: Result, by: str) -> None:
-    """Writes what the ensemble predicts of each test image, and of each unlabelled one if all members have the same."""
+    """Writes the ensemble's prediction for each test image, and for unlabelled images if all members have the same."""
     first = members[0]
     parts = [(first.test, result.test, "test")]
     if all(list(member.unlabelled.image_ids) == list(first.unlabelled.image_ids) for member in members):
@@ -148,7 +149,7 @@ def write_predictions(path: Path, members: Sequence[Member], result: Result, by:
 
 
 def main() -> None:
-    """Reads the command line, and prints and writes what came out."""
+    """Reads the command line, and prints and writes the results."""
     parser = argparse.ArgumentParser(prog="python -m apps.ensemble", description=(__doc__ or "").split("\n\n", 1)[1])
     parser.add_argument(
         "revisions", nargs="+", help=f"two or more commits, branches, tags, experiments, or {WORKSPACE}"

@@ -1,12 +1,12 @@
 """python -m apps.evaluate --images PLACE [--model M ...] [--metrics accuracy,f1,auc] [--out DIR]
 
-How good trained models are on labelled photos of your own. PLACE is a folder with a folder for each class, a folder of
-photos alone (which are predicted, for nobody says what they are), or a table, .csv or .tsv, of path and class. Each
-photo is prepared as the card inside a model's file says.
+Measures trained models on labelled photos of your own. PLACE is a folder with a folder for each class, a table (.csv or
+.tsv) of path and class, or a folder of photos without classes, which are only predicted. Each photo is prepared as the
+card inside a model's file says.
 
-Prints the figures of each model, and of several models together, with the same 95 % intervals as the stage `evaluate`.
+Prints the figures of each model, and of several models combined, with the same 95 % intervals as the stage `evaluate`.
 With --out it writes metrics.json, predictions.csv, per_class.csv, confusion.csv, reliability.csv, curves.csv and
-mistakes.png; the last six are of all models together.
+mistakes.png; of several models, the last six describe the combination.
 Exit code: 0 all photos were read; 1 nothing could be done; 2 the command line is wrong; 3 some could not be read.
 """
 
@@ -57,19 +57,21 @@ METRICS = {
     "images": ("images", "macro_over_classes"),
 }
 DEFAULT_METRICS = "accuracy,f1,auc,images"
-MISTAKES = 60  # photos on the sheet, those first of which the models were most certain
-MISTAKE_CELL, MISTAKES_ACROSS = 128, 8  # pixels of a photo's side, and photos side by side
+MISTAKES = 60  # how many photos mistakes.png shows at most: the most confident mistakes
+MISTAKE_CELL, MISTAKES_ACROSS = 128, 8  # side of a photo in pixels, photos per row
 SOME_FAILED = 3  # the exit code
 
 
 @dataclass
 class Found:
-    """What the models said of all photos, in their order.
+    """The models' predictions for all photos, in their order.
 
     Attributes:
-        of_models: the probabilities of each photo that was read, (models, classes).
-        mistakes: the surest of them: certainty, the photo's number from the end, its caption and its pixels.
-        problems: why photos could not be read, by their number.
+        photos: all photos.
+        labels: the number of each photo's class; None: unlabelled.
+        of_models: for each photo that was read, the models' probabilities, (models, classes).
+        mistakes: a heap of the most confident mistakes: probability, minus the photo's number, caption, pixels.
+        problems: why photos could not be read, by the photo's number.
     """
 
     photos: list[Labelled]
@@ -79,13 +81,13 @@ class Found:
     problems: dict[int, str] = field(default_factory=dict)
 
     def rows(self, with_label: bool = True) -> list[int]:
-        """The numbers of the photos that were read, or of those of them that have a label."""
+        """The numbers of the photos that were read and have a label, or of all that were read."""
         read_ones = (number for number in range(len(self.photos)) if number not in self.problems)
         return [number for number in read_ones if not with_label or self.labels[number] is not None]
 
 
 def chosen_metrics(text: str) -> list[str]:
-    """The figures that `--metrics` names."""
+    """The names of the figures that `--metrics` asks for."""
     wanted = [name.strip() for name in text.split(",")]
     unknown = [name for name in wanted if name not in METRICS]
     if unknown:
@@ -96,10 +98,14 @@ def chosen_metrics(text: str) -> list[str]:
 def label(
     photos: list[Labelled], classes: Sequence[str], skip: bool, place: str
 ) -> tuple[list[Labelled], list[int | None]]:
-    """The photos to look at, and the number of each one's class; says what was taken for what.
+    """The photos to use, and the number of each photo's class; prints which names were matched to other spellings.
+
+    Args:
+        skip: whether photos whose class the model does not know are left out.
+        place: where the photos are, for the error message.
 
     Raises:
-        TemperError: names are no class of the model, and are not to be left out.
+        TemperError: the model does not know a class, and `skip` is False.
     """
     meant = labelled_photos.match(dict.fromkeys(one.published for one in photos if one.published is not None), classes)
     renamed = [f"{printable(name)} as {of}" for name, of in meant.items() if of not in (None, name)]
@@ -114,7 +120,7 @@ def label(
 
 
 def refuse_strangers(strange: Counter[str], classes: Sequence[str], skip: bool, place: str) -> None:
-    """Names and counts what is no class, and stops the run unless it is to be left out."""
+    """Lists the names that are no classes of the model, with their photos; raises a TemperError unless `skip`."""
     names = labelled_photos.listed(f"{printable(name)} ({count})" for name, count in strange.items())
     total = sum(strange.values())
     if not skip:
@@ -126,7 +132,7 @@ def refuse_strangers(strange: Counter[str], classes: Sequence[str], skip: bool, 
 
 
 def look(models: Models, found: Found, by: str, private: bool) -> None:
-    """Shows all photos to the models, as a stream; what cannot be read is listed on stderr."""
+    """Predicts all photos one after the other and stores the results in `found`; lists unreadable photos on stderr."""
     encoded = read((one.photo for one in found.photos), private)
     bar = tqdm(answers(models, encoded), "evaluate", len(found.photos), unit="photo", delay=1, disable=None)
     for number, answer in enumerate(bar):
@@ -139,7 +145,7 @@ def look(models: Models, found: Found, by: str, private: bool) -> None:
 
 
 def keep_mistake(found: Found, models: Models, number: int, answer: Answer, by: str) -> None:
-    """Remembers a photo that was taken for another class, if the models are among the surest of it."""
+    """Keeps a misclassified photo if it is among the most confident mistakes so far."""
     actual = found.labels[number]
     assert answer.of_models is not None and answer.pixels is not None
     shares = combine([one[None] for one in answer.of_models], by)[0]
@@ -156,7 +162,7 @@ def keep_mistake(found: Found, models: Models, number: int, answer: Answer, by: 
 def measure_models(
     models: Models, found: Found, by: str
 ) -> tuple[dict[str, Measured], dict[str, Probabilities], Labels]:
-    """The figures and the probabilities of each model and, if there are several, of all together, which is last."""
+    """The figures and probabilities of each model and, last, of several models combined; and the photos' labels."""
     places = {number: place for place, number in enumerate(found.rows(with_label=False))}
     of_all = np.stack([found.of_models[places[number]] for number in found.rows()])
     labels = np.array([found.labels[number] for number in found.rows()], np.int32)
@@ -175,7 +181,7 @@ def measure_models(
 
 
 def write_predictions(path: Path, models: Models, found: Found, by: str) -> None:
-    """Writes what each photo is, what it was taken for by all models together and by each, and why it was not read."""
+    """Writes for each photo its class, the prediction of all models combined and of each, or why it was not read."""
     names, paths = models.classes, list(models.predictors)
     several = [f"predicted by {path}" for path in paths] if len(paths) > 1 else []
     of_photos = iter(found.of_models)
@@ -197,8 +203,8 @@ def write_predictions(path: Path, models: Models, found: Found, by: str) -> None
 
 
 def write_mistakes(path: Path, found: Found) -> None:
-    """Writes a contact sheet of the mistakes, the surest first; none is left of an earlier run where there are none."""
-    from temper import sheets  # noqa: PLC0415 (only who has mistakes needs it)
+    """Writes a contact sheet of the most confident mistakes; without any, removes the sheet of an earlier run."""
+    from temper import sheets  # noqa: PLC0415 (imported only when needed)
 
     path.unlink(missing_ok=True)
     surest = sorted(found.mistakes, reverse=True)
@@ -257,13 +263,13 @@ def arguments() -> argparse.Namespace:
 
 
 def main(alone: bool = False) -> int:
-    """Reads the command line, prints and writes what came out; returns the exit code.
+    """Reads the command line, prints and writes the results; returns the exit code.
 
     Args:
-        alone: whether the process does nothing else.
+        alone: whether this process does nothing else, so that TensorFlow's start-up messages may be suppressed in it.
     """
     chosen = arguments()
-    chosen_metrics(chosen.metrics)  # wrong ones end here, before any work
+    chosen_metrics(chosen.metrics)  # fails here if names are wrong, before any work
     photos = labelled_photos.read_labelled(chosen.images)
     if not chosen.out and all(one.published is None for one in photos):
         raise TemperError(

@@ -1,8 +1,9 @@
 """python -m apps.page FOLDER [--models models/export/classifier.tflite]
 
-A page for any web host, in which browsers run these models themselves: docs/page.md. The stage `export` makes the same
-of the pipeline's own classifier, by `page` in `export.formats`; this one takes any exported LiteRT files, several too,
-and needs neither Keras nor TensorFlow. `make page-runtime` fetches what browsers run them with.
+Writes a page for any web host on which visitors' browsers run the models themselves: see docs/page.md. The stage
+`export` makes the same page for the pipeline's own classifier if `export.formats` contains `page`. This program takes
+any exported LiteRT files, also several, and needs neither Keras nor TensorFlow. `make page-runtime` fetches the runtime
+that the browsers use.
 """
 
 import argparse
@@ -23,11 +24,11 @@ _FOLDERS = ("models", "runtime")
 _AT_TOP = (*assembly.SHARED, *assembly.ALONE, assembly.LIST, "service_worker.js", "LICENSE.txt", "NOTICE.txt")
 # Names in runtime/ differ between versions of LiteRT.js, and an older page may have another one.
 _WRITTEN = re.compile(rf"{'|'.join(map(re.escape, _AT_TOP))}|models/[0-9a-f]{{12}}\.tflite|runtime/\w+\.(js|bin)")
-_NAMED = 3  # of what a folder holds, in the message
+_NAMED = 3  # how many files a message names
 
 
 def require_models(paths: list[Path]) -> None:
-    """Raises a TemperError unless each of these is a LiteRT model that can be run, and the names differ."""
+    """Raises a TemperError unless each file is a LiteRT model that can be run, and their names differ."""
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
         raise TemperError(f"expected models of different names, received {' '.join(map(str, paths))}; rename one")
@@ -39,7 +40,10 @@ def require_models(paths: list[Path]) -> None:
 
 
 def _require_one_photo(path: Path) -> None:
-    """LiteRT.js takes no model of any number of photos, such as those that Keras exports by itself."""
+    """Raises a TemperError unless a model takes exactly one photo in float32, as LiteRT.js requires.
+
+    Keras's own exports take any number of photos, which LiteRT.js does not support.
+    """
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 (half a second)
 
     (taken,) = Interpreter(str(path)).get_input_details()
@@ -53,7 +57,7 @@ def _require_one_photo(path: Path) -> None:
 
 
 def require_free(folder: Path) -> None:
-    """Raises a TemperError if a folder holds anything but an older page, since all of it is replaced."""
+    """Raises a TemperError if a folder contains anything but an older page, because the whole folder is replaced."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / assembly.LIST).is_file():
@@ -69,7 +73,7 @@ def require_free(folder: Path) -> None:
 
 
 def _foreign(folder: Path) -> list[str]:
-    """What no page has written: files in its own folders by their paths, all else by the name in `folder`."""
+    """The files that no page has written: by their paths if they are in a page's folders, else by the top name."""
     found = set()
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()

@@ -1,7 +1,7 @@
-"""python -m apps.page_runtime, or make page-runtime: fetches what runs models in browsers.
+"""python -m apps.page_runtime, or make page-runtime: fetches the runtime that runs models in browsers.
 
-LiteRT.js comes from npm, by the registry that npm is set to, at the versions and checksums of temper/page/runtime.py.
-Nothing is installed, and nothing of it runs here.
+LiteRT.js is downloaded by npm, from the registry that npm is configured for, in the versions and with the checksums of
+temper/page/runtime.py. Nothing is installed, and none of its code runs here.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from temper.page.runtime import PACKAGES, Package, require
 
 
 def main() -> int:
-    """Fetches the packages that are not here yet; returns the exit code."""
+    """Fetches the packages that have not been fetched yet; returns the exit code."""
     for package in PACKAGES:
         place = scratch("npm") / package.archive
         if not _is_here(package, place):
@@ -38,10 +38,10 @@ def _is_here(package: Package, place: Path) -> bool:
 
 
 def fetch(package: Package) -> bytes:
-    """A package as npm has it.
+    """The bytes of a package's archive, downloaded by npm.
 
     Raises:
-        TemperError: there is no npm, it cannot reach the package, or the package is another one.
+        TemperError: npm is missing, cannot download the package, or the package has another checksum.
     """
     wanted = f"{package.name}@{package.version}"
     if shutil.which("npm") is None:

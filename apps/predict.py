@@ -1,9 +1,9 @@
 """python -m apps.predict PHOTO... [--model M] [--top 3] [--csv | --json] [--sheet FILE.png] [--calibrated]
 
-What a trained model says of photos: files, folders, patterns such as 'holiday/*.jpg', and http(s) addresses. Each photo
-is prepared as the card inside the model's file says, never as today's params.yaml does.
+Predicts the classes of photos: files, folders, patterns such as 'holiday/*.jpg', and http(s) URLs. Each photo is
+prepared as the card inside the model's file says; params.yaml has no influence.
 
-Answers come in the order of the photos. What cannot be read is listed on stderr and does not stop the others.
+Answers come in the order of the photos. Photos that cannot be read are listed on stderr and do not stop the others.
 Exit code: 0 all photos were read; 1 nothing could be done; 2 the command line is wrong; 3 some could not be read.
 """
 
@@ -29,15 +29,15 @@ from temper.inference.models import Answer, answers
 from temper.inference.named_photos import expand, read
 from temper.photos import Pixels
 
-SHEET = 200  # photos on a contact sheet
-SHEET_CELL, SHEET_ACROSS = 128, 8  # pixels of a photo's side, and photos side by side
+SHEET = 200  # how many photos a contact sheet shows at most
+SHEET_CELL, SHEET_ACROSS = 128, 8  # side of a photo in pixels, photos per row
 SOME_FAILED = 3  # the exit code
 
 Guess = tuple[str, float]  # a class and its probability
 
 
 class Said:
-    """An answer as it is shown: the most probable classes of one photo, or why there are none."""
+    """An answer as it is printed: the most probable classes of a photo, or why it could not be read."""
 
     def __init__(self, answer: Answer, classes: list[str], top: int) -> None:
         self.name, self.problem, self.pixels = answer.name, answer.problem, answer.pixels
@@ -56,7 +56,7 @@ def as_text(said: Iterable[Said], top: int) -> Iterator[str]:
 
 
 def as_csv(said: Iterable[Said], top: int) -> Iterator[str]:
-    """A table with a row for each photo: `top` classes and their probabilities, and the problem of one without."""
+    """A table with a row for each photo: `top` classes and their probabilities, or why it could not be read."""
     columns = [f"{what}_{place}" for place in range(1, top + 1) for what in ("class", "probability")]
     yield csv_line(["path", *columns, "problem"])
     for one in said:
@@ -65,14 +65,14 @@ def as_csv(said: Iterable[Said], top: int) -> Iterator[str]:
 
 
 def csv_line(cells: Iterable[str]) -> str:
-    """A row of a table, in which a spreadsheet finds no formula."""
+    """A row of a CSV table, with cells escaped so that a spreadsheet does not run them as formulas."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow([harmless(cell) for cell in cells])
     return line.getvalue()
 
 
 def as_json(said: Iterable[Said], top: int) -> Iterator[str]:
-    """A list with an object for each photo, one a line, written as it comes."""
+    """A JSON list with an object for each photo, one per line, each written as soon as it is known."""
     line = "["
     for one in said:
         yield line
@@ -87,8 +87,8 @@ def as_json(said: Iterable[Said], top: int) -> Iterator[str]:
 
 
 def write_sheet(path: Path, shown: list[Said], total: int) -> None:
-    """Writes a contact sheet of the photos, as the first model took them, with the most probable class of each."""
-    from temper import sheets  # noqa: PLC0415 (only who wants one needs it)
+    """Writes a contact sheet of the photos as prepared for the first model, with the most probable class of each."""
+    from temper import sheets  # noqa: PLC0415 (needed only with --sheet)
 
     if not shown:
         print(f"{path}: no photo to show: not written", file=sys.stderr)
@@ -96,7 +96,7 @@ def write_sheet(path: Path, shown: list[Said], total: int) -> None:
     strips: list[tuple[str, list[Pixels]]] = []
     for one in shown:
         name, share = one.guesses[0]
-        assert one.pixels is not None  # those with a guess have them
+        assert one.pixels is not None  # a photo with guesses has been read
         strips.append((f"{printable(Path(one.name).name)}: {name} {share:.2f}", [one.pixels]))
     sheets.write_sheet(path, strips, per_strip=1, across=SHEET_ACROSS, cell=SHEET_CELL)
     if total > len(shown):
@@ -131,7 +131,7 @@ def arguments() -> argparse.Namespace:
 
 
 class Work:
-    """The answers as they come, with what must be remembered of them: how many failed, and the photos of the sheet."""
+    """Iterates over the answers, counts those that failed, and keeps the photos for the contact sheet."""
 
     def __init__(self, chosen: argparse.Namespace, alone: bool) -> None:
         self._models = model_arguments.open_models(chosen, chosen.calibrated, alone)
@@ -142,7 +142,7 @@ class Work:
 
     def __iter__(self) -> Iterator[Said]:
         photos = list(expand(self._chosen.photos))
-        # A bar between the answers would disturb them.
+        # No progress bar on a terminal that shows the answers.
         hidden = True if sys.stdout.isatty() else None
         with tqdm(total=len(photos), desc="predict", unit="photo", delay=1, disable=hidden) as bar:
             for answer in answers(self._models, read(photos, self._chosen.allow_private_addresses)):
@@ -161,7 +161,7 @@ def main(alone: bool = False) -> int:
     """Reads the command line and prints the answers; returns the exit code.
 
     Args:
-        alone: whether the process does nothing else.
+        alone: whether this process does nothing else, so that TensorFlow's start-up messages may be suppressed in it.
     """
     chosen = arguments()
     work = Work(chosen, alone)

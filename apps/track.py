@@ -1,8 +1,9 @@
 """python -m apps.track [REV]: logs a finished experiment to the MLflow server of params.yaml.
 
-Without REV it is the one of the working folder, as `dvc repro` left it; REV is a name that `dvc exp show` lists, or
-anything that git calls a commit. An experiment that is logged already is completed or renewed, never there twice, so it
-does no harm to run this again: after a server was down, or for experiments from before it was set up.
+Without REV, it logs the experiment of the working folder, as `dvc repro` left it. REV is a name that `dvc exp show`
+lists, or any name of a commit that git knows. If the experiment is on the server already, its run is completed or
+updated, never duplicated. So it is safe to run this again: after the server was down, or for experiments that are older
+than the server.
 """
 
 import argparse
@@ -21,7 +22,11 @@ from temper.tracking import finished, server
 
 @contextmanager
 def experiment_of(rev: str | None, with_model: bool) -> Iterator[finished.Finished]:
-    """An experiment: that of the working folder, or of a revision, whose files come from git and DVC's cache.
+    """The experiment of the working folder, or of a revision, whose files come from git and DVC's cache.
+
+    Args:
+        rev: an experiment or commit; None: the working folder.
+        with_model: whether the model's file is needed, too.
 
     Raises:
         TemperError: there is no such revision, or DVC does not have its files here.
@@ -36,7 +41,7 @@ def experiment_of(rev: str | None, with_model: bool) -> Iterator[finished.Finish
 
 
 def _experiment(rev: str) -> str:
-    """The commit of an experiment that DVC keeps under a name."""
+    """The commit of an experiment with this name in DVC."""
     found = finished.git(Path(), "for-each-ref", "--format=%(objectname)", f"refs/exps/**/{rev}").splitlines()
     if not found:
         raise TemperError(f"{rev}: expected an experiment or a commit; dvc exp show lists them")
@@ -44,7 +49,7 @@ def _experiment(rev: str) -> str:
 
 
 def _get(commit: str, rev: str, folder: Path, with_model: bool) -> None:
-    """Copies what is told of an experiment into a folder."""
+    """Copies the files of an experiment that are logged into a folder."""
     from dvc.api import DVCFileSystem  # noqa: PLC0415
     from dvc.exceptions import DvcException  # noqa: PLC0415
 
@@ -59,7 +64,7 @@ def _get(commit: str, rev: str, folder: Path, with_model: bool) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Logs what is asked for."""
+    """Reads the command line and logs the experiment."""
     parser = argparse.ArgumentParser("python -m apps.track", description="Logs a finished experiment to MLflow.")
     parser.add_argument("rev", nargs="?", metavar="REV", help="an experiment or a commit; none: the working folder")
     rev = parser.parse_args(arguments).rev

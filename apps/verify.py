@@ -1,10 +1,11 @@
-"""python -m apps.verify, or make verify: is everything that is here as the stages wrote it?
+"""python -m apps.verify, or make verify: checks whether all files are still as the stages wrote them.
 
-Reads every output of dvc.lock that is here and every object of DVC's cache, those of earlier experiments too, and
-compares their MD5 with what DVC wrote down. DVC itself does so when an output is made, and trusts it from then on.
+Reads every output in dvc.lock that exists here and every object of DVC's cache, including those of earlier experiments,
+and compares their MD5 with the one that DVC recorded. DVC itself computes it when an output is made, and trusts the
+file from then on.
 
-Prints a line for each file that is not as it was written, and how to mend it. The exit code is 1 if a file is damaged
-or is not the one of dvc.lock, and 0 otherwise: what is merely missing can be pulled or made.
+Prints a line for each file that differs, and how to repair it. The exit code is 1 if a file is damaged or differs from
+dvc.lock, and 0 otherwise: files that are merely missing can be pulled or made again.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from temper.base.errors import TemperError
 from temper.parallel import ordered_map
 
 LOCK = Path("dvc.lock")
-FOLDER = ".dir"  # the end of the checksum of a folder, which is that of the list of its files
+FOLDER = ".dir"  # the ending of a folder's checksum, which is the MD5 of the list of its files
 MEND = """
 To mend what is damaged, remove it here and from the cache:
 {commands}
@@ -41,7 +42,7 @@ A changed file may be damaged, edited, or written by a stage run by hand. To hav
 
 @dataclass(frozen=True)
 class Output:
-    """An output of dvc.lock: its path, and the MD5 that it was written with."""
+    """An output in dvc.lock: its path, and its MD5 when it was written."""
 
     path: Path
     md5: str
@@ -49,13 +50,15 @@ class Output:
 
 @dataclass
 class Found:
-    """What is not as it should be.
+    """The files that are not as they should be.
 
     Attributes:
-        damaged: a line for each object of the cache that is damaged.
-        together: the files that must be removed together, for each of these objects.
-        changed: a line for each file that is not the one of dvc.lock.
-        missing: a line for each file that is not here.
+        damaged: a line for each damaged object of the cache.
+        together: for each damaged object, the files that must be removed together with it.
+        changed: a line for each file that differs from dvc.lock.
+        missing: a line for each file that does not exist here.
+        files: how many files were read.
+        bytes: their total size.
     """
 
     damaged: list[str] = field(default_factory=list)
@@ -67,7 +70,7 @@ class Found:
 
 
 def md5_of(path: Path) -> str:
-    """The MD5 of a file; of one that the disk does not give, why not."""
+    """The MD5 of a file, or the reason why the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
@@ -79,7 +82,7 @@ def read_outputs(lock: Path = LOCK) -> list[Output]:
     """The outputs of all stages, metrics and plots among them.
 
     Raises:
-        TemperError: there is no such file, or it is none that DVC wrote.
+        TemperError: there is no dvc.lock, or it was not written by DVC.
     """
     try:
         stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
@@ -93,7 +96,7 @@ def read_outputs(lock: Path = LOCK) -> list[Output]:
 
 
 def find_cache() -> Path:
-    """The folder of DVC's objects, wherever this clone has it."""
+    """The folder of DVC's cache that contains the objects, wherever this clone keeps it."""
     command = [sys.executable, "-m", "dvc", "cache", "dir"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -103,20 +106,20 @@ def find_cache() -> Path:
 
 
 def object_of(cache: Path, md5: str) -> Path:
-    """Where the cache has the file of an MD5."""
+    """The path in the cache of the file with this MD5."""
     return cache / md5[:2] / md5[2:]
 
 
 def objects_in(cache: Path) -> list[Path]:
-    """All objects of the cache, without what a killed DVC left there."""
+    """All objects of the cache, without the temporary files that a killed DVC leaves there."""
     return sorted(path for path in cache.glob("??/*") if re.fullmatch(rf"[0-9a-f]{{30}}({FOLDER})?", path.name))
 
 
 def files_of(output: Output, cache: Path, sound: set[str]) -> list[Output] | None:
-    """The files of an output, each with its MD5; `None` for a folder of whose files no list is left.
+    """The files of an output, each with its MD5; `None` for a folder whose list of files is missing or damaged.
 
     Args:
-        sound: the objects that are not damaged.
+        sound: the MD5s of the undamaged objects of the cache.
     """
     if not output.md5.endswith(FOLDER):
         return [output]
@@ -127,7 +130,7 @@ def files_of(output: Output, cache: Path, sound: set[str]) -> list[Output] | Non
 
 
 def md5_of_folder(folder: Path) -> str:
-    """The MD5 that DVC gives a folder: of the list of its files, as its cache holds it."""
+    """The MD5 that DVC gives a folder: that of the list of its files, in the format of DVC's cache."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     listed = [{"md5": md5_of(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
     listed.sort(key=lambda one: one["relpath"])
@@ -135,7 +138,7 @@ def md5_of_folder(folder: Path) -> str:
 
 
 def read_all(paths: list[Path], found: Found, words: str) -> Iterator[tuple[Path, str]]:
-    """Each file with its MD5, read on all cores."""
+    """Yields each file with its MD5; reads on all cores, and counts files and bytes."""
     shown = tqdm(zip(paths, ordered_map(md5_of, paths), strict=True), words, len(paths), unit="file", disable=None)
     for path, md5 in shown:
         found.files += 1
@@ -144,7 +147,7 @@ def read_all(paths: list[Path], found: Found, words: str) -> Iterator[tuple[Path
 
 
 def check_cache(cache: Path, found: Found) -> dict[str, str]:
-    """The MD5 that each object of the cache has, by the one that it should have."""
+    """The actual MD5 of each object of the cache, by the MD5 that it should have."""
     return {
         f"{path.parent.name}{path.name}": md5 + (FOLDER if path.suffix else "")
         for path, md5 in read_all(objects_in(cache), found, "the cache")
@@ -152,10 +155,13 @@ def check_cache(cache: Path, found: Found) -> dict[str, str]:
 
 
 def check_outputs(outputs: Iterable[Output], cache: Path, has: dict[str, str], found: Found) -> dict[str, list[Path]]:
-    """Compares the files that are here with dvc.lock; returns those that are links to a damaged object, by its MD5.
+    """Compares the files that exist here with dvc.lock, and adds the differences to `found`.
 
     Args:
-        has: what `check_cache` returned.
+        has: the result of `check_cache`.
+
+    Returns:
+        By the MD5 that a damaged object should have, the files here that are links to it.
     """
     sound = {md5 for md5, real in has.items() if md5 == real}
     linked: dict[str, list[Path]] = {}
@@ -186,7 +192,11 @@ def _compare(
     linked: dict[str, list[Path]],
     found: Found,
 ) -> dict[Path, str]:
-    """Looks at the files of an output that is here; returns those to read, with the MD5 that they should have."""
+    """Checks the files of an output that exists here, without reading them.
+
+    Returns:
+        The files that must be read because they are no links to the cache, with the MD5 that they should have.
+    """
     own = {}
     for one in files:
         if not one.path.exists():
@@ -203,10 +213,10 @@ def _compare(
 
 
 def verify() -> Found:
-    """Compares everything that is here with dvc.lock, and the cache with itself.
+    """Compares all files here with dvc.lock, and the objects of the cache with their names, which are their MD5s.
 
     Raises:
-        TemperError: this is no repository of DVC, or nothing ran in it.
+        TemperError: this is not a DVC repository, or nothing has run in it.
     """
     found = Found()
     outputs, cache = read_outputs(), find_cache()

@@ -1,13 +1,13 @@
-"""How accurate a recipe is over several seeds, and what a param does to it.
+"""Measures the test accuracy of a recipe over several seeds, and the effect of params on it.
 
     python -m benchmarks.accuracy flowers --seeds 5 --source "{source: folder, path: /photos/flowers.zip}"
     python -m benchmarks.accuracy flowers --seeds 3 --vary lr=1e-5,3e-4 fine_tune.lr_decay=1,0.8
     python -m benchmarks.accuracy flowers --seeds 3 --set normalize.max_per_class=15 --logistic
 
 Each seed draws its own split. The figures are test accuracies, with 95 % intervals of the mean (Student's t);
-differences are paired by seed. `kept` is at how many seeds the fine-tune was better on validation than the warm-up.
-`--logistic` adds scikit-learn's logistic regression on the plain embeddings of the same backbone, its strength chosen
-by the validation loss: what a head can do.
+differences are paired by seed. `kept` is the number of seeds at which the fine-tune was better on validation than the
+warm-up. `--logistic` adds scikit-learn's logistic regression on the plain embeddings of the same backbone, with its
+strength chosen by the validation loss; it shows what a head alone can reach.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Figures = dict[str, float]
 
 
 def assign(values: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key, making the sections on the way to it."""
+    """Sets a dotted key, and creates missing sections."""
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
@@ -50,7 +50,7 @@ def combinations(varied: list[str]) -> list[dict[str, Any]]:
 
 
 def number(text: str) -> Any:
-    """A value of params.yaml; PyYAML takes `1e-5` for text."""
+    """Parses a value as in params.yaml; needed because PyYAML reads `1e-5` as text."""
     try:
         return float(text) if "e" in text else yaml.safe_load(text)
     except ValueError:
@@ -58,7 +58,7 @@ def number(text: str) -> Any:
 
 
 def logistic_accuracy() -> None:
-    """Prints the test accuracy of a logistic regression on embeddings, in a workspace that ran."""
+    """Prints the test accuracy of a logistic regression on embeddings, in a workspace whose pipeline has run."""
     import numpy as np  # noqa: PLC0415
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
     from sklearn.metrics import log_loss  # noqa: PLC0415

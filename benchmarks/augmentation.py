@@ -1,10 +1,10 @@
-"""What each transformation of augmentation costs, in images a second of processor time, and against the default.
+"""Measures the cost of each augmentation, in images per second of processor time, and relative to the default.
 
     python -m benchmarks.augmentation [--side 224] [--images 64] [--rounds 7]
 
-All ways in turn in each round, on one thread; the median of the rounds, and their range. Mixing counts targets too.
-Expected at 224 pixels: beside the default, which takes 0.65 ms an image, a crop costs nothing, mixing and erasing a
-tenth to a fifth of its time, RandAugment half of it.
+Each round runs all kinds in turn on one thread; printed are the median of the rounds and their range. Mixing includes
+the mixing of targets. Expected at 224 pixels: the default takes 0.65 ms an image. In addition to that, a crop costs
+nothing, mixing and erasing a tenth to a fifth of its time, and RandAugment half of it.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def photos(side: int, count: int) -> npt.NDArray[np.uint8]:
 
 
 def one_way(images: npt.NDArray[np.uint8], aug: float, chosen: dict[str, object]) -> Callable[[int], float]:
-    """A function that changes all images as a round does, and returns the processor seconds that it took."""
+    """A function that augments all images once, and returns how many processor seconds that took."""
     alone = MixedAugmentation.model_validate(chosen)
     magnitude, rows = magnitudes(aug, alone), np.arange(len(images))
     size = images.shape[1], images.shape[2]

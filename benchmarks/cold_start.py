@@ -1,12 +1,12 @@
-"""What a function of AWS Lambda costs that starts and answers, with FastAPI and without, in one run.
+"""Measures the start and the answers of the function for AWS Lambda, with FastAPI and without, in one run.
 
     python -m benchmarks.cold_start MODEL.tflite PHOTO [--rounds 7] [--warm 100]
 
-Amazon's own awslambdaric runs the function in the environment of the server, against the toy runtime API of the tests.
+Amazon's own awslambdaric runs the function in the server's environment, with the toy runtime API of the tests.
 `function` is apps/serve/lambda_handler.py; `app` is the server's FastAPI app, called for each event. Printed are
-medians and ranges: processor seconds and megabytes from the start of the process to its first answer, decoders
-included, and processor milliseconds of a further answer. Expected: the function starts with half of the app's processor
-time, and half of its memory.
+medians and ranges of the processor seconds and megabytes from the start of the process to its first answer, including
+decoders, and of the processor milliseconds of a later answer. Expected: the function needs half of the app's processor
+time and memory to start.
 """
 
 import argparse

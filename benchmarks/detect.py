@@ -1,13 +1,14 @@
-"""The detector `yolox`: two threads against one, and how much of the time is spent in OpenCV's networks.
+"""Measures the detector `yolox`: two threads against one, and the share of the time spent in OpenCV's networks.
 
     python -m benchmarks.detect WEIGHTS PHOTOS [--rounds 5] [--repeat 4]
 
-For example `../shared/weights/yolox_nano.onnx` and a folder of JPEGs, read as the stage reads them, out of a raw table,
-but without the cache. Each round runs one thread and two in turn; their ratio is of wall time. What is spent in cv2.dnn
-(the network and its blobs) is counted in processor time of the threads, against that of the whole process.
+WEIGHTS is for example `../shared/weights/yolox_nano.onnx`, and PHOTOS a folder of JPEGs. They are read from a raw table
+as in the stage, but without the cache. Each round runs one thread and two threads in turn; the ratio is that of their
+wall times. The time in cv2.dnn (the network and its blobs) is the processor time of the threads, as a share of that of
+the whole process.
 
-Only on a quiet machine does the ratio say something: `cores` is the processor time that two threads really got in a
-second.
+The ratio is meaningful only on a machine that does nothing else: `cores` is the processor time that two threads really
+got per second.
 """
 
 import argparse

@@ -1,12 +1,13 @@
-"""What one image costs in each exported file and runtime: latency of a single image, throughput of batches.
+"""Measures each exported file and runtime: the latency of a single image and the throughput of batches.
 
     python -m benchmarks.export [MobileNetV2] [--arguments '{"alpha": 0.35}'] [--side 224] [--rounds 7]
 
-A backbone of keras.applications with random weights and a small head, exported in every format (ONNX if `make onnx` was
-run). Latency is wall time of one image on one thread where the runtime lets one choose, throughput that of BATCH images
-on all cores, one after the other in files that take one. All runtimes take their turn in each round, so that what else
-the machine does meets all of them; the medians are printed, and how far the answers are from Keras's.
-Expected of MobileNetV2 at alpha 0.35: LiteRT a quarter of the time of Keras's `predict_on_batch` or less for one image.
+The model is a backbone of keras.applications with random weights and a small head, exported in every format (in ONNX if
+`make onnx` was run). Latency is the wall time of one image, on one thread if the runtime allows this choice. Throughput
+is that of BATCH images on all cores; files that take a single image get them one after the other. Each round runs all
+runtimes in turn, so that other load on the machine affects all of them. Printed are the medians, and how far the
+answers differ from Keras's. Expected for MobileNetV2 at alpha 0.35: for one image, LiteRT takes a quarter of the time
+of Keras's `predict_on_batch`, or less.
 """
 
 from temper.base import starting
@@ -61,7 +62,7 @@ def onnx_runtime(path: Path, threads: int) -> Predict:
 
 
 def opencv(path: Path, threads: int) -> Predict:
-    """An ONNX file takes images as they are, a LiteRT one with the channels first."""
+    """OpenCV's runtime. It takes images as they are for an ONNX file, and with channels first for a LiteRT file."""
     net = cv2.dnn.readNet(str(path))
     channels_first = path.suffix == ".tflite"
 

@@ -1,14 +1,14 @@
-"""ResNet50 in bfloat16 on one NVIDIA GPU: images a second of a training step, here and in PyTorch, interleaved.
+"""Measures ResNet50 in bfloat16 on one NVIDIA GPU: training images per second, here and in PyTorch, interleaved.
 
     python -m benchmarks.gpu --torch .venv-detectron2/bin/python [--rounds 3] [--batch 128] [--image 224]
 
-Both train on the same uint8 images in memory, with SGD and momentum. `keras` reads them as the fine-tune does, with
-TensorFlow's deterministic operations; `keras_xla` lets them go and compiles by XLA; `torch` is a plain loop with
-channels_last, bfloat16 and torch.compile, in another environment with torch. Each runs in a process of its own, and its
-first epoch, which compiles, does not count. `busy` is the mean of what nvidia-smi says ten times a second: the share of
-the time in which the GPU computes anything.
+All train on the same uint8 images in memory, with SGD and momentum. `keras` reads them as the fine-tune does, with
+TensorFlow's deterministic operations; `keras_xla` does without deterministic operations and compiles with XLA; `torch`
+is a plain loop with channels_last, bfloat16 and torch.compile, in another environment with torch. Each runs in a
+process of its own, and the first epoch, which compiles, does not count. `busy` is the share of the time in which the
+GPU computes anything: the mean of nvidia-smi's figure, read ten times a second.
 
-Without a GPU or torch it says so in one line. To try the script itself, without a figure that means anything:
+Without a GPU or torch, it says so in one line. To try the script itself, without meaningful figures:
 
     python -m benchmarks.gpu --device cpu --image 64 --batch 4 --images 16 --rounds 1 [--torch PYTHON]
 """

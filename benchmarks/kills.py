@@ -1,18 +1,19 @@
-"""A soak: whole runs that are killed at random moments and started again end in the bits of an undisturbed one.
+"""A soak test: runs that are killed at random moments and started again must end with bit-identical results.
 
     python -m benchmarks.kills [--runs 50] [--seed 0] [--keep FOLDER]
 
-On the digits with few epochs, in a clone of this repository in a temporary folder. Each run is a whole one, from an
-empty `data` and `models` or forced over what is there. At a random moment of it, imports included, `dvc` or the stage
-that runs gets SIGKILL, SIGTERM or SIGINT. Then `dvc repro` goes on to the end without DVC's run cache, every third time
-after a run to the end with a changed param. Expected: every run ends in the bits of the undisturbed run, no process of
-the killed run lives 2 seconds longer than its `dvc`, Ctrl-C and SIGTERM leave no traceback, and nothing half-written,
-no lock and no temporary file is left. Prints a line a run and a summary; exit code 1 if a run did not end so.
+It uses the digits with few epochs, in a clone of this repository in a temporary folder. Each run is a complete one,
+from empty `data` and `models` or forced over existing ones. At a random moment, which may be during imports, `dvc` or
+the running stage gets SIGKILL, SIGTERM or SIGINT. Then `dvc repro` runs to the end without DVC's run cache; every third
+time, a complete run with a changed param comes before it. Expected: every run ends with the same bits as an undisturbed
+run, no process of the killed run lives 2 seconds longer than its `dvc`, Ctrl-C and SIGTERM cause no traceback, and no
+incomplete file, lock or temporary file is left. Prints a line for each run and a summary; the exit code is 1 if a run
+ended otherwise.
 
-Two things are counted and not held against a run. DVC does not write dvc.lock at once or not at all: a `dvc` that is
-killed just then leaves half of it, which DVC refuses; it is removed, as docs/training.md says. And where DVC restores
-the output of the killed stage from its cache, that stage does not run, and what it left lies there until it does: a
-forced run follows, after which nothing may be left.
+Two things are counted but do not fail a run. DVC does not write dvc.lock atomically: if `dvc` is killed at that moment,
+half of the file is left, which DVC refuses; it is removed, as docs/training.md says. And if DVC restores the output of
+the killed stage from its cache, that stage does not run, and its unfinished state stays until it does; a forced run
+follows, after which nothing may be left.
 """
 
 import argparse
@@ -43,7 +44,7 @@ ORPHANS = 2  # seconds in which what a killed dvc started must have ended
 
 @dataclass(frozen=True)
 class Kill:
-    """What is done to a run."""
+    """How a run is disturbed."""
 
     signal: signal.Signals
     of_stage: bool
@@ -82,10 +83,10 @@ class Soak:
         return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
 
     def disturb(self, kill: Kill) -> tuple[str, list[str]]:
-        """Does a run that is killed and the runs after it.
+        """Runs the pipeline, kills it, and runs it again to the end.
 
         Returns:
-            what was killed, and what is wrong at the end.
+            What was killed, and what is wrong at the end.
         """
         if not kill.forced:
             for name in ("data/raw", "data/packed", "data/embeddings", "models", "metrics", "dvc.lock"):

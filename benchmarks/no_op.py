@@ -1,8 +1,9 @@
-"""A `dvc repro` with nothing to do on 60,000 images against 600, interleaved.
+"""Compares a `dvc repro` that has nothing to do on 60,000 images with one on 600 images, interleaved.
 
     python -m benchmarks.no_op [--rounds 5]
 
-CIFAR-sized PNGs of noise in a zip of ten class folders, through the whole pipeline with one epoch a phase.
+The images are CIFAR-sized PNGs of noise in a zip of ten class folders. The whole pipeline runs on them, with one epoch
+per phase.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How long `normalize` takes, and what memory, on synthetic metadata: 665,803 rows of 2,451 classes, and a tenth.
+"""Measures the time and memory of `normalize` on synthetic metadata: 665,803 rows of 2,451 classes, and a tenth of it.
 
 python -m benchmarks.normalize
 python -m benchmarks.normalize --rows 665803 6658030
@@ -24,7 +24,7 @@ CLASSES = 2_451
 
 
 def write_metadata(folder: Path, rows: int, random: np.random.Generator) -> None:
-    """A raw table without pictures: classes in a long tail, random hashes, one row in fifty a near-duplicate."""
+    """A raw table without pictures: long-tailed classes and random hashes, with a near-duplicate in every 50 rows."""
     folder.mkdir(parents=True)
     share = 1 / np.arange(1, CLASSES + 1)
     classes = random.choice(CLASSES, rows, p=share / share.sum())
@@ -56,7 +56,7 @@ def main() -> None:
     for rows in parser.parse_args().rows:
         with tempfile.TemporaryDirectory() as folder:
             workspace = Path(folder)
-            # Images of rare classes may all fall into the test split: normalize would say so and stop.
+            # All images of a rare class may fall into the test split, at which normalize would stop.
             make(workspace, "digits", normalize__near_duplicates=4, normalize__min_per_class=20)
             write_metadata(workspace / raw.FOLDER / "digits", rows, np.random.default_rng(0))
             start = time.perf_counter()

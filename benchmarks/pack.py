@@ -1,9 +1,10 @@
-"""The stage `pack`: threads against one, and its peak memory over 20,000 photos of 500x375.
+"""Measures the stage `pack`: two threads against one, and its peak memory with 20,000 photos of 500x375.
 
     python -m benchmarks.pack [--photos 20000] [--rounds 3]
 
-JPEGs of smooth noise, about as large as real ones; decoded and resized to 224 in this process with one thread and with
-two in turn, then the whole stage as a process of its own, whose largest resident set is read.
+The photos are JPEGs of smooth noise, about as large as real ones. They are decoded and resized to 224 in this process,
+with one thread and with two threads in turn. Then the whole stage runs as a process of its own, and its largest
+resident set is read.
 """
 
 import argparse

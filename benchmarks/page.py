@@ -1,12 +1,12 @@
-"""The page without a server against Python: the same answers, all that is loaded, the time to the first answer.
+"""Compares the page without a server with Python: the answers, the bytes that are loaded, the time to the first answer.
 
     python -m benchmarks.page MODEL.tflite PHOTO... [--largest 100]
 
-Assembles the page with this model, has a headless Chromium open it from a plain web host, and gives it the photos (of
-each folder, the first so many). Beside it the same photos by `temper.predictor`, from the same file. Then the host is
-ended, the page is loaded again, and asked once more.
-Expected: at least 99 % of the photos have the same most probable class, no probability differs by more than 0.02, and
-what is loaded is 3.2 MB and the model.
+Assembles the page with this model, opens it in a headless Chromium from a plain web host, and classifies the photos
+there (of each folder, at most the first --largest ones). `temper.predictor` classifies the same photos with the same
+file. Then the host is stopped, and the page is loaded again and used once more.
+Expected: at least 99 % of the photos get the same most probable class, no probability differs by more than 0.02, and
+3.2 MB are loaded besides the model.
 """
 
 import argparse

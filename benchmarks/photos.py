@@ -1,11 +1,11 @@
-"""Large JPEGs decoded at a reduced size against the full way: `prepare` at 224, and what `fetch` looks at.
+"""Compares decoding large JPEGs at a reduced and at full size, for `prepare` at 224 pixels and for the look of `fetch`.
 
     python -m benchmarks.photos [flowers.zip] [--photos 4] [--rounds 7]
 
-Photos of 4000x3000, made of real ones in a zip archive or, without it, of smooth noise; enlarged, and with the grain of
-a sensor. Both ways in turn, in processor time of one thread.
-Expected of files of 2 MB: `prepare` at least 3 times as fast, the look at least 2.5 times. Reading the bytes takes the
-same time both ways, some 8 ms for each MB: heavier files gain less, lighter ones more.
+The photos have 4000x3000 pixels. They are real photos of a zip archive or, without one, smooth noise, enlarged and with
+added sensor grain. Both ways run in turn, measured in processor time of one thread.
+Expected for files of 2 MB: `prepare` is at least 3 times as fast, the look at least 2.5 times. Reading the bytes takes
+the same time both ways, some 8 ms for each MB, so larger files gain less and smaller ones more.
 """
 
 import argparse

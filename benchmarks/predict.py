@@ -1,11 +1,12 @@
-"""`apps.predict` on many photos: how much of the time is spent in the model, and two cores against one.
+"""Measures `apps.predict` on many photos: the share of the time spent in the model, and two cores against one.
 
     python -m benchmarks.predict MODEL [--photos 1000] [--rounds 5]
 
-JPEGs of 500x375 of smooth noise, about as large as real ones, shown to a model by `temper.inference.models.answers`, as
-the app does. Each round runs in a process of its own on one core and on two in turn. What is spent in the model is the
-time that its caller waits for it, on two cores; `cores` is the processor time that two cores really gave in a second:
-where others use the machine, the ratio says little.
+The photos are JPEGs of 500x375 of smooth noise, about as large as real ones. A model predicts them through
+`temper.inference.models.answers`, as in the app. Each round runs on one core and on two cores in turn, each in a
+process of its own. The time spent in the model is how long its caller waits for it on two cores. `cores` is the
+processor time that two cores really provided per second: if it is low because others use the machine, the ratio means
+little.
 """
 
 import argparse

@@ -1,15 +1,16 @@
-"""What each stage costs an image, at three sizes, and what 30 added photos cost; the tables of docs/scale.md.
+"""Measures the cost of each stage per image at three sizes, and the cost of 30 added photos, for docs/scale.md.
 
     python -m benchmarks.scale [--photos 500 2000 8000] [--rounds 2] [--yolox yolox_nano.onnx]
 
-JPEGs of 500x375 of smooth noise, some 120 kB each, in ten class folders; MobileNetV2 (alpha 0.35) at 224, fine-tuned
-from block_13 on for one epoch, warmed up for ten. Each stage runs as a process of its own, outside of DVC. Processor
-time is user and system time of the process and its children; memory is the largest resident set without mapped files,
-which the system takes back when it needs the room. Linux only.
+The photos are JPEGs of 500x375 of smooth noise, some 120 kB each, in ten class folders. The model is MobileNetV2 (alpha
+0.35) at 224 pixels, with ten epochs of warm-up and one of fine-tune from block_13 on. Each stage runs as a process of
+its own, without DVC. Processor time is the user and system time of the process and its children. Memory is the largest
+resident set without mapped files, which the system can reclaim when it needs space. Linux only.
 
-A stage's time is a start, which is the same for any size, and so much for each image: of two sizes, the difference of
-the times by the difference of the images. Where the second of the two columns is the larger one, the stage grows faster
-than its images. `spread` is of the times at the smallest size, which runs --rounds times.
+The time of a stage consists of a start, which is the same for all sizes, and a time for each image. The latter is
+computed from two sizes: the difference of the times divided by the difference of the numbers of images. If the second
+of the two columns is larger, the time of the stage grows faster than the number of images. `spread` is the spread of
+the times at the smallest size, which runs --rounds times.
 """
 
 import argparse
@@ -44,7 +45,7 @@ WEIGHTS = "models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_to
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a stage took: seconds of processor and of the clock, MB of memory."""
+    """The cost of a run of a stage: processor seconds, wall seconds, MB of memory."""
 
     processor: float
     clock: float
@@ -73,7 +74,7 @@ def run_stage(folder: Path, stage: str) -> Cost:
 
 
 def anonymous_memory(pid: int) -> float:
-    """The resident set of a process without mapped files, in MB; 0 where it is gone."""
+    """The resident set of a process without mapped files, in MB; 0 if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -82,7 +83,7 @@ def anonymous_memory(pid: int) -> float:
 
 
 def write_photos(folder: Path, numbers: Sequence[int], one_class: bool = False) -> None:
-    """Writes photos into class folders, under names by which new ones fall between old ones, as those of cameras do."""
+    """Writes photos into class folders. Their names sort new photos between old ones, as names from cameras do."""
     for number, data in zip(numbers, ordered_map(jpeg, numbers), strict=True):
         name = hashlib.sha256(str(number).encode()).hexdigest()[:12]
         path = folder / f"class {0 if one_class else number % CLASSES}" / f"{name}.jpg"
@@ -108,7 +109,7 @@ def make_workspace(folder: Path, photos: Path) -> None:
 
 
 def bytes_of(folder: Path, stage: str) -> int:
-    """What a stage's outputs take on the disk."""
+    """The size of a stage's outputs on disk, in bytes."""
     written = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     written = written.get("do", written)
     paths: list[Any] = [out for kind in ("outs", "metrics", "plots") for out in written.get(kind, [])]

@@ -1,15 +1,17 @@
-"""The server of exported models under load, in one run: what a request costs, and a soak of good and bad requests.
+"""Measures the server of exported models under load: the cost of a request, and a soak of good and bad requests.
 
     python -m benchmarks.serve MODEL.tflite PHOTO... [--requests 500] [--soak 10000]
     python -m benchmarks.serve MODEL.tflite PHOTO... --against-keras MODEL.keras [--requests 500]
 
-First photos one after the other and by eight clients at once, in milliseconds of the clock and of the processor (of the
-server and its decoders); beside them, what the model and the preparation of the photos cost alone, in this process.
-Then a bomb (750 KB of PNG that are 2.7 GB of pixels), and the soak of tests/test_serve.py on a toy classifier.
-With --against-keras, instead, the same server with the same model as a `.keras` file, in this environment, in turn with
-the usual one: processor time from the start to the first answer and of a request, and memory, decoders included.
-Expected: a request costs less than twice what its model and its preparation cost alone, and three milliseconds; a bomb
-less than 50 ms and 50 MB; a soak has no status 500, no wrong answer, and grows by less than 20 MB after a third.
+First it sends photos one after the other and from eight clients at the same time, and prints the milliseconds of wall
+time and of processor time (of the server and its decoders), and beside them the cost of the model and of the
+preparation of the photos alone, in this process. Then it sends a bomb (a PNG of 750 KB that decodes to 2.7 GB of
+pixels), and runs the soak of tests/test_serve.py on a toy classifier.
+With --against-keras, it compares the usual server with the same server and model as a `.keras` file in this
+environment, in turn: processor time up to the first answer and of a request, and memory, decoders included.
+Expected: a request costs less than twice the cost of its model and preparation alone plus three milliseconds; a bomb
+costs less than 50 ms and 50 MB; a soak has no status 500 and no wrong answer, and memory grows by less than 20 MB after
+its first third.
 """
 
 import argparse

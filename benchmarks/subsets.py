@@ -1,12 +1,13 @@
-"""Whether what ships is as good as the best that one could have chosen, on random subsets of photos.
+"""Compares the model that ships with the alternatives (warm-up, fine-tune) on random subsets of photos.
 
     python -m benchmarks.subsets folder /photos/flowers.zip --subsets 5
     python -m benchmarks.subsets cifar100 /photos/cifar-100-python.tar.gz --subsets 5 --set backbone.name=MobileNet
 
-Each subset has a random number of photos of each class, 5 to 60 (as far as there are so many, log-uniform), to train
-and validate by; up to 100 others of each class are the test. For each, the test accuracy of the warm-up, of the
-fine-tune as validation selects its epoch (`fine_tune.margin: 0`), of what ships, and of scikit-learn's logistic
-regression on plain embeddings. Differences are paired by subset, with 95 % intervals of the mean (Student's t).
+Each subset has a random number of photos of each class for training and validation, 5 to 60 (log-uniform, as far as
+there are enough); up to 100 others of each class are the test. For each subset it measures the test accuracy of the
+warm-up, of the fine-tune with its epoch selected on validation (`fine_tune.margin: 0`), of the model that ships, and of
+scikit-learn's logistic regression on plain embeddings. Differences are paired by subset, with 95 % intervals of the
+mean (Student's t).
 """
 
 import argparse

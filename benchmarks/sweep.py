@@ -1,16 +1,16 @@
-"""A sweep over lr and aug by the real dvc: what median pruning saves and costs, and what kills do to it.
+"""Measures a sweep over lr and aug with the real dvc: what median pruning saves and costs, and the effect of kills.
 
     python -m benchmarks.sweep [--trials 24] [--epochs 8]
     python -m benchmarks.sweep --cifar100 CIFAR-100.tar.gz WEIGHTS.h5 [--images 5000]
 
-In one clone, two sweeps with one sampler's seed: with median pruning, its driver killed (-9) at three random moments
-and started again; then without pruning. Trials that both have come from DVC's run cache. Printed are the trials, how
-often each stage ran, the epochs, and the validation accuracy of the best, as a ratio and a difference; and the same of
-the second sweep's trials with the pruner's decisions, which is what pruning saves where an epoch takes much longer than
-a look at its curve.
+In one clone, it runs two sweeps with the same seed of the sampler: one with median pruning, whose driver is killed (-9)
+at three random moments and started again, and then one without pruning. Trials that both sweeps have come from DVC's
+run cache. Printed are the trials, how often each stage ran, the epochs, and the best validation accuracy, as a ratio
+and a difference. The same is computed for the second sweep's trials with the pruner's decisions applied to them, which
+shows what pruning saves if an epoch takes much longer than reading its curve.
 
-Without arguments it is scikit-learn's digits, 60 of each class. WEIGHTS.h5: MobileNet's (alpha 0.25) ImageNet weights
-without its top, on CIFAR-100 by coarse labels, enlarged to 96 pixels.
+Without arguments, the data are scikit-learn's digits, 60 of each class. WEIGHTS.h5 are MobileNet's (alpha 0.25)
+ImageNet weights without its top, used for CIFAR-100 by coarse labels, enlarged to 96 pixels.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def prepare(folder: Path, chosen: argparse.Namespace) -> None:
 
 
 def search(folder: Path, name: str, pruner: str, chosen: argparse.Namespace, kills: int) -> optuna.Study:
-    """Runs a sweep to its end, after so many kills of its driver."""
+    """Runs a sweep to its end, and kills its driver a number of times before."""
     content: dict[str, Any] = {
         "objective": OBJECTIVE,
         "trials": chosen.trials,
@@ -108,7 +108,7 @@ def epochs(study: optuna.Study) -> int:
 
 
 def replayed(whole: optuna.Study, pruning: Median, most: int) -> tuple[int, float]:
-    """The epochs and the best of a sweep's trials, had they been pruned."""
+    """The epochs and the best accuracy of a sweep's trials if they had been pruned."""
     pruner = optuna.pruners.MedianPruner(pruning.after_trials, pruning.after_epochs + 1)
     study, spent = optuna.create_study(direction="maximize", pruner=pruner), 0
     for one in whole.trials:

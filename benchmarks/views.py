@@ -1,10 +1,10 @@
-"""An epoch of the fine-tune on stored views beside one through the whole backbone, in turn in one process.
+"""Compares an epoch of the fine-tune on stored views with one through the whole backbone, in turn in one process.
 
     python -m benchmarks.views [--start block_12] [--photos 320] [--epochs 5] [--rounds 2]
 
-MobileNetV2 (alpha 0.35, random weights) at 224 pixels, on random pixels, augmented by 0.1, in batches of 16. Prints the
-processor time of an epoch without validation, medians of all but the first one of each round, which traces; what
-storing costs, once; and what a view takes on the disk.
+The model is MobileNetV2 (alpha 0.35, random weights) at 224 pixels, on random pixels with `aug` 0.1, in batches of 16.
+Prints the processor time of an epoch without validation (the median of all epochs but the first of each round, in which
+TensorFlow traces), the cost of storing the views once, and the size of a view on disk.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def write_pack(split: str, count: int) -> None:
 
 
 def epochs(settings: Settings, count: int) -> list[float]:
-    """The processor seconds of each epoch's training, the first one left out."""
+    """The processor seconds of training for each epoch except the first."""
     backbone = keras_files.load("models/backbone.keras")
     classifier = assemble(backbone, build_head(backbone.output_shape[-1], CLASSES, Head()))
     unfreeze(classifier, settings.fine_tune.unfreeze_from, pretrained=True)

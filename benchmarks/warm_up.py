@@ -1,11 +1,11 @@
-"""A head-only edit against `fit` through the frozen backbone, interleaved.
+"""Compares an edit of the head alone with `fit` through the frozen backbone, interleaved.
 
     python -m benchmarks.warm_up ../shared/data/cifar100/cifar-100-python.tar.gz WEIGHTS.h5 [--rounds 3]
 
-CIFAR-100 by coarse labels, enlarged to 96 pixels inside MobileNet (alpha 0.25), 8 epochs. After a full run, each round
-times `dvc exp run warm_up -S warm_up.lr=...` and a script that does the other, both as whole commands (which pay for
-DVC and for importing TensorFlow), and the eight epochs of each alone. WEIGHTS.h5: MobileNet's
-ImageNet weights without its top.
+The data are CIFAR-100 by coarse labels, enlarged to 96 pixels inside MobileNet (alpha 0.25), for 8 epochs. After a full
+run, each round times `dvc exp run warm_up -S warm_up.lr=...` and a script that trains through the frozen backbone, both
+as whole commands (including DVC and the import of TensorFlow), and the eight epochs of each alone. WEIGHTS.h5 are
+MobileNet's ImageNet weights without its top.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def report(seconds: float, val_accuracies: list[float]) -> None:
 
 
 def fit_through() -> None:
-    """Trains a new head by Keras's own `fit` through the frozen backbone, in a workspace whose backbone stage ran."""
+    """Trains a new head by Keras's `fit` through the frozen backbone, in a workspace whose backbone stage has run."""
     import keras  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
@@ -62,7 +62,7 @@ def fit_through() -> None:
 
 
 def fit_head() -> None:
-    """The phase of `warm_up` as the stage runs it, saving included, in a workspace whose embed stage ran."""
+    """Runs the phase as the stage `warm_up` does, saving included, in a workspace whose embed stage has run."""
     import keras  # noqa: PLC0415
 
     from stages.warm_up.__main__ import train_head  # noqa: PLC0415

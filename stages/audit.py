@@ -1,6 +1,7 @@
 """audit: data/audit and the raw bytes -> metrics/audit/*.png, pairs of images side by side.
 
-`normalize` found them by hashes alone; a person should judge them: leaks, conflicts, duplicates, near-duplicates.
+There is one sheet each for leaks, conflicts, duplicates and near-duplicates. `normalize` found these pairs by their
+hashes alone; a person should judge them.
 """
 
 from temper.base import starting
@@ -22,7 +23,7 @@ from temper.photos import Pixels, decode, resize
 from temper.settings.base import StageSettings
 from temper.sheets import CELL, write_sheet
 
-MOST = 60  # pairs on a sheet
+MOST = 60  # how many pairs a sheet shows at most
 
 WANTED = pa.schema([("source", pa.string()), ("part", pa.int32()), ("row", pa.int32())])
 
@@ -31,7 +32,7 @@ Place = tuple[str, int, int]  # source, part and row of the raw tables
 
 
 def most_telling(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs to show: first those of two classes, then those across splits, then those that differ most."""
+    """The pairs to show: pairs of different classes first, then pairs across splits; within these, by most bits."""
     ranked = sorted(
         enumerate(pairs),
         key=lambda numbered: (
@@ -45,7 +46,7 @@ def most_telling(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def places(pair: Pair) -> tuple[Place, Place]:
-    """Where the bytes of the two images are."""
+    """Where the bytes of the two images are in the raw tables."""
     return (
         (pair["source"], int(pair["part"]), int(pair["row"])),
         (pair["other_source"], int(pair["other_part"]), int(pair["other_row"])),
@@ -53,7 +54,7 @@ def places(pair: Pair) -> tuple[Place, Place]:
 
 
 def pictures(wanted: set[Place]) -> dict[Place, Pixels]:
-    """Small pictures of these images."""
+    """Thumbnails of these images, by where their bytes are."""
     ordered = sorted(wanted)
     columns = [list(column) for column in zip(*ordered, strict=True)] or [[], [], []]
     rows = pa.table(columns, schema=WANTED)
@@ -62,7 +63,7 @@ def pictures(wanted: set[Place]) -> dict[Place, Pixels]:
 
 
 def caption(pair: Pair) -> str:
-    """The caption of a pair: how many bits differ, then both classes if these differ, else both splits."""
+    """The caption of a pair: how many bits of the hashes differ, then both classes if they differ, else both splits."""
     key = "class_name" if pair["class_name"] != pair["other_class_name"] else "split"
     return f"{pair['bits']}: {pair[key]} | {pair[f'other_{key}']}"
 

@@ -1,8 +1,9 @@
-"""boundary: the settings of the fine-tune -> data/boundary.json, those of them that the frozen part depends on.
+"""boundary: the settings of the fine-tune -> data/boundary.json, the few of them that stored activations depend on.
 
-With `fine_tune.views` the activations at `fine_tune.unfreeze_from` are computed once, by the stage `activations`. They
-depend on a few settings of many. DVC tracks `fine_tune` as a whole, so this stage, which costs nothing, runs after
-each edit of it; where what it writes stays the same, nothing that is stored is computed again.
+With `fine_tune.views`, the stage `activations` computes once what the frozen layers below `fine_tune.unfreeze_from`
+output. This depends on only a few of the fine-tune's settings, but DVC tracks the key `fine_tune` as a whole. This
+stage, which costs nothing, therefore runs after each edit of `fine_tune`; `activations` depends on its output, and runs
+again only if that has changed.
 """
 
 from temper.base import starting
@@ -19,7 +20,7 @@ from temper.settings.boundary import Settings
 
 
 def boundary_of(settings: Settings) -> Boundary:
-    """What the settings say of the frozen part; nothing that makes no difference to it."""
+    """The settings that the stored activations depend on; all others are left out."""
     chosen = settings.fine_tune
     if not chosen.views:
         return Boundary(views=0)

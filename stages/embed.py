@@ -1,7 +1,8 @@
-"""embed: packed train and validation images, the backbone -> data/embeddings/<split>/, what the head trains on.
+"""embed: packed train and validation images, the backbone -> data/embeddings/<split>/, the inputs of the head.
 
-The frozen backbone sees every image once, however many epochs the warm-up has. `embeddings-00000.npy`, ... are float32
-(n, views, features): view 0 is the plain image, further views of the training images are augmented.
+The frozen backbone processes each view of every image once, however many epochs the warm-up has. The files
+`embeddings-00000.npy`, ... are float32 (n, views, features). View 0 is the plain image; the further views, which only
+training images have, are augmented.
 """
 
 from temper.base import starting
@@ -30,7 +31,13 @@ from temper.shards import ShardWriter
 def embed(
     folder: Path, backbone: keras.Model, pack: Pack, views: int, magnitude: Magnitudes, seed: int, name: str
 ) -> None:
-    """Writes the embeddings and labels.npy of a pack, with their checksums, batch after batch."""
+    """Writes the embeddings and labels.npy of a pack, with their checksums, one batch at a time.
+
+    Args:
+        views: how many views to embed of each image, the plain one included.
+        magnitude: how strongly the further views are augmented.
+        name: of the split, for the progress bar.
+    """
     bar = tqdm(total=views * len(pack), desc=f"embed {name}", unit="image", disable=None)
     shape = (views, backbone.output_shape[-1])
     with bar, ShardWriter(folder, "embeddings", pack.image_ids.tolist(), shape, "<f4") as writer:

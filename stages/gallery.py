@@ -2,9 +2,9 @@
 
 classes.png: training images of each class, as packed.
 augmentation.png: training images as packed, then as the fine-tune will see them in its first epochs.
-magnitudes.png: one training image under each transformation alone, as far as magnitudes from 0.05 to 0.3 let it go.
+magnitudes.png: one training image under each transformation alone, at its strongest for magnitudes from 0.05 to 0.3.
 mixing.png: training images mixed with one another; only with MixUp or CutMix.
-boxes.png: photos with their main object beside what was packed of them; only with a detector.
+boxes.png: photos with the box of their main object, each beside its packed image; only with a detector.
 """
 
 from temper.base import starting
@@ -30,16 +30,16 @@ from temper.photos import Pixels, decode, resize
 from temper.settings.gallery import Settings
 from temper.sheets import write_sheet
 
-CLASSES = 200  # on the sheet, at most
-FEW_CLASSES = 40  # two stand side by side; of more, four
-PICTURES = 5  # of each class
-PHOTOS_WITH_BOXES = 8  # of each kind
-CELL = 160  # pixels of a photo with a box
+CLASSES = 200  # how many classes classes.png shows at most
+FEW_CLASSES = 40  # up to this many classes, a line of classes.png has two of them; with more, four
+PICTURES = 5  # how many images of each class
+PHOTOS_WITH_BOXES = 8  # how many photos of each kind
+CELL = 160  # side of a photo with a box, in pixels
 COLOUR = (255, 120, 0)
-GAP = np.full((1, 1, 3), 255, np.uint8)  # an empty cell between an image and what becomes of it
-AUGMENTED, EPOCHS = 8, 6  # images, and how often each is shown
+GAP = np.full((1, 1, 3), 255, np.uint8)  # an empty cell between an image and what is made of it
+AUGMENTED, EPOCHS = 8, 6  # how many images are shown augmented, and for how many epochs each
 MAGNITUDES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-ONE_WAY = ("flip", *list(PLACES)[7:])  # the other transformations go either way, and are drawn both ways
+ONE_WAY = ("flip", *list(PLACES)[7:])  # the other transformations have two directions, and both are drawn
 
 
 def write_classes(path: Path, train: Pack, names: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ def write_classes(path: Path, train: Pack, names: Sequence[str]) -> None:
 
 
 def augmented(train: Pack, rows: npt.NDArray[np.int64], settings: Settings) -> npt.NDArray[np.uint8]:
-    """Training images as the first epochs of the fine-tune see them: uint8 (epochs, n, height, width, 3)."""
+    """Training images as augmented in the first epochs of the fine-tune: uint8 (epochs, n, height, width, 3)."""
     magnitude = magnitudes(settings.aug, settings.fine_tune.augmentation)
     shown = np.stack([train.images(rows)] * EPOCHS)
     for epoch, changed in enumerate(shown):
@@ -61,7 +61,7 @@ def augmented(train: Pack, rows: npt.NDArray[np.int64], settings: Settings) -> n
 
 
 def write_augmentation(path: Path, train: Pack, names: Sequence[str], settings: Settings) -> None:
-    """Draws training images, spread over the pack, and beside a gap how the fine-tune will change them."""
+    """Draws training images from all over the pack and, after a gap, how the fine-tune will augment them."""
     rows = spread(train)
     changed = augmented(train, rows, settings)
     strips = []
@@ -72,15 +72,16 @@ def write_augmentation(path: Path, train: Pack, names: Sequence[str], settings: 
 
 
 def spread(train: Pack) -> npt.NDArray[np.int64]:
-    """At most AUGMENTED rows of a pack, from the first to the last."""
+    """At most AUGMENTED rows of a pack, evenly spaced from the first to the last."""
     return np.unique(np.linspace(0, len(train) - 1, AUGMENTED).round().astype(np.int64))
 
 
 def furthest(way: int, number: int) -> Draw:
-    """The random numbers that take each transformation as far as its magnitude allows, in one of two ways, -1 or 1.
+    """Random numbers that make each transformation as strong as its magnitude allows, in one of its two directions.
 
     Args:
-        number: of the picture; RandAugment draws other operations for each.
+        way: the direction, -1 or 1.
+        number: the number of the picture, with which RandAugment draws its operations.
     """
     draw = np.full(COUNT, float(way))
     for name in ("flip", "vertical_flip", "grayscale"):
@@ -94,7 +95,10 @@ def furthest(way: int, number: int) -> Draw:
 
 
 def under_each(photo: Pixels, settings: Settings) -> list[tuple[str, list[Pixels]]]:
-    """A photo under each transformation alone that follows `aug` or is on, at each of MAGNITUDES: (caption, photos)."""
+    """A photo under each transformation that follows `aug` or is switched on, one at a time: (caption, photos).
+
+    There is one photo for each of MAGNITUDES.
+    """
     chosen = magnitudes(settings.aug, settings.fine_tune.augmentation)
     found = []
     for name in PLACES:
@@ -110,14 +114,14 @@ def under_each(photo: Pixels, settings: Settings) -> list[tuple[str, list[Pixels
 
 
 def write_magnitudes(path: Path, train: Pack, settings: Settings) -> None:
-    """Draws a training image, beside a gap under each transformation at rising magnitudes."""
-    photo = max(train.images(spread(train)), key=lambda image: float(image.std()))  # not one that is black
+    """Draws a training image and, after a gap, how each transformation changes it at increasing magnitudes."""
+    photo = max(train.images(spread(train)), key=lambda image: float(image.std()))  # the richest in contrast, not black
     strips = [(words, [photo, GAP, *photos]) for words, photos in under_each(photo, settings)]
     write_sheet(path, strips, len(MAGNITUDES) + 2, across=2)
 
 
 def write_mixing(path: Path, train: Pack, names: Sequence[str], settings: Settings) -> None:
-    """Draws training images as one batch of them would be mixed: an image, its partner, and what becomes of them."""
+    """Draws training images mixed as in a batch: an image, its partner, and the mixture of the two."""
     rows, chosen = spread(train), settings.fine_tune.augmentation
     strips = []
     for kind, other in (("mixup", "cutmix"), ("cutmix", "mixup")):
@@ -136,7 +140,7 @@ def write_mixing(path: Path, train: Pack, names: Sequence[str], settings: Settin
 
 
 def write_boxes(path: Path, table: pa.Table, found: dict[str, MainObject], packed: dict[str, Pixels]) -> None:
-    """Draws photos with their boxes, each beside what was packed: the largest, the smallest, typical ones, without."""
+    """Draws photos with their boxes, each beside its packed image: largest, smallest and typical boxes, and no box."""
     rows = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
     chosen = choose(found, list(rows))
     wanted = sorted({rows[image_id] for group in chosen.values() for image_id in group})
@@ -152,10 +156,10 @@ def write_boxes(path: Path, table: pa.Table, found: dict[str, MainObject], packe
 
 
 def choose(found: dict[str, MainObject], image_ids: Sequence[str]) -> dict[str, list[str]]:
-    """The image_ids to show of each kind, none of them twice."""
+    """The image_ids to show of each kind (largest, smallest, typical, without), none of them twice."""
     by_share = sorted(found, key=lambda image_id: (found[image_id].share, image_id))
     count = len(by_share)
-    extremes = min(PHOTOS_WITH_BOXES, -(-count // 3))  # where photos are few, a third of them
+    extremes = min(PHOTOS_WITH_BOXES, -(-count // 3))  # with few photos, a third of them
     return {
         "largest": by_share[count - extremes :][::-1],
         "smallest": by_share[: min(extremes, count - extremes)],
@@ -165,13 +169,13 @@ def choose(found: dict[str, MainObject], image_ids: Sequence[str]) -> dict[str, 
 
 
 def evenly_spaced(items: Sequence[str], count: int = PHOTOS_WITH_BOXES) -> list[str]:
-    """At most `count` of the items, from the first to the last."""
+    """At most `count` of the items, evenly spaced from the first to the last."""
     places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
     return [items[place] for place in places]
 
 
 def caption(kind: str, found: MainObject | None) -> str:
-    """What stands above a photo: which kind it is, the box's share of it, its class and score."""
+    """The caption of a photo: its kind, the box's share of the photo's area, the detected class and the score."""
     if found is None:
         return f"{kind} a box"
     used = "" if found.used else ", too small to crop to"
@@ -179,7 +183,7 @@ def caption(kind: str, found: MainObject | None) -> str:
 
 
 def with_box(photo: Pixels, found: MainObject | None) -> Pixels:
-    """A photo with a box drawn in it, in the middle of a white square of the sheet's size: (CELL, CELL, 3)."""
+    """A photo with its box drawn in, centred on a white square: uint8 (CELL, CELL, 3)."""
     scale = CELL / max(photo.shape)
     height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
     square = np.full((CELL, CELL, 3), 255, np.uint8)
@@ -207,7 +211,7 @@ def main(settings: Settings) -> None:
 
 
 def packed_images(table: pa.Table, found: dict[str, MainObject]) -> dict[str, Pixels]:
-    """The packed form of the images that `write_boxes` shows, by image_id."""
+    """The packed images that `write_boxes` shows, by image_id."""
     image_ids = table["image_id"].to_pylist()
     wanted = {image_id for group in choose(found, image_ids).values() for image_id in group}
     shown: dict[str, Pixels] = {}

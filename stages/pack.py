@@ -1,7 +1,8 @@
-"""pack: raw bytes, images and boxes -> data/packed/, arrays of `image_size` and how they were made, metrics/pack/.
+"""pack: raw bytes, data/images.parquet and data/boxes.parquet -> data/packed/, arrays of `image_size`; metrics/pack/.
 
-Decodes every image once, on all cores: cropped to the box of its main object where it has one, then brought to size.
-`preparation.json` says how, for the card of the model; `crops.parquet` holds the main objects, for `gallery`.
+Decodes every image once, on all cores, crops it to the box of its main object if it has one, and resizes it.
+`preparation.json` records how this is done and becomes part of the model's card. `crops.parquet` holds the main
+objects, for `gallery`.
 """
 
 from temper.base import starting
@@ -37,11 +38,14 @@ def find_main_objects(path: str, table: pa.Table, sizes: pa.Table, rule: MainBox
     """The main object of each image that has one, by image_id.
 
     Args:
+        path: the table of boxes.
         table: the table of images.
-        sizes: a row of `table` each: `height` and `width`.
+        sizes: the `height` and `width` of each image, in the order of `table`.
+        rule: which of the detected objects is the main one.
 
     Raises:
-        TemperError: the detector found objects, but none of the wanted classes in any photo.
+        TemperError: the detector found objects, but none of the wanted classes in any photo; or a box belongs to an
+            image that is not in the table.
     """
     sides = zip(sizes["height"].to_pylist(), sizes["width"].to_pylist(), strict=True)
     shapes = dict(zip(table["image_id"].to_pylist(), sides, strict=True))
@@ -68,7 +72,7 @@ def find_main_objects(path: str, table: pa.Table, sizes: pa.Table, rule: MainBox
 
 
 def say_what_is_never_detected(names: set[str | None], rule: MainBox) -> None:
-    """Prints those of the wanted classes that the detector never found.
+    """Prints the wanted classes (pack.box.classes) that the detector found in no photo.
 
     Raises:
         TemperError: it found objects, but none of any wanted class.
@@ -91,11 +95,12 @@ def prepared(
     """The images of `table`, in order, each uint8 (height, width, 3) of `image_size`.
 
     Args:
-        found: the main objects by image_id; a photo is cropped to it where it is to be used.
+        found: the main objects by image_id; a photo is cropped to its main object if that is marked as `used`.
+        threads: how many threads decode; None: as many as there are cores.
 
     Raises:
         TemperError: a photo cannot be used, or its bytes are not those that were fetched.
-        MemoryError: there is too little to decode a photo.
+        MemoryError: there is too little memory to decode a photo.
     """
     preparation = Preparation(*settings.image_size, settings.pack.fit, settings.pack.margin)
     cropped = {image_id: one.box for image_id, one in found.items() if one.used}
@@ -123,7 +128,7 @@ def write_packs(
     """Writes a pack for each split, all in one pass over the images.
 
     Raises:
-        TemperError: an image has a class that is not among `names`.
+        TemperError: an image has a class that is not in `names`.
     """
     index: dict[str | None, int] = {name: number for number, name in enumerate(names)} | {None: -1}
     unknown = sorted(set(table["class_name"].to_pylist()) - set(index))
@@ -144,7 +149,7 @@ def write_packs(
 
 
 def describe(settings: Pack, image_size: tuple[int, int], detector: str, sha256: str | None) -> card.Preparation:
-    """How the photos are prepared, as the model's card says it. Without a detector nothing is cropped."""
+    """How photos are prepared, in the form that the model's card stores. Without a detector nothing is cropped."""
     height, width = image_size
     cropping = None
     if detector != "none":
@@ -154,7 +159,7 @@ def describe(settings: Pack, image_size: tuple[int, int], detector: str, sha256:
 
 
 def write_metrics(image_ids: list[str], found: dict[str, MainObject]) -> None:
-    """Writes how many images are used as a whole, as shares of all."""
+    """Writes the shares of all images that are used uncropped: without a box, or with a box that is too small."""
     without = sum(image_id not in found for image_id in image_ids)
     too_small = sum(image_id in found and not found[image_id].used for image_id in image_ids)
     shares = {"without_box": without / len(image_ids), "box_too_small": too_small / len(image_ids)}

@@ -1,1 +1,1 @@
-"""DVC's queue of experiments over HTTP, with a page for people, and its repair: `python -m apps.queue`."""
+"""The app `queue`: DVC's queue of experiments over HTTP, with a page for people, and its repair after a crash."""

@@ -1,12 +1,13 @@
 """python -m apps.queue [serve] [--host 127.0.0.1] [--port 8001] [--jobs 1]
    python -m apps.queue repair [--jobs 1]
 
-`serve`: DVC's queue of the repository in the working folder over HTTP, with a page for people at /. Who may post a run
-may run code: a server that others can reach needs the environment variable TEMPER_TOKEN, which clients send as
-`Authorization: Bearer TOKEN`.
+`serve`: serves DVC's queue of the repository in the working folder over HTTP, with a page for people at /. Clients that
+may post a run may run code, so a server that others can reach needs the environment variable TEMPER_TOKEN, which
+clients send as `Authorization: Bearer TOKEN`.
 
-`repair`: puts right what a crash leaves in the queue: tasks that DVC shows as running for ever wait again, copies of
-the repository that nobody uses are removed, workers are started. What belongs to a living process is left alone.
+`repair`: repairs the queue after a crash. Tasks that DVC would show as running forever are queued again, copies of the
+repository that no process uses are removed, and workers are started. Nothing that belongs to a living process is
+touched.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def parsed() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Serves until it is told to end, or repairs."""
+    """Serves until it is told to end, or repairs; returns the exit code."""
     chosen = parsed()
     if not 0 <= chosen.jobs <= _MOST_JOBS:
         raise TemperError(f"--jobs: expected 0 to {_MOST_JOBS}, received {chosen.jobs}")

@@ -1,4 +1,4 @@
-"""The server's routes: what is asked for, what is answered, and which statuses mean what."""
+"""The server's routes and their answers."""
 
 import asyncio
 import sys
@@ -27,23 +27,24 @@ from apps.serve.refusals import gone, problem, refused
 from temper.base.errors import TemperError
 
 _ROOT = Path(__file__).parent.parent.parent
-_FILES = {  # path: file, type
+_FILES = {  # path -> file, media type
     "/": ("apps/queue/page/index.html", "text/html"),
     "/style.css": ("apps/queue/page/style.css", "text/css"),
     "/theme.css": ("temper/page/shared/theme.css", "text/css"),
     "/script.js": ("apps/queue/page/script.js", "text/javascript"),
 }
-_PAUSE = 0.5  # seconds between two looks at a log
+_PAUSE = 0.5  # seconds between two reads of a log that is followed
 _MOST_FOLLOWERS = 64
 _FOLLOW = Annotated[bool, Query(description="Whether to send on what is written until the task has ended.")]
 _FORCE = Annotated[bool, Query(description="Kill a task that does not end when it is asked to.")]
 
 
 class Service:
-    """What all requests share.
+    """The state that all requests share, and the handlers of the routes.
 
     Args:
-        jobs: workers, and so tasks that run at once; 0: none are started.
+        root: the repository.
+        jobs: how many workers to keep running, and thus how many tasks run at the same time; 0: none are started.
     """
 
     def __init__(self, root: Path, jobs: int) -> None:
@@ -57,7 +58,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
-        """Finishes what a crash interrupted; then queues what comes, and keeps workers at it."""
+        """Queues what a crash interrupted, then queues new requests and keeps workers running until the server ends."""
         try:
             for line in await asyncio.to_thread(self.queueing.finish_interrupted):
                 print(line, file=sys.stderr, flush=True)
@@ -75,7 +76,7 @@ class Service:
                 await work
 
     async def post(self, request: Request) -> Response:
-        """Queues a run or a grid: all of it, or nothing. Answers when it is in the queue."""
+        """Queues a run or a grid, completely or not at all. Answers when it is in the queue."""
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
@@ -86,7 +87,7 @@ class Service:
         return JSONResponse({"id": wish.id, "tasks": names}, 202)
 
     async def tasks(self) -> Response:
-        """All tasks of the queue, with the params that were changed and, of those that are done, the metrics."""
+        """All tasks of the queue, with the params that they change and, if they are done, their metrics."""
         return JSONResponse(await asyncio.to_thread(self._tasks))
 
     def _tasks(self) -> list[dict[str, Any]]:
@@ -102,7 +103,7 @@ class Service:
         }
 
     async def list_results(self) -> Response:
-        """All experiments of the repository, those too that were not queued here: params that were changed, metrics."""
+        """All experiments of the repository, also those not queued here, with the changed params and the metrics."""
         return JSONResponse(await asyncio.to_thread(self._results))
 
     def _results(self) -> list[dict[str, Any]]:
@@ -115,12 +116,12 @@ class Service:
         return rows
 
     async def params(self) -> Response:
-        """What a run starts from: the keys and values of the committed params.yaml."""
+        """The keys and values of the committed params.yaml, from which runs start."""
         commit = (await asyncio.to_thread(self.repository.git, "rev-parse", "HEAD")).strip()
         return JSONResponse(await asyncio.to_thread(self.results.params, commit))
 
     async def log(self, name: str, follow: _FOLLOW = False) -> Response:
-        """What a task has printed."""
+        """The output of a task."""
         task = await self._find(name)
         if follow and self._followers >= _MOST_FOLLOWERS:
             raise Refusal(503, f"{_MOST_FOLLOWERS} logs are followed already: try again later", again=10)
@@ -144,22 +145,22 @@ class Service:
             self._followers -= follow
 
     async def curves(self, name: str) -> Response:
-        """The curves of a task that runs."""
+        """The curves of a running task."""
         return JSONResponse(await asyncio.to_thread(curves, await self._find(name)))
 
     async def cancel(self, name: str, force: _FORCE = False) -> Response:
-        """Takes a task out of the queue, or ends it if it runs."""
+        """Removes a task from the queue, or ends it if it is running."""
         task = await self._find(name)
         state = await asyncio.to_thread(cancel, self.repository, self.queue, task.rev, force)
         return JSONResponse({"name": task.name, "was": state})
 
     async def repair(self) -> Response:
-        """Puts right what a crash left."""
+        """Repairs the queue after a crash."""
         found = await asyncio.to_thread(repair, self.repository, self.queue)
         return JSONResponse(asdict(found) | {"said": found.lines()})
 
     async def healthz(self) -> Response:
-        """Whether the server answers."""
+        """Whether the server is running."""
         return JSONResponse({"status": "ok"})
 
     async def page(self, request: Request) -> Response:
@@ -185,7 +186,7 @@ def build(root: Path, jobs: int = 1, token: str | None = None) -> FastAPI:
     app = FastAPI(
         title="Temper's queue",
         version="0.1.0",
-        docs_url=None,  # these load scripts of others
+        docs_url=None,  # FastAPI's pages load scripts from other hosts
         redoc_url=None,
         lifespan=service.running,
     )

@@ -1,8 +1,8 @@
 """python -m apps.queue.enqueue < RUNS
 
-Puts runs into the queue of the repository in the working folder, as `dvc exp run --queue -n NAME -S KEY=VALUE` does for
-each. RUNS is a JSON list of [name, [override, ...]]. One process for many: in a grid of 21, a run costs 0.4 processor
-seconds, and with a `dvc` of its own 1.1.
+Puts runs into the queue of the repository in the working folder, each as `dvc exp run --queue -n NAME -S KEY=VALUE`
+does. RUNS is a JSON list of [name, [override, ...]]. One process queues all of them: in a grid of 21, this takes 0.4
+seconds of processor time for a run, compared with 1.1 if each run had a `dvc` process of its own.
 """
 
 import json
@@ -11,11 +11,11 @@ import time
 
 from temper.base.errors import TemperError
 
-_PATIENCE = 120.0  # seconds that another dvc may hold its locks
+_PATIENCE = 120.0  # seconds to wait for the locks of another dvc process
 
 
 def main() -> None:
-    """Queues the runs one after the other, and stops at the first that DVC refuses."""
+    """Queues the runs one after the other, and stops at the first run that DVC refuses."""
     for name, overrides in json.load(sys.stdin):
         _queue(name, overrides)
 

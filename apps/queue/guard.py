@@ -1,4 +1,4 @@
-"""What stands around every request: the token, the name under which the server is asked, headers for browsers."""
+"""Middleware around every request: checks the token and the host name, and adds security headers."""
 
 import hmac
 import sys
@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HEADERS = {
-    # The page may load what is beside it and ask this server, nothing else.
+    # The page may load files of this server and send requests to it, nothing else.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -20,14 +20,15 @@ _LOCAL = {"127.0.0.1", "localhost", "[::1]"}
 
 
 class Guard:
-    """An ASGI middleware. Who may post may run code here, so that no page of another site may, even on this machine.
+    """An ASGI middleware. Posting a run means running code, so it keeps out pages of other sites in the user's browser.
 
-    Without a token, only requests to this machine by its own name are answered: the page of a stranger, whose name
-    leads here, asks under its own. What writes must say that it sends JSON, which another site's page may not.
+    Without a token, only requests to 127.0.0.1 or localhost are answered. A page of another site whose host name
+    resolves to this machine (DNS rebinding) sends its own host name, and is refused. POST requests must have the
+    content type JSON, which pages of other sites cannot send without permission.
 
     Args:
-        open_paths: those that need no token.
-        token: None: nobody needs one.
+        open_paths: the paths that need no token.
+        token: the token that clients must send; None: none is needed.
     """
 
     def __init__(self, app: ASGIApp, open_paths: set[str], token: str | None) -> None:
@@ -35,7 +36,7 @@ class Guard:
         self._expected = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or hands it on."""
+        """Answers a request itself, or passes it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

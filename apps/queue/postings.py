@@ -1,7 +1,7 @@
-"""What is posted: read strictly, spread out if it is a grid, and checked by the schema before anything is queued.
+"""Reads posted runs and grids strictly, expands grids, and validates every run before anything is queued.
 
-A run is checked as the very file that it will have: DVC's own function writes the values into a copy of params.yaml,
-which is then compared with what was meant, and validated.
+A run is validated with exactly the params.yaml that it will have: DVC's own function writes the values into a copy of
+the file, which is then compared with the intended values and checked by the schema.
 """
 
 import copy
@@ -22,13 +22,13 @@ from temper.base import loading
 from temper.base.errors import TemperError
 from temper.settings.check import refuse_wrong_params
 
-MOST_BYTES = 100_000  # of a request
-MOST_RUNS = 200  # of a grid
+MOST_BYTES = 100_000  # in a request
+MOST_RUNS = 200  # in a grid
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.\w[\w-]*)*", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")  # no option of a program, no path, a name for git
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")  # a valid name for git; not a path, nor an option of a program
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _KNOWN = {"params": dict, "remove": list, "name": str, "grid": bool, "id": str}
-_hydra = threading.Lock()  # its parsers say nothing of threads
+_hydra = threading.Lock()  # hydra's parsers are not documented as thread-safe
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class Wish:
     """A request for a run or a grid.
 
     Attributes:
-        params: dotted keys and what they are set to; in a grid, a list is the values to try.
-        remove: dotted keys that the run does not have.
-        name: of the run, or before the numbers of a grid's.
-        id: the client's, by which a repeated request is known.
+        params: values by dotted key; in a grid, a list means the values to try.
+        remove: dotted keys to remove from params.yaml.
+        name: the name of the run, or the prefix of the names of a grid's runs, which are numbered.
+        grid: whether it is a grid.
+        id: chosen by the client; a repeated request is recognized by it.
     """
 
     params: dict[str, Any]
@@ -50,7 +51,7 @@ class Wish:
 
     @property
     def digest(self) -> str:
-        """What tells two requests of one id apart."""
+        """A checksum of the contents, which tells different requests with the same id apart."""
         text = json.dumps([self.params, self.remove, self.grid], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -67,7 +68,7 @@ def read(body: bytes) -> Wish:
     """The request in a body.
 
     Raises:
-        Refusal: 400 if it is no JSON, 422 if it asks for something else than a run or a grid.
+        Refusal: 400 if the body is not JSON, 422 if it is not a valid run or grid.
     """
     try:
         content = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
@@ -94,10 +95,10 @@ def read(body: bytes) -> Wish:
 
 
 def runs(wish: Wish) -> list[tuple[Run, dict[str, Any]]]:
-    """The runs of a request, each with its values: one, or all combinations of a grid, the last key varying fastest.
+    """The runs of a request with their values: a single run, or all combinations of a grid, the last key fastest.
 
     Raises:
-        Refusal: the grid is none, or too large.
+        Refusal: the grid has no list of values, a value twice, or too many runs.
     """
     if not wish.grid:
         return [(Run(wish.name, overrides(wish.params, wish.remove)), wish.params)]
@@ -119,13 +120,13 @@ def runs(wish: Wish) -> list[tuple[Run, dict[str, Any]]]:
 
 
 def overrides(params: dict[str, Any], remove: Sequence[str]) -> tuple[str, ...]:
-    """What `dvc exp run -S` takes: each value as JSON, which is one value to DVC, never a sweep."""
+    """The arguments for `dvc exp run -S`. Values are written as JSON, so that DVC takes a list for one value."""
     values = [f"++{key}={json.dumps(value, ensure_ascii=False)}" for key, value in params.items()]
     return (*(f"~{key}" for key in remove), *values)
 
 
 def checked(wish: Wish, base: str) -> list[Run]:
-    """The runs of a request, each of which the schema accepts.
+    """The runs of a request, after validating each of them.
 
     Args:
         base: the text of the params.yaml that they start from.
@@ -162,7 +163,7 @@ def _check(run: Run, params: dict[str, Any], remove: Sequence[str], base: str, f
     except (DvcException, TemperError, ValueError):
         same = False
     if not same:
-        # A wrong key is what people need to hear of; what DVC cannot carry is the rarer reason.
+        # The usual reason is a wrong key, which gets its own message; values that DVC cannot pass on are rarer.
         path.write_text(_text(meant), encoding="utf-8")
         refuse_wrong_params(path)
         raise TemperError(f"{', '.join(params)}: expected values that DVC can pass on unchanged, received others")
@@ -170,7 +171,7 @@ def _check(run: Run, params: dict[str, Any], remove: Sequence[str], base: str, f
 
 
 def _text(content: dict[str, Any]) -> str:
-    """Equal for equal content, where 1, 1.0 and true are three things; JSON is YAML too."""
+    """The contents as JSON, which is also valid YAML. It tells 1, 1.0 and true apart, which `==` does not."""
     return json.dumps(content, sort_keys=True, default=repr)
 
 
@@ -196,7 +197,7 @@ def _set(content: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted keys of nested sections. What is not named in a section stays as it is."""
+    """The dotted keys and values of nested sections. Keys of a section that are not named keep their values."""
     seen: set[str] = set()
     for key, value in params.items():
         _refuse_wrong_key(key)

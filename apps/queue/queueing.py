@@ -1,4 +1,4 @@
-"""Accepted runs on their way into the queue: all that wait are queued by one process, and what is queued runs once."""
+"""Puts accepted runs into DVC's queue: one process queues all that wait, and each run is queued exactly once."""
 
 import asyncio
 import sys
@@ -12,17 +12,20 @@ from apps.queue.tasks import Queue
 from apps.serve.limits import Refusal
 from temper.base.errors import TemperError
 
-MOST_WAITING = 2000  # tasks
-_AT_ONCE = 4  # requests whose values are checked at the same time
+MOST_WAITING = 2000  # tasks in the queue
+_AT_ONCE = 4  # how many requests are validated at the same time
 
 
 @dataclass
 class Item:
-    """A request on its way.
+    """A request that is waiting to be queued.
 
     Attributes:
-        base: the params.yaml that its runs were checked against.
-        begun: what a crash left of it; some of its runs may be in the queue already.
+        wish: the request.
+        runs: its runs.
+        base: the text of the params.yaml with which its runs were validated.
+        begun: its record, if it was accepted before a crash; some of its runs may be in the queue already.
+        ended: completed when the request has been queued or refused.
     """
 
     wish: Wish
@@ -33,7 +36,7 @@ class Item:
 
 
 class Queueing:
-    """Takes requests, and keeps that each runs exactly once."""
+    """Accepts requests and makes sure that each of them is queued exactly once."""
 
     def __init__(self, repository: Repository, queue: Queue) -> None:
         self.repository, self.queue = repository, queue
@@ -43,10 +46,10 @@ class Queueing:
         self._checking = asyncio.Semaphore(_AT_ONCE)
 
     async def accept(self, wish: Wish) -> list[str]:
-        """Checks and queues a request; returns the names of its runs. The same id again: the same answer.
+        """Validates and queues a request; returns the names of its runs. A repeated id gets the same answer again.
 
         Raises:
-            Refusal: it is wrong, or the id or the name is another's; then nothing of it is queued.
+            Refusal: the request is invalid, or its id or name is taken; nothing of it is queued then.
         """
         record = self.records.get(wish.id)
         if record is not None and record.queued:
@@ -58,7 +61,7 @@ class Queueing:
             task.add_done_callback(lambda _: self._flying.pop(wish.id))
         digest, task = self._flying[wish.id]
         _refuse_other(wish, digest)
-        return await asyncio.shield(task)  # a client that goes away takes back nothing
+        return await asyncio.shield(task)  # goes on even if the client disconnects
 
     async def _fly(self, wish: Wish) -> list[str]:
         async with self._checking:
@@ -71,7 +74,7 @@ class Queueing:
         return [run.name for run in item.runs]
 
     async def work(self) -> None:
-        """Queues what comes, for ever."""
+        """Queues accepted requests, forever."""
         while True:
             items = [await self._waiting.get()]
             while not self._waiting.empty():
@@ -83,7 +86,7 @@ class Queueing:
                     item.ended.set_exception(error)
 
     def _batch(self, items: Sequence[Item]) -> list[Exception | None]:
-        """Queues requests; what becomes of each."""
+        """Queues requests; returns for each None, or the error that prevented it."""
         try:
             with self.repository.locked() as lock:
                 self._restore()
@@ -95,7 +98,7 @@ class Queueing:
             return [_answerable(error)] * len(items)
 
     def _queue(self, items: Sequence[Item], lock: int) -> list[Exception | None]:
-        """Queues requests by one process; if that fails, each by its own, so that no other pays for one."""
+        """Queues all requests by one process; if that fails, each by its own, so that one cannot make others fail."""
         base, head, names = self.repository.base(), self.repository.head(), self.names()
         there = set(names)
         errors = [self._refusal(item, base, head, names) for item in items]
@@ -114,7 +117,7 @@ class Queueing:
         return errors
 
     def _rest(self, item: Item, queued: set[str], head: str, lock: int) -> Exception | None:
-        """Queues what is missing of a request; if DVC refuses, takes back what was queued of it."""
+        """Queues the missing runs of a request; if DVC refuses one, removes the request's runs from the queue."""
         try:
             missing = [run for run in item.runs if run.name not in queued]
             if missing:
@@ -128,7 +131,7 @@ class Queueing:
         return None
 
     def _refusal(self, item: Item, base: str, head: str, names: set[str]) -> Exception | None:
-        """Why a request cannot be queued now; its names are taken otherwise."""
+        """Why a request cannot be queued now; None if it can, in which case its names are added to `names`."""
         if item.begun is not None:
             wrong = _elsewhere(item.begun, head, names)
             return Refusal(409, wrong) if wrong else None
@@ -137,7 +140,7 @@ class Queueing:
             return Refusal(409, f"name: expected one that no task or experiment has, received {taken[0]}")
         if len(names) + len(item.runs) > MOST_WAITING < self.waiting() + len(item.runs):
             return Refusal(503, f"the queue holds {MOST_WAITING} tasks: try again later", again=60)
-        if base != item.base:  # somebody has committed since it was checked
+        if base != item.base:  # params.yaml was committed anew since the request was validated
             try:
                 item.runs = checked(item.wish, base)
             except Refusal as refusal:
@@ -151,14 +154,14 @@ class Queueing:
         return experiments | {task.name for task in self.queue.tasks()}
 
     def waiting(self) -> int:
-        """How many tasks wait."""
+        """How many tasks are waiting in the queue."""
         return sum(task.state == "queued" for task in self.queue.tasks())
 
     def finish_interrupted(self) -> list[str]:
-        """Queues what was accepted and not queued when the server was killed; returns lines that say what became of it.
+        """Queues runs that were accepted but not yet queued when the server was killed; returns lines for the log.
 
         Raises:
-            TemperError: changes are not committed, so nothing may be queued.
+            TemperError: there are uncommitted changes, so nothing may be queued.
         """
         records = list(self.records.unfinished())
         if not records:
@@ -182,14 +185,14 @@ class Queueing:
         return [f"{run.name}: accepted before the server ended, queued now" for run in missing]
 
     def _restore(self) -> None:
-        """Puts back what a killed process left, and says so."""
+        """Restores git's HEAD and params.yaml after a killed process, and prints what was done."""
         restored = self.repository.restore()
         if restored:
             print(restored, file=sys.stderr, flush=True)
 
 
 def _elsewhere(record: Record, head: str, names: set[str]) -> str:
-    """Why what is missing of a request that a crash interrupted cannot be queued; empty if it can."""
+    """Why the missing runs of a request that a crash interrupted cannot be queued; empty if they can."""
     if record.commit == head or all(run.name in names for run in record.runs):
         return ""
     return (

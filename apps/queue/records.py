@@ -1,4 +1,7 @@
-"""What was accepted, on disk before it is queued: a repeated request runs nothing twice, a crash loses nothing."""
+"""Records of accepted requests, written to disk before they are queued.
+
+Because of them, a repeated request runs nothing twice, and a crash loses nothing.
+"""
 
 import hashlib
 import json
@@ -10,16 +13,18 @@ from pathlib import Path
 from apps.queue.postings import Run, Wish
 from temper.base.atomic import atomic_file
 
-_DAYS = 30  # so long the id of a request is remembered
+_DAYS = 30  # how long the id of a request is remembered
 
 
 @dataclass(frozen=True)
 class Record:
-    """A request that was accepted.
+    """An accepted request.
 
     Attributes:
-        digest: of what was asked for.
-        commit: the one that its runs start from.
+        id: chosen by the client.
+        digest: the checksum of its contents (`Wish.digest`).
+        runs: its runs.
+        commit: the commit that its runs start from.
         queued: whether all its runs have been put into the queue.
     """
 
@@ -31,33 +36,33 @@ class Record:
 
 
 class Records:
-    """A file for each request."""
+    """The records in a folder, a file for each request."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, identity: str) -> Record | None:
-        """The request of an id."""
+        """The record of the request with an id; None if there is none."""
         return _read(self._path(identity))
 
     def write(self, wish: Wish, runs: tuple[Run, ...], commit: str, queued: bool) -> None:
-        """Remembers a request, with its bytes on the disk."""
+        """Writes the record of a request to disk."""
         record = Record(wish.id, wish.digest, runs, commit, queued)
         with atomic_file(self._path(wish.id)) as partial:
             partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
 
     def finish(self, record: Record) -> None:
-        """Writes down that all runs of a request are in the queue."""
+        """Records that all runs of a request are in the queue."""
         with atomic_file(self._path(record.id)) as partial:
             partial.write_text(json.dumps(asdict(record) | {"queued": True}), encoding="utf-8")
 
     def forget(self, identity: str) -> None:
-        """Forgets a request."""
+        """Removes the record of a request."""
         self._path(identity).unlink(missing_ok=True)
 
     def unfinished(self) -> Iterator[Record]:
-        """The requests that a crash interrupted; those of long ago are forgotten."""
+        """The requests that a crash interrupted; removes the records of queued requests that are too old."""
         for path in sorted(self._folder.glob("*.json")):
             record = _read(path)
             if record is not None and not record.queued:

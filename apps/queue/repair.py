@@ -1,13 +1,13 @@
-"""What a crash leaves in DVC's queue, put right; only what is dead is touched.
+"""Repairs DVC's queue after a crash, without touching anything that a living process uses.
 
-- A task that no process works on any more, which DVC shows as running for ever, waits again. It is the same task, with
-  the same params and name: its message goes back to where workers look. Finished stages come from the run cache, and an
-  interrupted training goes on where it was.
-- A copy of the repository that no process works in is removed.
-- git's HEAD and params.yaml are put back, if a process was killed while it queued and nobody went on there since.
-- Workers are started, if tasks wait.
+- A task that no process works on any more, which DVC would show as running forever, is queued again. It keeps its
+  params and name, because its message is moved back to where workers look for tasks. Finished stages come from the run
+  cache, and an interrupted training continues where it stopped.
+- Copies of the repository in which no process works are removed.
+- git's HEAD and params.yaml are restored if a process was killed while it queued a run, and nobody has used them since.
+- Workers are started if tasks are waiting.
 
-Whatever may belong to a living process is left alone and named.
+Whatever may belong to a living process is left alone and reported.
 """
 
 import shutil
@@ -23,14 +23,14 @@ from apps.queue.workers import end_cancelled, put_back
 
 @dataclass
 class Repaired:
-    """What was found.
+    """What a repair did.
 
     Attributes:
-        restored: what became of git's HEAD and params.yaml, if a process was killed while it queued.
-        ended: tasks that were cancelled and then lost: DVC shows them as failed now.
-        again: tasks that wait again.
-        left: tasks whose worker is gone, but not yet the process that it started.
-        copies: those that were removed.
+        restored: what was done about git's HEAD and params.yaml, in words; empty if nothing was.
+        ended: tasks that were cancelled and then lost; DVC shows them as failed now.
+        again: lost tasks that were queued again.
+        left: tasks whose worker has ended while the process that it started is still running.
+        copies: the copies of the repository that were removed.
     """
 
     restored: str = ""
@@ -40,7 +40,7 @@ class Repaired:
     copies: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result in words, one line for each finding."""
         found = [f"{name}: was cancelled: it has ended now" for name in self.ended]
         found += [f"{name}: no process worked on it any more: it waits again" for name in self.again]
         found += [
@@ -54,7 +54,7 @@ class Repaired:
 
 
 def repair(repository: Repository, queue: Queue) -> Repaired:
-    """Puts right what a crash left; workers are another step.
+    """Repairs the queue, without starting workers.
 
     Raises:
         TemperError: git fails.
@@ -80,7 +80,7 @@ def _is_orphaned(queue: Queue, task: Task, workers: set[int]) -> bool:
 
 
 def abandoned_copies(queue: Queue) -> list[Path]:
-    """The copies of the repository in which nothing works and which nothing is about to use."""
+    """The copies of the repository in which no process works and that no process is about to use."""
     copies = [path for path in queue.exps.glob("tmp*") if path.is_dir()]
     if not copies:
         return []
@@ -98,7 +98,7 @@ def abandoned_copies(queue: Queue) -> list[Path]:
 
 
 def _processes_in(root: Path) -> list[tuple[psutil.Process, Path]]:
-    """The processes that work in the repository or in one of its copies, and where."""
+    """The processes whose working folder is in the repository or in one of its copies, with that folder."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -111,7 +111,7 @@ def _processes_in(root: Path) -> list[tuple[psutil.Process, Path]]:
 
 
 def _is_dvc(process: psutil.Process) -> bool:
-    """Whether it may be about to make a copy."""
+    """Whether a process is a `dvc` command, which may be about to make a copy."""
     try:
         words = process.cmdline()[:4]
     except psutil.Error:
@@ -120,6 +120,6 @@ def _is_dvc(process: psutil.Process) -> bool:
 
 
 def _made(copy: Path) -> float:
-    """When a copy was made, by the oldest of its files."""
+    """When a copy was made, estimated by the oldest of its files, in seconds since 1970."""
     times = [path.lstat().st_mtime for path in (copy, *copy.glob(".git/*"))]
     return min(times)

@@ -1,4 +1,4 @@
-"""The repository whose queue it is: its commit and its experiments, the programs git and dvc, and the queue's lock."""
+"""The repository with the queue: its commit and experiments, git and dvc commands in it, and the queue's lock."""
 
 import fcntl
 import hashlib
@@ -18,12 +18,12 @@ from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.settings.check import ROOT
 
-_ABANDONED = 5  # seconds
+_ABANDONED = 5  # seconds after which a lock of a reference is considered abandoned
 _SECRETS = ("TEMPER_TOKEN",)
 
 
 class Repository:
-    """A clone with its queue."""
+    """A clone of the repository with its queue."""
 
     def __init__(self, root: Path) -> None:
         if not (root / ".dvc").is_dir() or not (root / "params.yaml").is_file():
@@ -36,7 +36,7 @@ class Repository:
         self._begun = self.folder / "queueing.json"
 
     def git(self, *arguments: str) -> str:
-        """What git prints.
+        """Runs git and returns its output.
 
         Raises:
             TemperError: it fails.
@@ -49,7 +49,9 @@ class Repository:
         return done.stdout
 
     def dvc(self, *arguments: str) -> str:
-        """What dvc prints; to a file, since the workers that it starts inherit where it prints.
+        """Runs dvc and returns its output.
+
+        The output goes to a file, not a pipe: workers that dvc starts inherit it and would keep a pipe open.
 
         Raises:
             TemperError: it fails.
@@ -71,12 +73,12 @@ class Repository:
         return text
 
     def environment(self) -> dict[str, str]:
-        """That of this process for what it starts: with this interpreter's programs, without the server's secrets."""
+        """The environment for child processes: this interpreter's programs first in PATH, no secrets of the server."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         return {name: value for name, value in os.environ.items() if name not in _SECRETS} | {"PATH": path}
 
     def base(self) -> str:
-        """The params.yaml of the commit that runs start from."""
+        """The text of params.yaml in the commit that runs start from."""
         return self.git("show", "HEAD:params.yaml")
 
     def experiments(self) -> dict[str, str]:
@@ -90,18 +92,19 @@ class Repository:
         return self.git("rev-parse", "HEAD").strip()
 
     def uncommitted(self) -> str:
-        """Why nothing may be queued now: tracked files are not as they were committed, and DVC would take them into
-        each run. Empty if they all are.
+        """Why nothing may be queued now, if tracked files have uncommitted changes; otherwise empty.
+
+        DVC would include such changes in each run.
         """
         lines = self.git("status", "--porcelain", "--untracked-files=no").splitlines()
         some = ", ".join(line[3:] for line in lines[:3])
         return f"expected all changes in the server's clone to be committed, received {some}: commit them" * bool(some)
 
     def serve_alone(self) -> IO[str]:
-        """A file that this process holds as the only server of the repository, as long as it is open.
+        """Locks the repository for this server. The lock lasts as long as the returned file is open.
 
         Raises:
-            TemperError: there is another one.
+            TemperError: there is another server.
         """
         held = (self.folder / "server").open("a")
         try:
@@ -113,7 +116,10 @@ class Repository:
 
     @contextmanager
     def locked(self) -> Iterator[int]:
-        """Holds the lock of all that writes the queue; what is started with the descriptor holds it too."""
+        """Holds the lock for writing to the queue, and yields its file descriptor.
+
+        A child process that inherits the descriptor holds the lock, too.
+        """
         with (self.folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield lock.fileno()
@@ -122,10 +128,11 @@ class Repository:
         """Puts runs into the queue. DVC changes params.yaml for a moment and detaches git's HEAD.
 
         Args:
-            lock: the descriptor, which the process that does it inherits: if this one is killed, nobody else begins.
+            lock: the lock's file descriptor. The child process that queues the runs inherits it, so that the lock is
+                held until it has ended, even if this process is killed.
 
         Raises:
-            TemperError: DVC refuses one; those before it are queued.
+            TemperError: DVC refuses a run; the runs before it are queued.
         """
         self.begin()
         python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -145,17 +152,20 @@ class Repository:
         self._begun.unlink()
 
     def begin(self) -> None:
-        """Writes down where HEAD is, before DVC detaches it."""
+        """Records git's branch and commit before DVC detaches HEAD."""
         place = {"branch": self._branch(), "commit": self.head()}
         with atomic_file(self._begun) as partial:
             partial.write_text(json.dumps(place), encoding="utf-8")
 
     def restore(self) -> str:
-        """Puts git's HEAD and params.yaml back, if a process was killed while it queued; returns what it did, in words,
-        and nothing where there was nothing to do.
+        """Restores git's HEAD and params.yaml if a process was killed while it queued a run.
 
-        The lock must be held. DVC stays at the commit, so where another one or another branch is checked out, people
-        have gone on since, and everything is left to them. What params.yaml held is kept: it may be an edit of theirs.
+        The lock must be held. While DVC queues a run, HEAD stays at the same commit. So if another commit or branch is
+        checked out, somebody has worked here since, and nothing is changed. A changed params.yaml is first saved under
+        another name, because it may contain somebody's edits.
+
+        Returns:
+            What was done, in words; empty if there was nothing to do.
         """
         if not self._begun.exists():
             return ""
@@ -173,9 +183,9 @@ class Repository:
         return f"put git's HEAD and params.yaml back to what they were before a run was queued{kept}"
 
     def _unlock_references(self) -> None:
-        """Removes the locks of DVC's references that a killed process left: while one is there, nothing can be queued.
+        """Removes the locks that a killed process left on DVC's git references, which would prevent any queueing.
 
-        A living process holds one for milliseconds.
+        A living process holds such a lock only for milliseconds.
         """
         folder = Path(self.git("rev-parse", "--git-path", "refs/exps").strip())
         for path in (self.root / folder).rglob("*.lock"):
@@ -185,12 +195,16 @@ class Repository:
                 path.unlink()
 
     def _branch(self) -> str:
-        """The reference of the branch that is checked out; empty where HEAD is detached."""
+        """The reference of the branch that is checked out; empty if HEAD is detached."""
         asked = ["git", "symbolic-ref", "-q", "HEAD"]
         return subprocess.run(asked, cwd=self.root, capture_output=True, text=True, check=False).stdout.strip()
 
     def _keep_params(self) -> str:
-        """Copies a params.yaml that is not as it was committed, under a name by its content; says where to."""
+        """Copies a params.yaml that differs from the committed one to a name made from its checksum.
+
+        Returns:
+            A text that says where the copy is; empty if nothing was copied.
+        """
         path = self.root / "params.yaml"
         content = path.read_bytes() if path.exists() else b""
         if not content or content == self.base().encode():

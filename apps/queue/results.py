@@ -1,4 +1,4 @@
-"""What runs came to: params and metrics from git, and the curves of what still runs, from its copy."""
+"""The results of runs: params and metrics from git, and the curves of running tasks from their copies."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from apps.queue.repository import Repository
 from apps.queue.tasks import Task, lines_of
 from temper.base.errors import TemperError
 
-_MOST_POINTS = 400  # of a curve
+_MOST_POINTS = 400  # in a curve
 _STAGE = re.compile(r"(?:Running stage|Stage) '([\w@-]+)'")
 
 
 class Results:
-    """Reads what is in git; a commit never changes, so each is read once."""
+    """Reads params and metrics from git. Commits never change, so each is read only once."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
@@ -26,7 +26,7 @@ class Results:
         self.metrics = lru_cache(4096)(self._read_metrics)
 
     def changed(self, rev: str, baseline: str) -> dict[str, Any]:
-        """The params of a run that differ from those of the commit that it starts from; None: it has no such key."""
+        """The params of a run that differ from those of the commit it starts from; None for a key that was removed."""
         old, new = self._params(baseline), self._params(rev)
         return {
             key: new.get(key) for key in sorted({*old, *new}) if key not in new or old.get(key, _MISSING) != new[key]
@@ -44,7 +44,7 @@ class Results:
         return dict(_leaves(content))
 
     def _read_metrics(self, commit: str) -> dict[str, float]:
-        """The numbers in the metrics of an experiment's commit, by name; a name met again has its stage before it."""
+        """The numbers in the metrics of a commit, by name; if a name occurs again, its stage is put before it."""
         listed = self._repository.git("ls-tree", "-r", "--name-only", commit, "metrics/").splitlines()
         found: dict[str, float] = {}
         for path in listed:
@@ -69,10 +69,10 @@ def _leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def curves(task: Task) -> dict[str, list[list[float]]]:
-    """The curves of a task that runs, as [step, value], by stage and name: `fine_tune validation/loss`.
+    """The curves of a running task, as points [step, value], by stage and name: `fine_tune validation/loss`.
 
-    A copy of the repository begins with what is committed there. So a stage's curves are its own only after the log
-    says that the stage has begun: before that they are the last commit's.
+    A copy of the repository starts with the committed curves. So the curves of a stage belong to the task only once its
+    log says that the stage has begun; before that, they are those of the commit.
     """
     if task.state != "running" or task.copy is None:
         return {}
@@ -88,7 +88,7 @@ def curves(task: Task) -> dict[str, list[list[float]]]:
 
 
 def _points(path: Path) -> Iterator[list[float]]:
-    """The rows of a table that is being written: what has no end of line yet may be half a number."""
+    """The rows of a table that is still being written. The last line is skipped if it has no line end yet."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
@@ -103,6 +103,6 @@ def _points(path: Path) -> Iterator[list[float]]:
 
 
 def _thin(points: list[list[float]]) -> list[list[float]]:
-    """Few enough points for a small picture, the first and the last among them."""
+    """At most about `_MOST_POINTS` points, evenly chosen, including the first and the last one."""
     every = -(-len(points) // _MOST_POINTS)
     return points[:-1:every] + points[-1:]

@@ -1,4 +1,4 @@
-"""The server as a process: one a repository, on uvicorn."""
+"""Runs the server as a process on uvicorn, one for each repository."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ _MOST_CONNECTIONS = 512
 
 
 def serve(root: Path, host: str, port: int, jobs: int, token: str | None) -> None:
-    """Runs until it is told to end. Tasks and workers go on without it.
+    """Runs the server until it is told to end. Tasks and workers continue without it.
 
     Raises:
         TemperError: the folder is no repository of Temper.

@@ -1,12 +1,12 @@
-"""DVC's queue, as its own files tell it: no process is started, so that a page may ask every other second.
+"""Reads DVC's queue from DVC's own files. This starts no process, so a page may ask every other second.
 
-    .dvc/tmp/exps/celery/broker/in          a message for each task that waits
-    .dvc/tmp/exps/celery/broker/processed   and for each that a worker has taken, for ever
+    .dvc/tmp/exps/celery/broker/in          a message for each task that is waiting
+    .dvc/tmp/exps/celery/broker/processed   a message for each task that a worker has taken; never removed
     .dvc/tmp/exps/celery/result             a file for each task that has ended
     .dvc/tmp/exps/run/REV                   the process of a task, its log, its copy of the repository, its experiment
-    .dvc/tmp/exps/tmp*                      the copies
+    .dvc/tmp/exps/tmp*                      the copies of the repository
 
-as DVC 3.67 writes them; tests/test_queue_runs.py holds this against the real one.
+This is what DVC 3.67 writes; tests/test_queue_runs.py compares it with the real DVC.
 """
 
 import base64
@@ -24,7 +24,7 @@ from temper.base.errors import TemperError
 
 State = Literal["queued", "running", "lost", "done", "failed", "cancelled"]
 _TASK = "dvc.repo.experiments.queue.tasks.run_exp"
-_TOLERANCE = 2.0  # seconds by which the clocks of files and processes may differ
+_TOLERANCE = 2.0  # seconds by which the times of files and of processes may differ
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,16 @@ class Task:
     """A task of the queue.
 
     Attributes:
-        rev: the commit that holds its params, by which DVC knows it.
-        state: "lost" is what a crash left: no process works on it any more, but DVC shows it as running for ever.
-        created: seconds since 1970.
+        name: the name of the experiment, or the first digits of `rev` if it has none.
+        rev: the commit with its params, by which DVC identifies it.
+        baseline: the commit that it starts from.
+        state: "lost" means that a crash ended its process, while DVC would show it as running forever.
+        created: when it was queued, in seconds since 1970.
+        message: the file with DVC's message for the worker.
+        result: the file that exists once the task has ended.
+        log: the file with its output.
         copy: the copy of the repository that it works in.
-        ref: of the experiment that it became.
+        ref: the reference of the resulting experiment; None: there is none yet.
     """
 
     name: str
@@ -65,17 +70,18 @@ class Queue:
         """All tasks, in the order in which they were queued."""
         workers = self.workers()
         found: dict[str, Task] = {}
-        for folder in (self.waiting, self.taken, self.waiting):  # one that a worker takes meanwhile is seen once
+        # `waiting` is read twice: a task may be moved between the folders at the same time, and must be found once.
+        for folder in (self.waiting, self.taken, self.waiting):
             for path in sorted(folder.glob("*.celery.msg")):
                 if path.name not in found and (task := self._task(path, folder == self.waiting, workers)):
                     found[path.name] = task
         return sorted(found.values(), key=lambda task: (task.created, task.name))
 
     def find(self, name: str) -> Task:
-        """The task of a name, or of a revision.
+        """The task with this name or revision.
 
         Raises:
-            TemperError: there is none, or there are several.
+            TemperError: there is no such task, or several tasks have the name.
         """
         fitting = [task for task in self.tasks() if name in (task.name, task.rev)]
         if not fitting:
@@ -86,7 +92,7 @@ class Queue:
         return fitting[0]
 
     def workers(self) -> list[psutil.Process]:
-        """The workers that live."""
+        """The workers that are running."""
         found = [_process(path) for path in self.celery.glob("dvc-exp-worker-*.json")]
         return [process for process in found if process is not None]
 
@@ -97,11 +103,11 @@ class Queue:
         return folder
 
     def process(self, rev: str) -> psutil.Process | None:
-        """The process that runs a task, if it lives."""
+        """The process that runs a task; None if there is none any more."""
         return _process(self.process_file(rev))
 
     def process_file(self, rev: str) -> Path:
-        """What DVC writes of the process of a task, once it has started one."""
+        """The file in which DVC records the process of a task, once it has started one."""
         return self.exps / "run" / rev / f"{rev}.json"
 
     def _task(self, path: Path, waits: bool, workers: list[psutil.Process]) -> Task | None:
@@ -133,11 +139,11 @@ class Queue:
         return "running" if result.exists() else "lost"  # it may have ended since it was looked at
 
     def _message(self, path: Path) -> tuple[str, dict[str, Any]] | None:
-        """The task's number and DVC's description of it; None if it is no run of an experiment."""
+        """The id of a message and DVC's description of its task; None if it is not the run of an experiment."""
         if path.name not in self._read:
             content = _json(path)
             if not content:
-                return None  # just being written, or taken
+                return None  # it is just being written, or was just taken
             headers = content.get("headers", {})
             is_run = headers.get("task") == _TASK
             entry = json.loads(base64.b64decode(content["body"]))[0][0] if is_run else {}
@@ -146,15 +152,20 @@ class Queue:
 
 
 def may_hold(processes: list[psutil.Process], since: float, exps: Path) -> bool:
-    """Whether one of these processes may hold what was taken or made at a time.
+    """Whether one of these processes may be working on something that was taken or made at a given time.
 
-    It started before, and it has no other task at hand: workers have one at a time.
+    This is possible for a process that started before that time and is not running a task. (Workers run one task at a
+    time.)
+
+    Args:
+        since: the time, in seconds since 1970.
+        exps: DVC's folder of experiments.
     """
     return any(_started(one) <= since + _TOLERANCE and not _is_busy(one, exps) for one in processes)
 
 
 def _is_busy(process: psutil.Process, exps: Path) -> bool:
-    """Whether it runs a task, of which the copy and the process are known."""
+    """Whether a process is running a task: one of its children has a path in DVC's folder of experiments."""
     with suppress(psutil.Error):
         return any(str(exps) in " ".join(child.cmdline()) for child in process.children())
     return False
@@ -167,7 +178,7 @@ def _started(process: psutil.Process) -> float:
 
 
 def _process(path: Path) -> psutil.Process | None:
-    """The process that DVC wrote down, if it lives: another one may have got its number since."""
+    """The process that DVC recorded in a file; None if it has ended, even if its pid has been reused since."""
     info = _json(path)
     if not info or info.get("returncode") is not None:
         return None
@@ -179,7 +190,7 @@ def _process(path: Path) -> psutil.Process | None:
 
 
 def _created(path: Path) -> float:
-    """When a message was written; being taken and put back changes a file's place, not its content."""
+    """When a message was written. Moving the file, when a task is taken or put back, does not change this time."""
     return path.stat().st_mtime
 
 
@@ -192,6 +203,6 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The lines of a log that may not be there yet."""
+    """The lines of a log; none if it does not exist yet."""
     with suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as log:
         yield from log

@@ -1,4 +1,4 @@
-"""DVC's workers: started while tasks wait; a task taken from one, or from the queue."""
+"""DVC's workers: starts them while tasks are waiting, cancels tasks, and puts lost tasks back into the queue."""
 
 import asyncio
 import sys
@@ -10,15 +10,15 @@ from apps.queue.tasks import Queue, State, Task
 from apps.serve.limits import Refusal
 from temper.base.errors import TemperError
 
-_PAUSE = 2.0  # seconds between two looks at the queue
-_SETTLING = 10.0  # seconds that a worker may take to begin, before more are started
+_PAUSE = 2.0  # seconds between two checks of the queue
+_SETTLING = 10.0  # seconds that new workers get to start, before more are started
 
 
 async def keep_working(repository: Repository, queue: Queue, jobs: int) -> None:
-    """Starts workers while tasks wait and fewer live than there should be, for ever.
+    """Keeps `jobs` workers running while tasks are waiting; never returns.
 
-    They leave when the queue is empty, and `dvc queue kill` ends the worker of the task too: what that worker had just
-    taken waits again.
+    Workers end by themselves when the queue is empty, and `dvc queue kill` ends the worker of a task together with the
+    task. A task that such a worker had just taken is queued again.
     """
     while True:
         try:
@@ -33,7 +33,7 @@ async def keep_working(repository: Repository, queue: Queue, jobs: int) -> None:
 
 
 def start_workers(repository: Repository, queue: Queue, jobs: int) -> bool:
-    """Starts workers, if tasks wait and fewer live; returns whether it did."""
+    """Starts workers if tasks are waiting and fewer than `jobs` are running; returns whether it did."""
     if len(queue.workers()) >= jobs or not any(task.state == "queued" for task in queue.tasks()):
         return False
     repository.dvc("queue", "start", "-j", str(jobs))
@@ -41,9 +41,9 @@ def start_workers(repository: Repository, queue: Queue, jobs: int) -> bool:
 
 
 def end_cancelled(repository: Repository, queue: Queue) -> list[str]:
-    """Lets DVC write down the end of tasks that were cancelled and lost; returns their names.
+    """Makes DVC record the end of tasks that were cancelled and then lost; returns their names.
 
-    `dvc queue kill` interrupts the worker of a task too, which may then leave without a word.
+    `dvc queue kill` also interrupts the worker of the task, which may then end without recording the result.
     """
     ended = [task for task in queue.tasks() if task.state == "lost" and (queue.marks() / task.rev).exists()]
     for task in ended:
@@ -52,9 +52,9 @@ def end_cancelled(repository: Repository, queue: Queue) -> list[str]:
 
 
 def put_back_unbegun(repository: Repository, queue: Queue) -> list[str]:
-    """Lets tasks wait again that a worker took and left before they began; returns their names.
+    """Queues tasks again that a worker took but lost before they began; returns their names.
 
-    A task that had begun is left to `repair`: it may be the one that brought its worker down, and would do so again.
+    A task that had begun is left to `repair`: it may have crashed its worker itself, and would do so again.
     """
     if not any(_is_unbegun(queue, task) for task in queue.tasks()):
         return []
@@ -66,8 +66,8 @@ def put_back_unbegun(repository: Repository, queue: Queue) -> list[str]:
 
 
 def put_back(queue: Queue, task: Task) -> None:
-    """Lets a lost task wait again. The last step is one rename: cut off before it, the task is still lost."""
-    queue.process_file(task.rev).unlink(missing_ok=True)  # of a process that is dead
+    """Queues a lost task again. The last step is a single rename; if it is not reached, the task is still lost."""
+    queue.process_file(task.rev).unlink(missing_ok=True)  # the process has ended
     task.message.rename(queue.waiting / task.message.name)
 
 
@@ -76,12 +76,15 @@ def _is_unbegun(queue: Queue, task: Task) -> bool:
 
 
 def cancel(repository: Repository, queue: Queue, rev: str, force: bool) -> State:
-    """Takes a task out of the queue, or ends it; returns in which state it was.
+    """Removes a task from the queue, or ends it if it is running; returns the state that it was in.
+
+    Args:
+        force: whether to kill a task that does not end when it is asked to.
 
     Raises:
-        Refusal: it has ended already, or does not end.
+        Refusal: it has ended already, or could not be ended.
     """
-    for _ in range(3):  # a worker may take it in between
+    for _ in range(3):  # a worker may take the task between the check and the command
         task = queue.find(rev)
         if task.state == "queued":
             with suppress(TemperError), repository.locked():

@@ -1,1 +1,1 @@
-"""report: what a change does to the model, as Markdown for a pull request."""
+"""The app `report`: describes the effect of a change on the model, as Markdown for a pull request."""

@@ -1,13 +1,13 @@
 """python -m apps.report [BASE] [REV] [--picture FILE] [--json FILE]
 
-What a change does to the model, as Markdown for a pull request: the params that changed, the stages that ran for it,
-every figure of both models on the test images that both predicted, whether that is better, worse or no difference that
-these images could show, the classes that gained and lost most, and the photos on which the two disagree.
+Describes the effect of a change on the model, as Markdown for a pull request: the params that changed, the stages that
+ran again, all figures of both models on the test images that both predicted, whether the new model is better, worse or
+shows no difference on these images, the classes that gained and lost most, and the photos on which the two disagree.
 
-BASE and REV are commits, branches, tags or experiments, or `workspace`; main and workspace, if none is given.
-Predictions come from DVC's cache or remote. No model runs, unless REV has test images that BASE had not: these are
-shown to the model of BASE.
-Exit code: 0 compared; 1 nothing could be done; 2 the command line is wrong; 3 no verdict, for predictions are missing.
+BASE and REV are commits, branches, tags or experiments, or `workspace`; the defaults are main and workspace.
+Predictions come from DVC's cache or remote. No model runs, unless REV has test images that BASE did not have: the model
+of BASE then predicts these.
+Exit code: 0 compared; 1 nothing could be done; 2 the command line is wrong; 3 no verdict: predictions are missing.
 """
 
 import argparse
@@ -30,7 +30,7 @@ METRICS = "metrics/evaluate/metrics.json"
 
 
 def find(old: Revision, new: Revision) -> Found:
-    """All that can be found out about two revisions without drawing."""
+    """Collects all contents of the report except the picture."""
     found = Found(old, new, edits.params(old, new), edits.stages(old, new))
     for side in (old, new):
         strange = edits.out_of_step(side)
@@ -53,7 +53,10 @@ def find(old: Revision, new: Revision) -> Found:
 
 
 def score(found: Found, before: revisions.Member, after: revisions.Member) -> None:
-    """Shows the old model the new test images, if there are some; notes why where that cannot be."""
+    """Lets the old model predict test images that only the new revision has, and adds them to the pairing.
+
+    If that is not possible, a note in the report says why.
+    """
     assert found.pairing is not None
     if not found.pairing.only_new:
         return
@@ -75,7 +78,7 @@ def score(found: Found, before: revisions.Member, after: revisions.Member) -> No
 
 
 def read_metrics(revision: Revision) -> dict[str, float]:
-    """The figures that git has of a revision; empty where it has none."""
+    """The metrics of a revision that are in git; empty if there are none."""
     try:
         content = json.loads(revision.read(METRICS))
     except (Absent, ValueError):
@@ -84,7 +87,7 @@ def read_metrics(revision: Revision) -> dict[str, float]:
 
 
 def draw(found: Found, path: Path, link: str) -> None:
-    """Writes the picture; where that cannot be, a note says why."""
+    """Writes the picture; if that is not possible, a note in the report says why."""
     if found.pairing is None:
         return
     try:
@@ -112,7 +115,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Reads the command line, prints the report, writes what is asked for; returns the exit code."""
+    """Reads the command line, prints the report and writes the requested files; returns the exit code."""
     chosen = arguments()
     if chosen.picture and chosen.picture.suffix != ".png":
         raise TemperError(f"--picture: expected a name that ends in .png, received {chosen.picture}")

@@ -1,4 +1,4 @@
-"""What differs between two revisions before any model is asked: params, and the stages that ran for it."""
+"""What differs between two revisions besides predictions: the params, and the stages that ran again."""
 
 import hashlib
 import tempfile
@@ -18,17 +18,17 @@ from temper.tracking.finished import flattened, without_trackers
 LOCK, PIPELINE = "dvc.lock", "dvc.yaml"
 CODE = ("stages/", "temper/", "apps/")
 
-Edit = tuple[str, str | None, str | None]  # a key, its old and its new value; `None`: it is not there
+Edit = tuple[str, str | None, str | None]  # key, old value, new value; `None`: the key is absent
 
 
 @dataclass(frozen=True)
 class StageEdit:
-    """A stage that is not as it was.
+    """A stage whose inputs or outputs differ between the revisions.
 
     Attributes:
-        reasons: what it reads that differs: params, code, files; or that it is new or gone.
-        outputs: how many it has at the new revision.
-        changed: how many of them differ.
+        reasons: the inputs that differ (params, code, files), or "new" or "gone".
+        outputs: how many outputs it has at the new revision.
+        changed: how many of these outputs differ.
     """
 
     name: str
@@ -38,7 +38,7 @@ class StageEdit:
 
 
 def read_params(revision: Revision) -> dict[str, Any]:
-    """params.yaml, without `trackers`, which say nothing of the experiment; empty where there is none."""
+    """params.yaml without `trackers`, which do not affect the experiment; empty if the file does not exist."""
     try:
         content = revision.read(loading.PARAMS)
     except Absent:
@@ -53,7 +53,7 @@ def read_params(revision: Revision) -> dict[str, Any]:
 
 
 def params(old: Revision, new: Revision) -> list[Edit]:
-    """The params that differ, by dotted keys in the order of the new file, then those that are gone."""
+    """The params that differ, by dotted key: in the order of the new file, then those that are gone."""
     before, after = (dict(flattened(read_params(one))) for one in (old, new))
     keys = dict.fromkeys([*after, *before])
     pairs = [(key, before.get(key), after.get(key)) for key in keys]
@@ -84,7 +84,10 @@ def read_lock(revision: Revision) -> dict[str, Any]:
 
 
 def out_of_step(revision: Revision) -> list[str]:
-    """What of the working folder is not what `dvc repro` left there; nothing for a commit, which nobody can ask."""
+    """The params and the predictions in the working folder that have changed since `dvc repro`.
+
+    Empty for a commit, for which this cannot be checked.
+    """
     if revision.commit is not None:
         return []
     lock, today = read_lock(revision), read_params(revision)
@@ -102,7 +105,7 @@ def out_of_step(revision: Revision) -> list[str]:
 
 
 def _reasons(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    """What a stage reads that differs."""
+    """The inputs of a stage that differ: its command, params, code, then other files."""
     if before.get("cmd") != after.get("cmd"):
         yield "its command"
     was, now = ({key: value for of in (one.get("params") or {}).values() for key, value in flattened(of)}
@@ -115,13 +118,13 @@ def _reasons(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
 
 
 def _checksums(stage: Mapping[str, Any] | None, kind: str) -> dict[str, str]:
-    """The checksum of each dep or output of a stage."""
+    """The checksum of each dependency ("deps") or output ("outs") of a stage, by path."""
     listed = (stage or {}).get(kind) or []
     return {one["path"]: str(one.get("md5")) for one in listed if isinstance(one, dict) and "path" in one}
 
 
 def _yaml(revision: Revision, path: str) -> dict[str, Any]:
-    """A file of DVC; empty where there is none. libyaml reads it in a tenth of the time that Python takes."""
+    """A YAML file of DVC; empty if it does not exist. libyaml parses it in a tenth of the time that Python takes."""
     try:
         content = yaml.load(revision.read(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except Absent:
@@ -132,14 +135,14 @@ def _yaml(revision: Revision, path: str) -> dict[str, Any]:
 
 
 def _looked_up(values: Any, key: str) -> Any:
-    """What stands at a dotted key."""
+    """The value at a dotted key; None if there is none."""
     for part in key.split("."):
         values = values.get(part) if isinstance(values, dict) else None
     return values
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Whether two values mean the same: PyYAML takes `3e-06`, which DVC writes, for a text."""
+    """Whether two values are equal, also as numbers: PyYAML reads `3e-06`, which DVC writes, as a text."""
     if type(one) is bool or type(other) is bool or one is None or other is None:
         return one is other
     try:

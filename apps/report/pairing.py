@@ -1,4 +1,4 @@
-"""The test images that two models predicted both, in one order of images and of classes."""
+"""Pairs two models' predictions: the test images that both predicted, with one order of images and of classes."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,20 @@ from temper.measures.calibration import Labels, Probabilities
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two models on the same labelled images.
+    """The predictions of two models on the same labelled images.
 
     Attributes:
-        classes: those of the new model, then those that only the old one knows.
-        known: those of the old model in its order, under their new names.
-        labels: (N,); what the images are at the new revision.
-        old, new: probabilities (N, classes); 0 for a class that the model does not know.
-        only_old: test images that the new model did not predict.
-        only_new: rows of the new model's test images that the old one did not predict.
-        relabelled: images whose class is another one at the new revision.
-        renamed: old names of classes whose images are all of one new class now, with that class's name.
-        added, removed: classes that only the new or only the old model knows, without renamed ones.
+        classes: the classes of the new model, then those that only the old model knows.
+        known: the classes of the old model in its own order, under their new names.
+        image_ids: the images, N of them.
+        paths: the paths of the images at the new revision.
+        labels: the images' classes at the new revision, as indices into `classes`, (N,).
+        old, new: each model's probabilities, (N, classes); 0 for a class that the model does not know.
+        only_old: how many test images the old model predicted and the new one did not.
+        only_new: rows of the new model's test images that the old model did not predict.
+        relabelled: how many images have another class at the new revision.
+        renamed: classes that were renamed: old name -> new name.
+        added, removed: classes that only the new model or only the old model knows, without renamed ones.
     """
 
     classes: list[str]
@@ -41,16 +43,16 @@ class Pairing:
     removed: list[str]
 
     def guess(self, of: Probabilities, row: int) -> str:
-        """The class that a model gives to an image."""
+        """The name of the class that a model predicts for an image."""
         return self.classes[int(of[row].argmax())]
 
     def actual(self, row: int) -> str:
-        """The class that an image is of."""
+        """The name of an image's class."""
         return self.classes[int(self.labels[row])]
 
 
 def pair(old: Member, new: Member) -> Pairing:
-    """Pairs two models' predictions by the images' checksums; images without a label are left out."""
+    """Pairs two models' predictions by image_id; images without a label at the new revision are left out."""
     before = {image_id: row for row, image_id in enumerate(old.test.image_ids)}
     after = {image_id: row for row, image_id in enumerate(new.test.image_ids) if new.test.class_names[row] is not None}
     shared = [image_id for image_id in after if image_id in before]
@@ -80,11 +82,12 @@ def pair(old: Member, new: Member) -> Pairing:
 
 
 def extended(pairing: Pairing, new: Member, rows: Sequence[int], of_old: Probabilities) -> Pairing:
-    """A pairing with further test images of the new revision, to which the old model was shown afterwards.
+    """A pairing extended by test images of the new revision, which the old model has predicted afterwards.
 
     Args:
-        rows: of the new model's test images.
-        of_old: what the old model says of them, (rows, classes of the old model in their order there).
+        new: the new model's predictions.
+        rows: the rows of these images among the new model's test images.
+        of_old: the old model's probabilities for them, (rows, classes of the old model in its own order).
     """
     names = [str(new.test.class_names[row]) for row in rows]
     of_new = _arranged(new.test.probabilities[list(rows)], new.classes, pairing.classes)
@@ -101,7 +104,17 @@ def extended(pairing: Pairing, new: Member, rows: Sequence[int], of_old: Probabi
 def _renamed(
     before: Sequence[str], after: Sequence[str], were: Sequence[str | None], names: Sequence[str]
 ) -> dict[str, str]:
-    """Classes whose images are all of one other class now, one that is new and has no others of the shared images."""
+    """Renamed classes, old name -> new name.
+
+    An old class counts as renamed if all its images now have the same class, and if that class is new and has no other
+    images among the shared ones.
+
+    Args:
+        before: the classes of the old model.
+        after: the classes of the new model.
+        were: the class of each shared image at the old revision.
+        names: the class of each shared image at the new revision.
+    """
     now_of, was_of = defaultdict(set), defaultdict(set)
     for was, name in zip(were, names, strict=True):
         now_of[was].add(name)
@@ -121,7 +134,13 @@ def _numbers(names: Sequence[str], classes: Sequence[str]) -> Labels:
 
 
 def _arranged(probabilities: Probabilities, known: Sequence[str], classes: Sequence[str]) -> Probabilities:
-    """Probabilities with their columns in the order of `classes`; 0 for what the model does not know."""
+    """Probabilities with columns in the order of `classes`; 0 for classes that the model does not know.
+
+    Args:
+        probabilities: (N, len(known)).
+        known: the classes of the model, in the order of the columns.
+        classes: the order to return.
+    """
     found = np.zeros((len(probabilities), len(classes)), np.float32)
     place = {name: number for number, name in enumerate(classes)}
     if len(probabilities):

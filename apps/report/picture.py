@@ -1,4 +1,4 @@
-"""The photos on which two models disagree, on one sheet."""
+"""Draws the photos on which two models disagree, on one sheet."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from temper.packs import Pack
 from temper.sheets import write_sheet
 
 PACKED = "data/packed/test"
-MOST, ACROSS, CELL = 40, 5, 160  # photos, photos side by side, pixels of a side
+MOST, ACROSS, CELL = 40, 5, 160  # photos at most, photos per row, side of a photo in pixels
 KINDS = ("newly wrong", "newly right", "wrong otherwise")
 
 
@@ -23,9 +23,9 @@ class Disagreement:
     """An image to which the two models give different classes.
 
     Attributes:
-        row: of the pairing.
+        row: the image's row in the pairing.
         kind: one of KINDS.
-        sure: the new model's probability of its class.
+        sure: the new model's probability of the class that it predicts.
     """
 
     row: int
@@ -34,7 +34,7 @@ class Disagreement:
 
 
 def disagreements(found: Pairing) -> list[Disagreement]:
-    """The images on which the two disagree: newly wrong ones first, of each kind the surest first."""
+    """The images on which the two models disagree, by kind (newly wrong first), the most confident of a kind first."""
     if not len(found.labels):
         return []
     right = is_right(found.old, found.labels), is_right(found.new, found.labels)
@@ -47,7 +47,7 @@ def disagreements(found: Pairing) -> list[Disagreement]:
 
 
 def chosen(every: list[Disagreement], most: int = MOST) -> list[Disagreement]:
-    """At most so many: of each kind the first ones, up to a quarter of them; then the rest in order."""
+    """At most `most` disagreements: the first of each kind, up to a quarter of `most` each, filled up in order."""
     of_kinds = [[one for one in every if one.kind == kind] for kind in KINDS]
     kept = [one for some in of_kinds for one in some[: most // 4]]
     kept += [one for some in of_kinds for one in some[most // 4 :]][: most - len(kept)]
@@ -55,10 +55,13 @@ def chosen(every: list[Disagreement], most: int = MOST) -> list[Disagreement]:
 
 
 def write(path: Path, found: Pairing, new: Revision) -> int:
-    """Writes a PNG of these images as the new revision packed them, and returns how many it shows; of none, no file.
+    """Writes a PNG of the images on which the models disagree, as the new revision packed them.
+
+    Returns:
+        How many images it shows. If there are none, no file is written.
 
     Raises:
-        TemperError: the packed images of the new revision cannot be had.
+        TemperError: the packed images of the new revision are not available.
     """
     shown = chosen(disagreements(found))
     if not shown:

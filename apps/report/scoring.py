@@ -1,4 +1,4 @@
-"""The old model on test images that are new, so that both are compared on the whole new test set."""
+"""Lets the old model predict new test images, so that both models are compared on the whole new test set."""
 
 import tempfile
 from collections.abc import Sequence
@@ -22,17 +22,21 @@ BATCH = 32
 
 
 class NotScored(TemperError):
-    """Why the old model cannot be shown the new images, or must not."""
+    """The old model cannot predict the new images, or must not."""
 
 
 def unseen(old: Revision, member: Member, rows: Sequence[int]) -> list[int]:
-    """The rows of the new test images that the old revision had in no split.
+    """Those rows of the new test images that were in no split of the old revision.
 
-    With another seed or other shares, a test image of now may have trained the old model: what it says of that image
-    would flatter it.
+    With another seed or other shares, the old model may have been trained on an image that is now a test image. Its
+    prediction for such an image would make it look too good.
+
+    Args:
+        member: the new revision's predictions.
+        rows: rows of its test images.
 
     Raises:
-        TemperError: the old table of images cannot be had.
+        TemperError: the old table of images is not available.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "images.parquet"
@@ -43,14 +47,20 @@ def unseen(old: Revision, member: Member, rows: Sequence[int]) -> list[int]:
 
 
 def score(old: Revision, new: Revision, before: Member, after: Member, rows: Sequence[int]) -> Probabilities:
-    """What the old model says of some test images of the new revision, with the views of its own `evaluate`.
+    """The old model's probabilities for some test images of the new revision, with its own test-time augmentation.
+
+    Args:
+        before: the old revision's predictions, whose classes the model must have.
+        after: the new revision's predictions.
+        rows: rows of the new revision's test images.
 
     Returns:
-        float32 (rows, classes of the old model in their order).
+        float32 (rows, classes of the old model in its order).
 
     Raises:
-        NotScored: the new images are prepared otherwise than the old model was trained.
-        TemperError: the model or the packed images cannot be had.
+        NotScored: the new images are not prepared as for the training of the old model, or its classes differ from
+            those of its predictions.
+        TemperError: the model or the packed images are not available.
     """
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / Path(MODEL).name
@@ -65,7 +75,7 @@ def score(old: Revision, new: Revision, before: Member, after: Member, rows: Seq
         pack = Pack(new.get(PACKED, Path(folder)))
         place = {image_id: number for number, image_id in enumerate(pack.image_ids.tolist())}
         wanted = np.array([place[after.test.image_ids[row]] for row in rows])
-        gpus.hide()  # a report has no lease, and Keras would fill the memory of GPUs that stages compute on
+        gpus.hide()  # a report has not leased a GPU, and Keras would take the memory of GPUs that stages use
         classifier = Predictor(model)
 
         def of_view(view: View) -> Probabilities:
@@ -76,7 +86,7 @@ def score(old: Revision, new: Revision, before: Member, after: Member, rows: Seq
 
 
 def _views(old: Revision) -> list[View]:
-    """The views that the old revision's `evaluate.test_time_augmentation` chose."""
+    """The views of the old revision's `evaluate.test_time_augmentation`."""
     section = read_params(old).get("evaluate")
     chosen = section.get("test_time_augmentation", "none") if isinstance(section, dict) else "none"
     return views(chosen) if isinstance(chosen, int) else views(1, mirrored=chosen == "flip")

@@ -1,4 +1,4 @@
-"""The report as Markdown, a function for each of its parts, each of which returns lines."""
+"""The report as Markdown. Each part has a function that returns its lines."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,26 @@ from temper.measures.calibration import Probabilities
 from temper.measures.metrics import measure
 from temper.measures.resampling import RESAMPLES
 
-MOST_PARAMS, MOST_REASONS, MOST_CLASSES, MOST_PHOTOS = 40, 5, 5, 10  # rows, reasons of a stage, each way, rows
+# At most: rows of params, reasons for a stage, classes that gained and that lost, rows of photos.
+MOST_PARAMS, MOST_REASONS, MOST_CLASSES, MOST_PHOTOS = 40, 5, 5, 10
 
 
 @dataclass
 class Found:
-    """All that the report tells.
+    """The contents of the report.
 
     Attributes:
-        pairing: `None`: predictions of a side cannot be had; `problems` says why.
-        scored: how many images of the pairing the old model was shown only now.
-        figures: of the old and the new model on the images of the pairing; empty without images.
-        metrics: metrics/evaluate/metrics.json of both, for a report without predictions.
-        problems, notes: sentences, already safe.
-        picture: what Markdown should show as the picture; empty: there is none.
-        link: an address where the picture is, in place of the picture itself.
+        old, new: the revisions that are compared.
+        params: the params that differ.
+        stages: the stages whose inputs or outputs differ.
+        pairing: the predictions of both models; `None`: those of a side are missing, and `problems` says why.
+        scored: how many images of the pairing the old model predicted only for this report.
+        figures: the figures of the old and of the new model on the images of the pairing; empty without images.
+        differences: the difference of each figure, new minus old, with its interval; empty without images.
+        metrics: metrics/evaluate/metrics.json of both revisions, for a report without predictions.
+        problems, notes: sentences, already escaped for Markdown.
+        picture: the path of the picture; empty: there is none.
+        link: a URL of the picture, which is linked instead of shown; empty: it is shown.
     """
 
     old: Revision
@@ -51,7 +56,7 @@ class Found:
 
     @property
     def discordance(self) -> Discordance:
-        """How the two differ in being right; of a pairing with images."""
+        """On how many images only one of the two models is right. Needs a pairing with images."""
         assert self.pairing is not None
         both = (paired.is_right(of, self.pairing.labels) for of in (self.pairing.old, self.pairing.new))
         return Discordance.of(*both)
@@ -71,7 +76,7 @@ def compare(found: Found, resamples: int = RESAMPLES) -> None:
 
 
 def report(found: Found) -> str:
-    """The whole text."""
+    """The whole report as Markdown."""
     parts = [
         headline(found),
         [f"- {note}" for note in [*found.problems, *_about_sets(found), *found.notes]],
@@ -85,7 +90,7 @@ def report(found: Found) -> str:
 
 
 def headline(found: Found) -> list[str]:
-    """What came out, in words."""
+    """The verdict in words, as a heading and a paragraph."""
     sides = f"{code(found.old.described)} → {code(found.new.described)}"
     if not found.differences:
         return [f"## No verdict: {_why_none(found)}", "", sides]
@@ -106,7 +111,7 @@ def headline(found: Found) -> list[str]:
 
 
 def _more(found: Found, between: Discordance) -> list[str]:
-    """What the verdict on accuracy leaves open."""
+    """What the verdict on accuracy does not say: how large an unseen difference may be, and other figures."""
     assert found.pairing is not None
     said = []
     if np.array_equal(found.pairing.old, found.pairing.new):
@@ -133,7 +138,7 @@ def _why_none(found: Found) -> str:
 
 
 def _on(found: Found) -> str:
-    """The images that are compared."""
+    """The images on which the models are compared, in words."""
     assert found.pairing is not None
     total = len(found.pairing.labels)
     if not found.scored:
@@ -181,7 +186,7 @@ def params(found: Found) -> list[str]:
 
 
 def stages(found: Found) -> list[str]:
-    """The stages that ran for it."""
+    """The stages that ran again because of the change."""
     if not found.stages:
         return ["**Stages**: none is different."]
     rows = [
@@ -218,7 +223,7 @@ def figures(found: Found) -> list[str]:
 
 
 def metrics(found: Found) -> list[str]:
-    """The figures that git has, for a report without predictions: each side on test images of its own."""
+    """The metrics in git, for a report without predictions; each model was measured on its own test images."""
     names = [name for name in found.metrics[1] if name in found.metrics[0]] if all(found.metrics) else []
     if not names:
         return []
@@ -312,7 +317,7 @@ def _photo_row(pairing: Pairing, one: Disagreement) -> tuple[str, ...]:
 
 
 def as_json(found: Found) -> dict[str, Any]:
-    """The same for programs."""
+    """The contents of the report for programs."""
     pairing = found.pairing
     return {
         "old": {"name": found.old.name, "commit": found.old.commit},

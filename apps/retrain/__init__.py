@@ -1,1 +1,1 @@
-"""New photos to a new model, which takes the place of the old one if it is shown to be good enough."""
+"""The app `retrain`: trains a new model on new photos, and promotes it if it is shown to be good enough."""

@@ -1,11 +1,12 @@
 """python -m apps.retrain [--margin 0.02] [--update FILE.dvc] [--dry-run] [--push]
 
-New photos are where a source looks. Runs the pipeline, shows the model in production and the new one the same test
-images, and promotes the new one if it is not worse: a commit of dvc.lock and metrics/, and two tags of GTO,
-classifier@vX.Y.Z and classifier#prod#N. A model that does not pass leaves the working folder as it was.
+Run it when there are new photos where a source of params.yaml looks for them. It runs the pipeline, compares the new
+model with the one in production on the same test images, and promotes the new one if it is not worse. A promotion is a
+commit of dvc.lock and metrics/ and two GTO tags, classifier@vX.Y.Z and classifier#prod#N. If the new model does not
+pass, the working folder is left as it was.
 
-Prints what happened as Markdown; --out has it as report.md and report.json, with the photos that are unlike the
-training photos as unlike.csv and unlike.png.
+Prints a report as Markdown; --out is the folder for report.md and report.json, and for unlike.csv and unlike.png, which
+show the photos that are unlike the training photos.
 Exit code: 0 whatever the verdict; 1 nothing could be decided; 2 the command line is wrong.
 """
 
@@ -33,10 +34,10 @@ EVALUATED = Path("metrics/evaluate/metrics.json")
 
 
 def begin(chosen: argparse.Namespace) -> Journal:
-    """Where to start: afresh, or where a retraining that was killed ended.
+    """Starts a new retraining, or continues one that was killed; returns how far it has come.
 
     Raises:
-        TemperError: changes are not committed, or git or the remotes are not set up for what is asked.
+        TemperError: there are uncommitted changes, or git or the remotes are not configured for what is asked.
     """
     if chosen.push:
         repository.require_remotes()
@@ -58,7 +59,7 @@ def begin(chosen: argparse.Namespace) -> Journal:
 
 
 def examine(chosen: argparse.Namespace) -> Found:
-    """Compares what the pipeline has just made with what is in production."""
+    """Compares the model that the pipeline has just trained with the one in production."""
     version = repository.in_production()
     if version is None:
         figures = json.loads(EVALUATED.read_text(encoding="utf-8"))
@@ -87,14 +88,14 @@ def examine(chosen: argparse.Namespace) -> Found:
 
 
 def retrain(chosen: argparse.Namespace) -> str:
-    """Runs the whole of it and returns the report."""
+    """Runs the whole retraining and returns the report."""
     noted = begin(chosen)
     if noted.accepted is None:
         repository.reproduce(noted.updated)
         noted = replace(noted, rewritten=repository.rewritten())
         noted.write()
         chosen.out.mkdir(parents=True, exist_ok=True)
-        for name in ("unlike.csv", "unlike.png", "dvc.lock"):  # of an earlier run
+        for name in ("unlike.csv", "unlike.png", "dvc.lock"):  # left by an earlier run
             (chosen.out / name).unlink(missing_ok=True)
         found = examine(chosen)
         text = report.as_markdown(found, chosen.margin)
@@ -120,13 +121,16 @@ def retrain(chosen: argparse.Namespace) -> str:
 
 
 def leave(chosen: argparse.Namespace, noted: Journal, found: Found) -> str:
-    """Brings the working folder back to what it was; says what is still there of the new model."""
+    """Restores the working folder to its state before the retraining; returns a text that says what was done.
+
+    The new model's dvc.lock is kept beside the report, so that the model can still be checked out.
+    """
     lock = chosen.out / "dvc.lock"
     shutil.copy("dvc.lock", lock)
     repository.restore(noted)
     pushed = ""
     if chosen.push and found.version is not None and repository.unpublished(found.version):
-        repository.publish(found.version)  # the push of an earlier promotion was refused, or not asked for
+        repository.publish(found.version)  # an earlier promotion was not pushed: refused, or without --push
         pushed = f"Pushed {repository.tag_of(found.version)}, which origin did not have. "
     if found.version is not None and not found.tested:
         return f"{pushed or 'Nothing was done. '}There is nothing new to promote."
@@ -136,7 +140,7 @@ def leave(chosen: argparse.Namespace, noted: Journal, found: Found) -> str:
 
 
 def finish(chosen: argparse.Namespace, text: str, done: str) -> str:
-    """Writes the report with what was done, and returns it."""
+    """Writes report.md, the report headed by what was done, and returns its text."""
     whole = f"# Retraining\n\n{done}\n\n{text}"
     chosen.out.mkdir(parents=True, exist_ok=True)
     with atomic_file(chosen.out / "report.md") as partial:

@@ -1,4 +1,4 @@
-"""The new photos: how many they are, of which classes, and which are unlike all that the model was trained on."""
+"""The new photos: how many there are, their classes, and which are unlike the photos the model was trained on."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,19 +21,19 @@ from temper.embeddings import Embeddings
 from temper.packs import Pack
 
 BACKBONE = "models/backbone.keras"
-SHOWN, ACROSS, CELL = 40, 8, 128  # photos on the contact sheet, those side by side, and pixels of a photo's side
-FEWEST = 5  # validation photos: of fewer no limit is taken
+SHOWN, ACROSS, CELL = 40, 8, 128  # photos on the contact sheet, photos per row, side of a photo in pixels
+FEWEST = 5  # with fewer validation photos, no limit is computed
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """What came and what went.
+    """How the photos differ from those of the old model.
 
     Attributes:
-        photos: new image ids, with their path, class name and split.
-        gone: how many old photos are no more there.
-        class_shifts: the classes whose share differs from before.
-        new_classes: classes of new photos that no old photo had, with their numbers of photos.
+        photos: the new photos: image_id -> path, class name (None: unlabelled), split.
+        gone: how many old photos no longer exist.
+        class_shifts: the classes whose share among the new photos differs from that among the old ones.
+        new_classes: the classes that no old photo had, with their numbers of photos.
     """
 
     photos: dict[str, tuple[str, str | None, str]]
@@ -59,8 +59,8 @@ class Unlike:
     """How far the new photos are from the old training photos.
 
     Attributes:
-        distances: of each new photo, by image id.
-        limit: beyond which one counts as unlike.
+        distances: the distance of each new photo, by image_id.
+        limit: the distance beyond which a photo counts as unlike.
     """
 
     distances: dict[str, float]
@@ -79,10 +79,13 @@ class Unlike:
 
 
 def find_unlike(old: Old, photos: set[str]) -> Unlike | None:
-    """How unlike some photos are to those on which the old model was trained; `None`: it cannot be said.
+    """How far some photos are from those that the old model was trained on; `None` if there are too few photos to say.
 
-    Distances are those of the frozen backbone's embeddings, and the limit is that of the old validation photos. Train
-    and validation are embedded already; test and unlabelled photos are shown to the backbone here.
+    Distances are measured between embeddings of the frozen backbone, and the limit comes from the old validation
+    photos. Train and validation photos have stored embeddings; test and unlabelled photos are embedded here.
+
+    Args:
+        photos: the image_ids of the new photos.
     """
     known = {"train": old.ids("train"), "validation": old.ids("validation")}
     references: dict[str, npt.NDArray[np.float32]] = {}
@@ -103,7 +106,7 @@ def find_unlike(old: Old, photos: set[str]) -> Unlike | None:
 
 
 def _embedded(photos: set[str]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """The embeddings of those of the photos that are in the test or unlabelled images."""
+    """Yields the image_id and the embedding of those photos that are among the test or unlabelled images."""
     from temper import keras_files  # noqa: PLC0415 (both import Keras)
     from temper.batches import INFERENCE_BATCH  # noqa: PLC0415
 
@@ -114,18 +117,19 @@ def _embedded(photos: set[str]) -> Iterator[tuple[str, npt.NDArray[np.float32]]]
         for start in range(0, len(rows), INFERENCE_BATCH):
             backbone = backbone or keras_files.load(BACKBONE)
             some = rows[start : start + INFERENCE_BATCH]
-            batch = np.zeros((INFERENCE_BATCH, *pack.image_shape), np.uint8)  # of one size, as `embed` does
+            batch = np.zeros((INFERENCE_BATCH, *pack.image_shape), np.uint8)  # always of one size, as in `embed`
             batch[: len(some)] = pack.images(some)
             embeddings = backbone.predict_on_batch(batch)[: len(some)]
             yield from zip(pack.image_ids[some].tolist(), embeddings, strict=True)
 
 
 def check_labels(old: Old, tested: Scored, found: Arrived, guesses: dict[str, str], far: Sequence[str]) -> LabelCheck:
-    """How often the labels of the new photos contradict the old model, and how often those of its test images did.
+    """How often the labels of the new photos contradict the old model, compared with the labels of its test images.
 
     Args:
-        guesses: what the old model takes photos for.
-        far: photos that are unlike the training photos: on these, it may be wrong for that reason.
+        guesses: the class that the old model predicts for each new photo, by image_id.
+        far: the image_ids of photos that are unlike the training photos; they are left out, because the old model may
+            be wrong about them for that reason.
     """
     before = np.isin(tested.image_ids, list(old.ids("test")))
     wrong = (tested.old_guesses != tested.class_names)[before]
@@ -139,7 +143,7 @@ def check_labels(old: Old, tested: Scored, found: Arrived, guesses: dict[str, st
 
 
 def write_unlike(folder: Path, found: Arrived, far: Unlike) -> None:
-    """Writes unlike.csv, the unlike photos with the farthest first, and unlike.png, which shows the first of them."""
+    """Writes unlike.csv, which lists the unlike photos, the farthest first, and unlike.png, which shows the first."""
     limit, rows, strips = far.limit.distance, [], []
     pixels = dict(_pixels(set(far.above[:SHOWN])))
     for image_id in far.above:

@@ -1,7 +1,7 @@
-"""What a retraining writes down on its way, so that one that was killed goes on; and the lock that keeps others out.
+"""The journal of a retraining, from which a killed one continues, and the lock that prevents two at the same time.
 
-Training and predictions need no notes: the stages resume by themselves, and DVC's run cache knows what is done. Noted
-is the commit from which it started, and, from the moment at which the new model was accepted, the report.
+Training and predictions need no journal: the stages resume by themselves, and DVC's run cache knows what is done. The
+journal has the commit from which the retraining started and, once the new model was accepted, the report.
 """
 
 import fcntl
@@ -25,10 +25,10 @@ class Journal:
 
     Attributes:
         base: the commit from which it started.
-        updated: the .dvc files that it was told to update.
+        updated: the .dvc files that it was told to update (--update).
         accepted: the report, once the new model was accepted; `None` before.
-        replaced: the version that it is to replace, if any.
-        rewritten: the .dvc files that differed from git's after the pipeline had run.
+        replaced: the version that the new model replaces; `None`: there is none.
+        rewritten: the .dvc files that differed from those in git after the pipeline had run.
     """
 
     base: str
@@ -38,13 +38,13 @@ class Journal:
     rewritten: tuple[str, ...] = ()
 
     def write(self) -> None:
-        """Notes it on the disk."""
+        """Writes the journal to disk."""
         with atomic_file(PATH) as partial:
             write_json(partial, asdict(self))
 
 
 def read() -> Journal | None:
-    """What a retraining that did not come to its end has noted; `None`: there is none."""
+    """The journal of a retraining that did not finish; `None`: there is none."""
     try:
         values = json.loads(PATH.read_text(encoding="utf-8"))
         updated, rewritten = tuple(values["updated"]), tuple(values["rewritten"])
@@ -56,19 +56,19 @@ def read() -> Journal | None:
 
 
 def end() -> None:
-    """Forgets the notes: the retraining has come to its end."""
+    """Removes the journal, because the retraining is finished."""
     PATH.unlink(missing_ok=True)
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Keeps every other retraining of this folder out; a process that is killed lets go.
+    """Prevents other retrainings in this folder while the context lasts; a killed process releases the lock.
 
     Raises:
-        TemperError: another one runs. Waiting for it would pile up those that a schedule starts.
+        TemperError: another one is running. Waiting for it would let scheduled retrainings pile up.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("a", encoding="utf-8") as lock:  # never removed: whoever opens it meets whoever holds it
+    with LOCK.open("a", encoding="utf-8") as lock:  # never removed, so that all processes lock the same file
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

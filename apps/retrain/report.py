@@ -1,4 +1,4 @@
-"""What happened, as Markdown for people and as JSON for programs."""
+"""The report of a retraining, as Markdown for people and as JSON for programs."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,17 +10,18 @@ from apps.retrain.rule import Compared, LabelCheck, Verdict
 from apps.retrain.scoring import Scored
 from temper.comparing.markdown import code, listed, table
 
-_LISTED = 10  # classes or photos that are named, the others are counted
+_LISTED = 10  # how many classes or photos are named; the others are only counted
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a retraining found.
+    """The findings of a retraining.
 
     Attributes:
-        version: of the old model; `None`: there is none.
-        tested, compared, arrived, labels: `None` or empty where there is no old model, or the new one is the same.
-        unlike: `None` as well where there are too few photos to say.
+        version: the version of the old model; `None`: there is none.
+        verdict: whether the new model is promoted, and why.
+        tested, compared, arrived, labels: `None` or empty if there is no old model, or the new one is the same.
+        unlike: in addition, `None` if there are too few photos to say.
     """
 
     version: str | None
@@ -33,7 +34,7 @@ class Found:
 
 
 def as_markdown(found: Found, margin: float) -> str:
-    """The report, but for what was done in the end."""
+    """The report without its first paragraph, which says what was done in the end."""
     parts = [["## Verdict", "", *found.verdict.reasons]]
     if found.compared:
         parts.append(["## Both models on the same test images", "", *_comparison(found, margin)])
@@ -118,10 +119,10 @@ def _unlike(found: Found) -> str:
 
 
 def as_json(found: Found, done: str, margin: float) -> dict[str, Any]:
-    """The same for programs.
+    """The report for programs.
 
     Args:
-        done: what came of it: a version, or why there is none.
+        done: what was done in the end: "promoted", or a sentence that says why not.
     """
     values: dict[str, Any] = {"old": found.version, "promote": found.verdict.promote, "done": done, "margin": margin}
     values["reasons"] = found.verdict.reasons

@@ -1,4 +1,4 @@
-"""What a retraining asks of git, DVC and GTO. Each is run as a person would run it, and every step can be repeated."""
+"""How a retraining uses git, DVC and GTO. It runs their commands as a person would, and every step can be repeated."""
 
 import json
 import os
@@ -13,21 +13,21 @@ from temper.base.errors import TemperError
 
 ARTIFACT, STAGE = "classifier", "prod"  # as in dvc.yaml's `artifacts`
 FIRST = "v0.1.0"
-OWN = ("dvc.lock", "metrics")  # what `dvc repro` changes of what git tracks
-TRAILER = "Retrained-From"  # of the commits that are made here
+OWN = ("dvc.lock", "metrics")  # files tracked by git that `dvc repro` changes
+TRAILER = "Retrained-From"  # the trailer of the commits that a retraining makes
 
 
 def run(*command: str, shown: bool = False) -> str:
     """Runs a program of this environment and returns what it printed.
 
     Args:
-        shown: what it prints is shown on stderr as it comes, and not returned.
+        shown: whether its output goes to stderr as it comes, and is not returned.
 
     Raises:
-        TemperError: it failed; with the last line that it printed.
+        TemperError: it failed; the message has the last line that it printed.
     """
     folder = Path(sys.executable).parent
-    path = os.pathsep.join([str(folder), os.environ.get("PATH", "")])  # the stages are run by this Python, too
+    path = os.pathsep.join([str(folder), os.environ.get("PATH", "")])  # so that stages run with this Python, too
     try:
         done = subprocess.run(
             command,
@@ -52,20 +52,20 @@ def head() -> str:
 
 
 def branch() -> str | None:
-    """The branch that is checked out; `None`: a commit is."""
+    """The branch that is checked out; `None` if a commit is (detached HEAD)."""
     with suppress(TemperError):
         return run("git", "symbolic-ref", "--short", "--quiet", "HEAD")
     return None
 
 
 def require_clean(allowed: Sequence[str] = ()) -> None:
-    """Refuses to start where files that git tracks were changed: a promotion must not carry work of others with it.
+    """Refuses to start if files tracked by git were changed, because a promotion must not commit unrelated work.
 
     Args:
         allowed: files and folders that may differ, because a retraining that was killed changed them.
 
     Raises:
-        TemperError: something else was changed, or there is no commit to start from.
+        TemperError: other files were changed, or there is no commit to start from.
     """
     listed = run("git", "diff", "--name-only", "-z", "HEAD").split("\0")
     changed = [name for name in listed if name and not any(_within(name, one) for one in allowed)]
@@ -79,12 +79,12 @@ def _within(name: str, place: str) -> bool:
 
 
 def require_name() -> None:
-    """Raises a TemperError if git does not know who commits: better now than after hours of training."""
+    """Raises a TemperError if git has no name and address to commit with: better now than after hours of training."""
     run("git", "var", "GIT_COMMITTER_IDENT")
 
 
 def require_remotes() -> None:
-    """Raises a TemperError if nothing could be pushed in the end: there is no branch, or no remote."""
+    """Raises a TemperError if nothing could be pushed in the end, because there is no branch or no remote."""
     if branch() is None:
         raise TemperError("--push: expected a branch to push, but a commit is checked out; git switch to the branch")
     run("git", "remote", "get-url", "origin")
@@ -96,23 +96,23 @@ def require_remotes() -> None:
 
 
 def reproduce(updates: Sequence[str]) -> None:
-    """Gets what was imported anew, and runs the pipeline; waits for another `dvc` that is at work here."""
+    """Updates imported data (.dvc files) and runs the pipeline; waits for other `dvc` commands in this repository."""
     for name in updates:
         run(sys.executable, "-m", "dvc", "--wait-for-lock", "update", name, shown=True)
     run(sys.executable, "-m", "dvc", "--wait-for-lock", "repro", shown=True)
 
 
 def rewritten() -> tuple[str, ...]:
-    """The .dvc files that git tracks and that differ from it: `dvc repro` rewrites that of a `dvc add`ed file."""
+    """The .dvc files that differ from their version in git: `dvc repro` rewrites those of `dvc add`ed files."""
     listed = run("git", "diff", "--name-only", "--diff-filter=M", "-z", "HEAD", "--", "*.dvc").split("\0")
     return tuple(name for name in listed if name)
 
 
 def restore(journal: Journal) -> None:
-    """Brings the working folder back to the commit from which the retraining started: files of git and of DVC.
+    """Restores the working folder, files of git and of DVC, to the commit from which the retraining started.
 
-    Files that people `dvc add`ed stay as they are now, for newer photos may have arrived during the training: only the
-    outputs of the pipeline and what was updated are checked out.
+    Only the outputs of the pipeline and the updated imports are checked out. `dvc add`ed files stay as they are now,
+    because newer photos may have arrived during the training.
     """
     for name in (*OWN, *journal.updated, *journal.rewritten):
         if run("git", "ls-tree", "--name-only", journal.base, "--", name):
@@ -127,7 +127,7 @@ def restore(journal: Journal) -> None:
 
 
 def in_production() -> str | None:
-    """The version that is in the stage `prod`, such as "v0.2.0"; `None`: there is none."""
+    """The version in GTO's stage `prod`, such as "v0.2.0"; `None`: there is none."""
     state = json.loads(run("gto", "show", "--json") or "{}")
     version: str | None = state.get(ARTIFACT, {}).get("stage", {}).get(STAGE)
     return version
@@ -139,7 +139,7 @@ def tag_of(version: str) -> str:
 
 
 def is_done(journal: Journal) -> bool:
-    """Whether what is checked out is what a retraining accepted: only tags and pushes may be missing."""
+    """Whether HEAD has the model that a retraining accepted, so that only tags and pushes may be missing."""
     if head() == journal.base:  # there was nothing to commit
         version = in_production()
         tags = run("git", "tag", "--points-at", "HEAD").splitlines()
@@ -149,10 +149,10 @@ def is_done(journal: Journal) -> bool:
 
 
 def commit(journal: Journal, title: str) -> None:
-    """Commits what the retraining changed and nothing else, unless that is done or nothing was changed.
+    """Commits only the files that the retraining changed; does nothing if that is done, or nothing was changed.
 
     Raises:
-        TemperError: somebody has committed or checked out something else since it started.
+        TemperError: somebody has committed or checked out something else since the retraining started.
     """
     own = [name for name in (*OWN, *journal.updated, *journal.rewritten) if Path(name).exists()]
     if head() != journal.base:
@@ -169,7 +169,7 @@ def commit(journal: Journal, title: str) -> None:
 
 
 def promote() -> str:
-    """Registers the commit as a version and assigns it to `prod`, as far as that is not done; returns the version."""
+    """Registers HEAD as a version and assigns it to `prod`, unless that is done already; returns the version."""
     tags = run("git", "tag", "--points-at", "HEAD", "--list", f"{ARTIFACT}@v*").splitlines()
     if not tags:
         any_before = run("git", "tag", "--list", f"{ARTIFACT}@v*")
@@ -189,7 +189,7 @@ def _tags(version: str) -> list[str]:
 
 
 def unpublished(version: str) -> list[str]:
-    """The tags of a version that the remote of git does not have, or has on another commit."""
+    """The tags of a version that git's remote does not have, or has on another commit."""
     tags = _tags(version)
     there = run("git", "ls-remote", "origin", *(f"refs/tags/{name}" for name in tags)).splitlines()
     return [name for name in tags if f"{run('git', 'rev-parse', f'refs/tags/{name}')}\trefs/tags/{name}" not in there]
@@ -198,7 +198,8 @@ def unpublished(version: str) -> list[str]:
 def require_publishable() -> None:
     """Raises a TemperError if the version in production was never pushed and HEAD does not contain its commit.
 
-    A push that the remote refused, followed by `git pull --rebase`, leaves its tags behind on a commit of no branch.
+    This happens if the remote refused a push and `git pull --rebase` followed: the tags stay behind on a commit that no
+    branch contains.
     """
     version = in_production()
     if version is None or run("git", "tag", "--merged", "HEAD", "--list", tag_of(version)):
@@ -212,7 +213,7 @@ def require_publishable() -> None:
 
 
 def publish(version: str) -> None:
-    """Pushes the outputs, then the branch and the tags, these all or none; what is there already is left as it is.
+    """Pushes the outputs, then the branch and the tags, these all or none; skips what the remotes have already.
 
     Raises:
         TemperError: the remote has commits that are not here, or cannot be reached.

@@ -1,4 +1,4 @@
-"""The rule by which a new model takes the place of the old one. It looks at figures alone and changes nothing."""
+"""The rule that decides whether a new model replaces the old one. It only evaluates figures and changes nothing."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,21 +10,21 @@ from apps.retrain.shares import difference
 from temper.comparing.paired import Discordance, may_replace
 from temper.measures.intervals import Interval
 
-MARGIN = 0.02  # of accuracy: by less than this, a new model may be worse
-LABEL_GAP = 0.1  # by how much more often new labels may contradict the old model than old ones did
-_MOST_TIMES = 2**14  # as many test images as there are, and no more, are ever asked for
+MARGIN = 0.02  # a new model may be worse by less than this share of the images (accuracy)
+LABEL_GAP = 0.1  # by how much the share of new labels that contradict the old model may exceed that of old labels
+_MOST_TIMES = 2**14  # a message never asks for more than this many times the present number of test images
 
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Both models on some of the test images.
+    """The results of both models on some of the test images.
 
     Attributes:
-        name: which images.
-        old_right, new_right: on which of them each model is right, (N,).
-        decides: whether the rule holds for these images, too.
+        name: says in words which images these are.
+        old_right, new_right: whether each model is right on each image, bool (N,).
+        decides: whether the new model must pass the rule on these images; otherwise they are only reported.
     """
 
     name: str
@@ -34,15 +34,15 @@ class Compared:
 
     @cached_property
     def discordance(self) -> Discordance:
-        """How many images changed sides."""
+        """On how many images only one of the two models is right."""
         return Discordance.of(self.old_right, self.new_right)
 
     def may_replace(self, margin: float) -> bool:
-        """Whether the new model is good enough on these images; not without any image."""
+        """Whether the new model is good enough on these images; False without images."""
         return len(self.old_right) > 0 and may_replace(self.discordance.difference, margin)
 
     def images_needed(self, margin: float) -> int | None:
-        """How many images would let the new model pass, if it went on as on these; `None`: no number would."""
+        """How many images with the same shares of results would let the new model pass; `None`: no number would."""
         found = self.discordance
         if not found.images or found.difference.value <= -margin:
             return None
@@ -66,8 +66,9 @@ class LabelCheck:
     """How often labels contradict the old model, which was trained on none of these photos.
 
     Attributes:
-        old_wrong, old_images: of its test images.
-        new_wrong, new_images: of the new photos that are like its training photos, of classes that it knows.
+        old_wrong, old_images: how many of its test images it gets wrong, and how many there are.
+        new_wrong, new_images: the same for the new photos, without those of classes that it does not know and those
+            that are unlike its training photos.
     """
 
     old_wrong: int
@@ -77,24 +78,27 @@ class LabelCheck:
 
     @property
     def gap(self) -> tuple[float, Interval] | None:
-        """By how much more often the new labels contradict it, -1 to 1, with its 95 % interval; `None`: no photos."""
+        """The share of contradicting labels among the new photos minus that among the old ones, with its 95 % interval.
+
+        From -1 to 1; `None` without photos.
+        """
         if not self.old_images or not self.new_images:
             return None
         return difference(self.old_wrong, self.old_images, self.new_wrong, self.new_images)
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether the new labels are worse than the old ones by more than `LABEL_GAP`, chance left aside."""
+        """Whether the new labels contradict the model more often by more than `LABEL_GAP`, beyond chance."""
         return self.gap is not None and self.gap[1][0] > LABEL_GAP
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be done, and why.
+    """The decision and its reasons.
 
     Attributes:
-        promote: whether the new model takes the old one's place.
-        reasons: whole sentences.
+        promote: whether the new model replaces the old one.
+        reasons: complete sentences.
     """
 
     promote: bool
@@ -102,16 +106,21 @@ class Verdict:
 
 
 def decide(compared: list[Compared], labels: LabelCheck, margin: float, trust_labels: bool = False) -> Verdict:
-    """Whether the new model takes the old one's place.
+    """Decides whether the new model replaces the old one.
 
-    It does if the lower bound of the paired difference of the accuracies is above -`margin`, on all test images and, if
-    the classes are not the same, on those of the classes that both models know: a new class, on which the old model is
-    always wrong, must not hide what was lost on the others. And the labels of the new photos must not contradict the
-    old model far more often than labels did before: where they are wrong, so are those of the new test images, and
-    then a comparison on these shows nothing.
+    It does if both conditions hold:
+
+    - The lower bound of the paired difference of the accuracies (new minus old) is above -`margin` on all test images
+      and, if the models have different classes, also on the images of the classes that both know. Otherwise a new
+      class, on which the old model is always wrong, could hide losses on the other classes.
+    - The labels of the new photos do not contradict the old model far more often than labels did before. If they are
+      wrong, so are the labels of the new test images, and a comparison on these shows nothing.
 
     Args:
-        trust_labels: a person has looked at the labels.
+        compared: the results on all test images and on parts of them.
+        labels: how often labels contradict the old model.
+        margin: by how much of the accuracy the new model may be worse, 0 to 1.
+        trust_labels: whether a person has checked the labels, so that the second condition does not apply.
     """
     reasons = []
     for one in compared:
@@ -129,7 +138,7 @@ def decide(compared: list[Compared], labels: LabelCheck, margin: float, trust_la
 
 
 def _refused(compared: Compared, margin: float) -> str:
-    """Why the new model does not pass on some images."""
+    """A sentence that says why the new model does not pass the rule on these images."""
     if not len(compared.old_right):
         return f"On {compared.name} nothing can be compared: there is none."
     found = compared.discordance.difference

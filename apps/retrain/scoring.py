@@ -1,4 +1,4 @@
-"""The old and the new model on the same test images: those of the new run."""
+"""Runs the old and the new model on the same test images, those of the new run."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ Names = npt.NDArray[np.str_]
 
 @dataclass(frozen=True)
 class Old:
-    """The model in production, and what it was made of.
+    """The model in production, and the images of its run.
 
     Attributes:
         version: such as "v0.2.0".
@@ -43,16 +43,16 @@ class Old:
     photos: pa.Table
 
     def ids(self, *splits: str) -> set[str]:
-        """The images of some splits; without any, of all."""
+        """The image_ids of some splits, or of all if none is named."""
         rows = zip(self.photos["image_id"].to_pylist(), self.photos["split"].to_pylist(), strict=True)
         return {image_id for image_id, split in rows if not splits or split in splits}
 
 
 def read_old(version: str, tag: str) -> Old:
-    """The model of a version, from DVC's cache or remote, and its table of images.
+    """The model of a version and its table of images, from DVC's cache or remote.
 
     Raises:
-        TemperError: there is no such tag, or the files are not to be had.
+        TemperError: there is no such tag, or the files are not available.
     """
     revision = revisions.find(tag)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,13 +67,13 @@ def read_old(version: str, tag: str) -> Old:
 
 @dataclass(frozen=True)
 class Scored:
-    """Both models on the test images on which they can be compared.
+    """The predictions of both models on the test images on which they can be compared.
 
     Attributes:
-        image_ids, class_names: of each image, (N,).
-        old_guesses, new_guesses: the class that each model takes it for.
-        old_classes, new_classes: those that each model knows.
-        trained_on: how many test images were left out, because the old model was trained on them.
+        image_ids, class_names: the id and the class of each image, (N,).
+        old_guesses, new_guesses: the class that each model predicts for each image, (N,).
+        old_classes, new_classes: the classes that each model knows.
+        trained_on: how many test images were left out because the old model was trained or validated on them.
     """
 
     image_ids: Names
@@ -85,10 +85,10 @@ class Scored:
     trained_on: int
 
     def compared(self, old_test: set[str]) -> list[Compared]:
-        """The comparisons, the one on all images first.
+        """The comparisons: on all images first, then on parts of them.
 
         Args:
-            old_test: the images that tested the old model.
+            old_test: the image_ids of the old model's own test images.
         """
         known = np.isin(self.class_names, self.old_classes)
         seen = np.isin(self.image_ids, list(old_test))
@@ -106,10 +106,10 @@ class Scored:
 
 
 class Scorer:
-    """A model that takes images of the new run for classes, prepared as its own card says.
+    """Predicts the classes of images of the new run with a model, preparing them as the model's card says.
 
     Raises:
-        TemperError: its photos were cropped by another detector or rule, whose boxes the new run does not have.
+        TemperError: the model's photos were cropped by another detector or rule, whose boxes the new run does not have.
     """
 
     def __init__(self, path: str | Path, name: str) -> None:
@@ -125,7 +125,7 @@ class Scorer:
             )
 
     def guesses(self, image_ids: set[str]) -> dict[str, str]:
-        """The class that it takes each of some images for, by image."""
+        """The predicted class of each of some images, by image_id."""
         names = self.card.classes
         found: dict[str, str] = {}
         prepared = self._packed(image_ids) if self._is_packed else self._from_bytes(image_ids)
@@ -157,12 +157,16 @@ class Scorer:
 
 
 def score(old: Old, new_photos: set[str]) -> tuple[Scored, dict[str, str]]:
-    """Both models on the test images of the new run, and what the old one takes the new photos for.
+    """Runs both models on the test images of the new run, and the old one also on the new photos.
 
-    Whoever calls it has decided where Keras computes.
+    The caller must have chosen the device on which Keras computes.
 
     Args:
-        new_photos: image ids.
+        new_photos: the image_ids of the new photos.
+
+    Returns:
+        The predictions of both models, and the class that the old model predicts for each image it has seen here, by
+        image_id.
     """
     pack = Pack(f"{PACKS}/test")
     learned = old.ids("train", "validation")

@@ -1,4 +1,4 @@
-"""Shares of two separate groups of photos: by how much they differ, and in which classes the new photos do."""
+"""Compares shares between two separate groups of photos, and finds classes whose share differs in the new photos."""
 
 import math
 from collections.abc import Mapping
@@ -7,17 +7,17 @@ from statistics import NormalDist
 
 from temper.measures.intervals import Interval, Z
 
-SHIFT = 0.05  # of how many comparisons of groups alike one names a class at all
+SHIFT = 0.05  # the probability that any class is named although the groups do not differ
 
 
 def difference(first: int, of_first: int, second: int, of_second: int, z: float = Z) -> tuple[float, Interval]:
     """The second share minus the first, and its interval (Newcombe 1998, method 10, from Wilson's intervals).
 
     Args:
-        first: photos of the first group that count.
-        of_first: all photos of it, at least 1.
-        second, of_second: the same of the second group.
-        z: how many standard deviations wide; the default is that of 95 %.
+        first: how many photos of the first group have the property.
+        of_first: how many photos the first group has, at least 1.
+        second, of_second: the same for the second group.
+        z: the half width of the intervals in standard deviations; the default is that of a 95 % interval.
     """
     (p, low, high), (q, below, above) = _wilson(first, of_first, z), _wilson(second, of_second, z)
     value = q - p
@@ -25,7 +25,7 @@ def difference(first: int, of_first: int, second: int, of_second: int, z: float 
 
 
 def _wilson(count: int, images: int, z: float) -> tuple[float, float, float]:
-    """A share and the bounds of Wilson's interval."""
+    """A share and the lower and upper bound of its Wilson interval."""
     share = count / images
     middle, half = share + z**2 / (2 * images), z * math.sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2)
     low, high = ((middle + sign * half) / (1 + z**2 / images) for sign in (-1, 1))
@@ -38,7 +38,7 @@ class Shift:
 
     Attributes:
         old, new: its share of the old and of the new photos, 0 to 1.
-        interval: of new minus old.
+        interval: the interval of new minus old.
     """
 
     class_name: str
@@ -48,12 +48,13 @@ class Shift:
 
 
 def shifts(old: Mapping[str, int], new: Mapping[str, int]) -> list[Shift]:
-    """The classes of both whose share differs by more than chance, the largest difference first.
+    """The classes whose share differs between old and new photos by more than chance, the largest difference first.
 
-    The intervals are as wide as that all of them together are right in 95 % (Bonferroni).
+    The intervals are wide enough for all of them together to hold with 95 % probability (Bonferroni).
 
     Args:
-        old, new: how many photos each class has. A class with none of the old photos is left out: that is no shift.
+        old, new: how many old and how many new photos each class has. Classes without old photos are left out, because
+            they are new and have not shifted.
     """
     of_old, of_new = sum(old.values()), sum(new.get(name, 0) for name in old)
     if not of_old or not of_new:

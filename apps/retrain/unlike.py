@@ -1,11 +1,11 @@
-"""Photos that are unlike those a model was trained on: how far their embeddings are from all training embeddings.
+"""Finds photos that are unlike those a model was trained on, by the distance of their embeddings to the training set.
 
 The distance of a photo is that to its fifth nearest training photo (Sun et al. 2022, "Out-of-distribution detection
-with deep nearest neighbors"), 1 minus the cosine of the angle between two embeddings. docs/retrain.md has what it finds
-of other kinds of photos, beside the other distances that were tried.
+with deep nearest neighbors"), measured as 1 minus the cosine of the angle between two embeddings. docs/retrain.md
+reports how many photos of other kinds it detects, compared with other distances that were tried.
 
-What is far is calibrated on validation photos, which the model was not trained on either: new photos of the same kind
-are as far from the training photos as these are, whatever the backbone.
+The limit is calibrated on validation photos, on which the model was not trained either: with any backbone, new photos
+of the same kind are as far from the training photos as the validation photos are.
 """
 
 import math
@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 NEIGHBOURS = 5
-QUANTILE = 0.99  # of photos like the training photos, so many are no farther than the limit
-SIGNIFICANT = 0.01  # a count above the limit that is this improbable among photos of the same kind is no chance
-_BLOCK = 256  # photos whose distances to all training photos are in memory at once
+QUANTILE = 0.99  # the share of photos like the training photos that lies within the limit
+SIGNIFICANT = 0.01  # photos are flagged if the probability of so many beyond the limit by chance is below this
+_BLOCK = 256  # how many photos' distances to all training photos are in memory at a time
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,8 +27,8 @@ def distances(training: npt.NDArray[np.floating[Any]], photos: npt.NDArray[np.fl
     """The distance of each photo to its fifth nearest training photo, float32 (n,), 0 to 2.
 
     Args:
-        training: embeddings of the training photos, (N, features); of fewer than five, the farthest counts.
-        photos: embeddings of others, (n, features).
+        training: embeddings of the training photos, (N, features); with fewer than five, the farthest one counts.
+        photos: embeddings of the photos to measure, (n, features).
 
     Raises:
         ValueError: there is no training photo, or the numbers of features differ.
@@ -48,7 +48,7 @@ def distances(training: npt.NDArray[np.floating[Any]], photos: npt.NDArray[np.fl
 
 
 def _unit(embeddings: npt.NDArray[np.floating[Any]]) -> Floats:
-    """Embeddings of length 1."""
+    """Embeddings scaled to length 1."""
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit: Floats = (embeddings / np.maximum(lengths, 1e-12)).astype(np.float32)
     return unit
@@ -59,8 +59,8 @@ class Limit:
     """The distance beyond which a photo counts as unlike the training photos.
 
     Attributes:
-        distance: that of a validation photo.
-        rank: how many validation photos are no farther.
+        distance: the distance of one of the validation photos.
+        rank: the place of that photo among the validation photos ordered by distance, from 1.
         images: how many validation photos there are.
     """
 
@@ -70,10 +70,10 @@ class Limit:
 
     @classmethod
     def of(cls, validation: npt.NDArray[np.floating[Any]], quantile: float = QUANTILE) -> "Limit":
-        """The limit of these distances of validation photos.
+        """The limit that follows from the distances of the validation photos.
 
-        It is the distance that a further photo of the same kind keeps with a probability of at least `quantile`, or
-        the largest one where there are too few photos for that (split conformal prediction: Vovk et al. 2005).
+        Another photo of the same kind lies within the limit with a probability of at least `quantile` (split conformal
+        prediction: Vovk et al. 2005). If there are too few photos for that, the limit is the largest distance.
 
         Raises:
             ValueError: there is no photo.
@@ -85,19 +85,18 @@ class Limit:
 
     @property
     def chance(self) -> float:
-        """The share of photos of the same kind that is expected above the limit, 0 to 1."""
+        """The expected share of photos of the same kind beyond the limit, 0 to 1."""
         return (self.images + 1 - self.rank) / (self.images + 1)
 
     def probability(self, above: int, photos: int) -> float:
-        """How probable it is that of so many photos of the same kind at least `above` are above the limit.
+        """The probability that at least `above` of `photos` photos of the same kind lie beyond the limit.
 
-        The limit is itself one of a few photos, so the count varies more than a binomial one: its distribution is
-        beta-binomial.
+        The limit itself comes from a sample, so the count varies more than a binomial one: it is beta-binomial.
         """
-        from scipy.stats import betabinom  # noqa: PLC0415 (half a second, and only who asks needs it)
+        from scipy.stats import betabinom  # noqa: PLC0415 (half a second, and rarely needed)
 
         return float(betabinom.sf(above - 1, photos, self.images + 1 - self.rank, self.rank))
 
     def is_flagged(self, above: int, photos: int) -> bool:
-        """Whether more photos are above the limit than chance allows."""
+        """Whether more photos lie beyond the limit than chance allows."""
         return above > 0 and self.probability(above, photos) < SIGNIFICANT

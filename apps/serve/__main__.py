@@ -1,7 +1,8 @@
 """python -m apps.serve --models FILE ... [--host 127.0.0.1] [--port 8000] [limits]
 
-Serves exported models over HTTP, with a page for people at /. Several models are chosen by their names, which are those
-of their files. A file that is replaced is taken up while the server runs. On SIGTERM it finishes what it has begun.
+Serves exported models over HTTP, with a page for people at /. Of several models, clients choose one by its name, which
+is the name of its file. If a file is replaced, the server loads the new one while it runs. On SIGTERM it finishes the
+requests that it has begun.
 
 If the environment variable TEMPER_TOKEN is set, clients must send it: `Authorization: Bearer TOKEN`.
 """
@@ -9,7 +10,7 @@ If the environment variable TEMPER_TOKEN is set, clients must send it: `Authoriz
 import gc
 
 if __name__ == "__main__":
-    gc.disable()  # until all is imported: a tenth of the time that it takes to start
+    gc.disable()  # while modules are imported; this saves a tenth of the start-up time
 
 import argparse
 import logging
@@ -35,10 +36,10 @@ def parsed() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Runs until it is told to end."""
+    """Runs the server until it is told to end."""
     gc.enable()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all requests are answered
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what it thinks of damaged forms
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # hides its warnings about malformed forms
     given = parsed()
     chosen = options.chosen(given)
     limits = chosen.limits
@@ -48,7 +49,7 @@ def main() -> None:
         port=given.port,
         http=connections(limits.seconds),
         ws="none",
-        log_level="error",  # a warning for each malformed request would fill disks
+        log_level="error",  # logging a warning for each malformed request would fill the disk
         access_log=False,
         server_header=False,
         limit_concurrency=limits.connections,

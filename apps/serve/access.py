@@ -1,11 +1,11 @@
-"""Who may ask, and what every answer tells browsers."""
+"""The access token, and the security headers of every answer."""
 
 import hmac
 
 from apps.serve.limits import Refusal
 
 HEADERS = {
-    # The page may load what is beside it, ask this server, and show pictures that it made itself; nothing else.
+    # The page may load files of this server, send requests to it, and show pictures that it made itself; nothing else.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -20,5 +20,5 @@ NO_METHOD = Refusal(405, "this path takes another method")
 
 
 def may_ask(token: str | None, given: bytes) -> bool:
-    """Whether the header Authorization, as it was given, has the token; None: nobody needs one."""
+    """Whether the value of the header Authorization contains the token; True if no token is needed (None)."""
     return token is None or hmac.compare_digest(given, f"Bearer {token}".encode())

@@ -1,8 +1,8 @@
-"""Photos fetched by their addresses: from public hosts only, whatever a name or a redirect leads to.
+"""Fetches photos by their URLs, from public hosts only, whatever a host name or a redirect leads to.
 
-The very address that a socket is about to be connected to is checked, for each connection (see
-temper/network/public_hosts.py), so a name that is resolved to something else a second time gains nothing. No proxy is
-used, since that would connect to what it likes.
+For each connection, the IP address that the socket is about to connect to is checked (temper/network/public_hosts.py).
+So a name that resolves to another address the second time (DNS rebinding) gains nothing. No proxy is used, because a
+proxy would connect to any host.
 """
 
 import asyncio
@@ -20,10 +20,11 @@ _HEADERS = {"User-Agent": "temper/0.1", "Accept": "image/*, */*;q=0.1", "Accept-
 
 
 class Addresses:
-    """What fetches photos.
+    """Fetches photos by their URLs.
 
     Args:
-        private: whether hosts that are not public may be asked too, for tests and for networks without secrets.
+        limits: the limits of bytes and seconds for each photo.
+        private: whether hosts that are not public are allowed too, for tests and for networks without secrets.
     """
 
     def __init__(self, limits: Limits, private: bool = False) -> None:
@@ -38,10 +39,11 @@ class Addresses:
             await self._session.close()
 
     async def fetch(self, address: str, share: Share) -> bytes:
-        """The bytes that an address gives.
+        """The bytes at a URL.
 
         Raises:
-            Refusal: it is none, is not public, or gives no photo within the limits of bytes and time.
+            Refusal: the URL is malformed or its host not public, or it gives no photo within the limits of bytes and
+                time.
         """
         try:
             async with asyncio.timeout(self._seconds):
@@ -79,7 +81,7 @@ class Addresses:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             guard = None if self._private else public_socket
-            # Without decompression: a kilobyte can be a gigabyte.
+            # No decompression: a kilobyte can expand to a gigabyte.
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=64, force_close=True, use_dns_cache=False, socket_factory=guard),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -92,7 +94,7 @@ class Addresses:
 def _parse(text: str, base: URL | None = None) -> URL:
     try:
         url = base.join(URL(text)) if base else URL(text)
-        (url.raw_host or "").rstrip(".").encode("idna")  # what the resolver would raise on
+        (url.raw_host or "").rstrip(".").encode("idna")  # fails here for names that the resolver could not encode
     except ValueError:
         url = URL()
     if url.scheme not in ("http", "https") or not url.host:

@@ -1,4 +1,4 @@
-"""What the server answers, and how an answer is made: photos decoded, shown to models, put into words."""
+"""The server's answers: their JSON models, and the steps from a photo to an answer (decode, predict, describe)."""
 
 import asyncio
 import base64
@@ -38,7 +38,7 @@ class Look(BaseModel):
 
 
 class Answer(BaseModel):
-    """What one model says of a photo."""
+    """A model's prediction for a photo."""
 
     model: str = Field(examples=["litert"])
     version: str = Field(description="The first digits of the SHA-256 of the model's file.", examples=["9f86d081884c"])
@@ -47,7 +47,7 @@ class Answer(BaseModel):
 
 
 class Photo(BaseModel):
-    """What became of one photo: answers, or an error with its status."""
+    """The result for a photo: answers, or an error with its status."""
 
     name: str = Field(examples=["rose.jpg"])
     answers: list[Answer] = []
@@ -86,7 +86,14 @@ class Description(BaseModel):
 
 @dataclass(frozen=True)
 class Wish:
-    """What a request wants to know of each photo."""
+    """What a request asks for each photo.
+
+    Attributes:
+        models: the models to run.
+        top: how many of the most probable classes to return.
+        calibrated: whether probabilities are scaled by the model's temperature.
+        look: whether to map where the model looks.
+    """
 
     models: Sequence[Model]
     top: int
@@ -109,7 +116,9 @@ class Answering:
     """Turns photos into answers.
 
     Args:
-        threads: how many photos are shown to models at once.
+        limits: the time that a request may take.
+        decoders: decode the photos.
+        threads: how many photos the models process at the same time.
     """
 
     def __init__(self, limits: Limits, decoders: Decoding, threads: int) -> None:
@@ -117,13 +126,13 @@ class Answering:
         self._pool = ThreadPoolExecutor(threads, "model")
 
     async def all(self, photos: Sequence[Sent], wish: Wish, most: float = math.inf) -> list[Photo]:
-        """What becomes of each photo, in order.
+        """The result for each photo, in order.
 
         Args:
-            most: seconds that it may take, where these are less than the limit.
+            most: seconds that the answer may take, if this is less than the limit.
 
         Raises:
-            Refusal: it takes too long, or more than one photo is looked at.
+            Refusal: it takes too long, or `look` is asked for with more than one photo.
         """
         if wish.look and len(photos) > 1:
             raise Refusal(400, f"expected one photo with look=true, received {len(photos)}")
@@ -156,7 +165,11 @@ class Answering:
 
 
 def answer(model: Model, pixels: Pixels, wish: Wish, deadline: float) -> Answer:
-    """What a model says of a prepared photo."""
+    """A model's answer for a prepared photo.
+
+    Args:
+        deadline: a time of `time.monotonic()`, up to which the model may run for `look`.
+    """
     probabilities = model.predict(pixels, wish.calibrated)
     order = np.argsort(-probabilities, kind="stable")[: wish.top]
     classes = [Guess(name=model.classes[one], probability=round(float(probabilities[one]), 6)) for one in order]
@@ -170,10 +183,10 @@ def answer(model: Model, pixels: Pixels, wish: Wish, deadline: float) -> Answer:
 
 
 def in_json(found: list[Photo]) -> str:
-    """The photos of a request as it is answered.
+    """The body of the answer to a request, as JSON.
 
     Raises:
-        Refusal: none of them could be read; that of the first.
+        Refusal: no photo could be read; the status and sentence are those of the first photo.
     """
     if not any(photo.status == 200 for photo in found):
         raise Refusal(found[0].status, str(found[0].error), 1 if found[0].status == 503 else None)
@@ -181,7 +194,7 @@ def in_json(found: list[Photo]) -> str:
 
 
 def describe(model: Model) -> Description:
-    """What a client may know of a model."""
+    """The description of a model for clients."""
     card = model.runtime.card
     return Description(
         name=model.name,

@@ -1,4 +1,4 @@
-"""The server's routes: what is asked for, what is answered, and which statuses mean what."""
+"""The server's routes, their answers, and the meaning of the HTTP statuses."""
 
 import asyncio
 import threading
@@ -27,7 +27,7 @@ from apps.serve.refusals import gone, problem, refused
 from temper.base.machine import cores
 
 _ROOT = Path(__file__).parent.parent.parent
-_FILES = {  # path: file, type
+_FILES = {  # path -> file, media type
     "/": ("temper/page/shared/index.html", "text/html"),
     "/style.css": ("temper/page/shared/style.css", "text/css"),
     "/theme.css": ("temper/page/shared/theme.css", "text/css"),
@@ -65,7 +65,7 @@ _BODY = {
 
 
 class Service:
-    """What all requests share."""
+    """The state that all requests share, and the handlers of the routes."""
 
     def __init__(self, options: Options) -> None:
         self.options, self.limits = options, options.limits
@@ -82,7 +82,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
-        """Watches the models' files meanwhile, and cleans up when the last request has been answered."""
+        """Watches the models' files while the server runs; cleans up after the last request has been answered."""
         ended = threading.Event()
         await self.decoders.start()
         watching = asyncio.create_task(asyncio.to_thread(self.models.watch, ended))
@@ -100,10 +100,11 @@ class Service:
         request: Request,
         question: Annotated[Question, Query()],
     ) -> Response:
-        """What the models say of each photo.
+        """Predicts the classes of each photo.
 
         Photos are sent as the body itself, as files of a form, or as JSON with base64 or addresses. If some of several
-        photos cannot be read, the others are answered, and the status is 200; if none can, it is that of the first.
+        photos cannot be read, the others are answered and the status is 200. If none can be read, the status is that of
+        the first photo.
         """
         wish = questions.wish(question, self.models.now())
         with self.room.share() as share:
@@ -120,11 +121,11 @@ class Service:
         return Response(in_json(found), media_type="application/json")
 
     async def list_models(self) -> Response:
-        """The models, as they are now: names, classes, how photos are prepared."""
+        """The models that are served now: names, classes, how photos are prepared."""
         return JSONResponse([describe(model).model_dump() for model in self.models.now()])
 
     async def healthz(self) -> Response:
-        """Whether the server answers, and whether it fetches photos by their addresses."""
+        """Whether the server is running, and whether it fetches photos by URL."""
         return JSONResponse({"status": "ok", "models": len(self.models.now()), "addresses": self.addresses is not None})
 
     async def metrics(self) -> Response:
@@ -151,7 +152,7 @@ def build(options: Options) -> FastAPI:
         title="Temper",
         version="0.1.0",
         description="Image classifiers of Temper.",
-        docs_url=None,  # these load scripts of others
+        docs_url=None,  # FastAPI's pages load scripts from other hosts
         redoc_url=None,
         lifespan=service.running,
     )
@@ -181,7 +182,7 @@ def build(options: Options) -> FastAPI:
 
 
 def _addresses(options: Options) -> Any:
-    from apps.serve.addresses import Addresses  # noqa: PLC0415 (a tenth of a second, for those who want it)
+    from apps.serve.addresses import Addresses  # noqa: PLC0415 (takes a tenth of a second, and is optional)
 
     return Addresses(options.limits, options.private)
 

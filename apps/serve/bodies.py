@@ -1,4 +1,4 @@
-"""The body of a request, read within the limits of bytes and time."""
+"""Reads the body of a request within the limits of bytes and time."""
 
 import asyncio
 
@@ -6,15 +6,17 @@ from starlette.requests import Request
 
 from apps.serve.limits import MEGA, Limits, Refusal, Share, too_long
 
-_TOLERATED = 5  # times the limit: so much is still read and thrown away, so that the client gets to read the answer
+# A body of up to this many times the limit is read to its end and discarded, so that the client, which sends first,
+# gets to read the answer.
+_TOLERATED = 5
 
 
 async def read(request: Request, limits: Limits, share: Share) -> bytes:
     """All bytes of the body.
 
     Raises:
-        Refusal: it is too long, too slow, or the server holds too much.
-        ClientDisconnect: the client went away.
+        Refusal: the body is too long or arrives too slowly, or the server holds too many bytes at the moment.
+        ClientDisconnect: the client has closed the connection.
     """
     most = int(limits.megabytes * MEGA)
     stated = request.headers.get("content-length", "")

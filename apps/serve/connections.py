@@ -1,7 +1,7 @@
-"""Connections that are closed when a client takes too long to say what it wants.
+"""Closes connections whose clients take too long to send a request or to receive the answer.
 
-uvicorn waits for the head of a request as long as it takes: a client that sends a byte a minute on many connections
-would keep all others out (a "slowloris"). It has a limit only for the time between two requests.
+uvicorn limits only the time between two requests, and waits forever for the head of a request. A client that sends a
+byte per minute on many connections would keep all others out (a "slowloris" attack).
 """
 
 import asyncio
@@ -9,13 +9,13 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_SECONDS = 10.0  # at most, until the head of a request must be here
+HEAD_SECONDS = 10.0  # the most time that the head of a request may take to arrive
 
 
 class Connection(H11Protocol):
-    """uvicorn's, with limits of time for the head of each request, and for a client to take its answer."""
+    """uvicorn's connection with time limits for the head of each request, and for the client to receive its answer."""
 
-    seconds: ClassVar[float] = 30.0  # for a client to take what it was sent
+    seconds: ClassVar[float] = 30.0  # the most time that a client may take to receive an answer
     _patience: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
 
@@ -25,7 +25,7 @@ class Connection(H11Protocol):
         self._look_at_the_clock()
 
     def data_received(self, data: bytes) -> None:
-        """Starts the clock with the first byte of a head, and stops it with the last."""
+        """Starts the clock when a head begins to arrive, and stops it when the head is complete."""
         super().data_received(data)
         self._look_at_the_clock()
 
@@ -37,18 +37,18 @@ class Connection(H11Protocol):
                 clock.cancel()
 
     def pause_writing(self) -> None:
-        """Starts the clock for a client that does not take its answer."""
+        """Starts the clock for a client that does not receive its answer."""
         super().pause_writing()
         self._stuck = self.loop.call_later(self.seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stops it."""
+        """Stops that clock."""
         super().resume_writing()
         if self._stuck is not None:
             self._stuck.cancel()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Closes an idle connection, also one whose client never takes the last bytes."""
+        """Closes an idle connection, even if its client never receives the last bytes."""
         super().timeout_keep_alive_handler()
         self._abort_later()
 
@@ -68,5 +68,5 @@ class Connection(H11Protocol):
 
 
 def connections(seconds: float) -> type[Connection]:
-    """The class of connections with this limit of time."""
+    """A class of connections with this time limit."""
     return type("Connection", (Connection,), {"seconds": seconds})

@@ -1,7 +1,7 @@
-"""Where the copies of served models lie: a temporary folder that goes with its process, whatever ends that.
+"""A temporary folder for copies of the served models, which is removed however its process ends.
 
-The folder is locked by the process. A process that is killed cannot remove it, but its lock ends: the next server of
-the same user removes the folder.
+The process locks the folder. A process that is killed cannot remove its folder, but its lock is released, and the next
+server of the same user removes it.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ _PREFIX = "temper-serve-"
 
 
 class Copies:
-    """A temporary folder of this process.
+    """The temporary folder of this process.
 
     Attributes:
         folder: its path.
@@ -30,15 +30,15 @@ class Copies:
             if _is_ours(self._lock, Path(self.folder)):
                 self._removal = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
                 return
-            os.close(self._lock)  # another server took it for abandoned in between
+            os.close(self._lock)  # another server considered it abandoned before it was locked
 
     def close(self) -> None:
-        """Removes it; the end of the process does so, too."""
+        """Removes the folder; the normal end of the process does so, too."""
         self._removal()
 
 
 def _remove_abandoned() -> None:
-    """Removes the folders of processes of this user that are gone."""
+    """Removes the folders of this user's processes that no longer exist."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -50,7 +50,7 @@ def _remove_abandoned() -> None:
 
 
 def _is_ours(lock: int, folder: Path) -> bool:
-    """Takes the lock of an open folder; whether that was possible, and the folder is still there."""
+    """Locks an open folder; returns whether that was possible and the folder still exists."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(lock), folder.stat())

@@ -1,4 +1,4 @@
-"""What a monitoring system is told: Prometheus' text format, from a registry of its own for each server."""
+"""Figures for a monitoring system in Prometheus' text format; each server has a registry of its own."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST

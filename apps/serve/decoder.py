@@ -1,11 +1,12 @@
-"""python -m apps.serve.decoder BYTES: the process in which photos are decoded, so that none can hurt the server.
+"""python -m apps.serve.decoder BYTES: a process that decodes photos, so that no photo can harm the server.
 
-A decoder of images is much code in C that reads what strangers wrote. Here it has a limit of memory, it can be ended
-when it takes too long, and if it crashes, the server goes on.
+Image decoders are large C libraries, and here they read files from strangers. In a process of its own, a decoder has a
+limit of memory (BYTES of address space), it can be killed if it takes too long, and if it crashes, the server goes on.
 
-Reads from standard input, over and over: a line of JSON, {"length": bytes of the photo, "wanted": a list of
-preparations}, then the photo. Writes a line of JSON, {"length": bytes} and for each preparation the pixels, uint8
-(height, width, 3); or {"status", "sentence"} if the photo cannot be decoded. Ends with its input.
+It reads from standard input, again and again, a line of JSON, {"length": size of the photo in bytes, "wanted": a list
+of preparations}, and then the photo. For each photo it writes either a line of JSON, {"length": bytes}, and then the
+pixels for each preparation, uint8 (height, width, 3); or, if the photo cannot be decoded, a line {"status",
+"sentence"}. It ends when its input ends.
 """
 
 import json
@@ -28,10 +29,10 @@ from temper.preparation import Preparation, prepare
 
 @dataclass(frozen=True)
 class Way(Preparation):
-    """How a model's input is made of a photo here.
+    """How a photo becomes a model's input in the server.
 
     Attributes:
-        finder: what finds the main object to crop to, as `models.finder_text` writes it; None: the photo stays whole.
+        finder: describes how to find the main object to crop to, as `models.finder_text` writes it; None: no cropping.
     """
 
     finder: str | None = None
@@ -51,23 +52,23 @@ def _prepared(data: bytes, way: Way) -> Pixels:
 
 
 def answer(data: bytes, wanted: list[dict[str, Any]]) -> tuple[dict[str, Any], bytes]:
-    """The line of JSON for a photo, and the bytes after it."""
+    """The answer for a photo: the contents of the JSON line, and the bytes that follow it."""
     try:
         pixels = b"".join(_prepared(data, Way(**one)).tobytes() for one in wanted)
     except BadPhoto as reason:
         return {"status": 422, "sentence": f"expected a photo, received {reason}"}, b""
-    except TemperError:  # who started the server has been told, for it was tried then
+    except TemperError:  # the detector worked when the server was started
         return {"status": 500, "sentence": "expected the detector of the model to be here, found it gone"}, b""
     except MemoryError:
         return {"status": 413, "sentence": "expected a photo that can be decoded with the memory at hand"}, b""
-    except Exception as error:  # whatever a library raises about the bytes of a stranger; the server logs the kind
+    except Exception as error:  # a library may raise any exception for a damaged photo; `kind` is its class
         kind = type(error).__name__
         return {"status": 422, "sentence": "expected a photo, received a damaged one", "kind": kind}, b""
     return {"length": len(pixels)}, pixels
 
 
 def unpacked(pixels: bytes, wanted: Sequence[Preparation]) -> list[Pixels]:
-    """The bytes after the line of JSON, as the inputs that were wanted."""
+    """The inputs of the models, from the bytes after the JSON line."""
     parts = np.split(np.frombuffer(pixels, np.uint8), np.cumsum([one.height * one.width * 3 for one in wanted])[:-1])
     return [part.reshape(one.height, one.width, 3) for part, one in zip(parts, wanted, strict=True)]
 
@@ -77,7 +78,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
     while line := source.readline():
         asked = json.loads(line)
         data = source.read(asked["length"])
-        if len(data) < asked["length"]:  # the server has gone
+        if len(data) < asked["length"]:  # the server has ended
             return
         said, pixels = answer(data, asked["wanted"])
         sink.write(json.dumps(said).encode() + b"\n" + pixels)
@@ -85,15 +86,15 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def main() -> None:
-    """Takes the standard streams for itself, and the limits."""
-    for one in (signal.SIGINT, signal.SIGTERM):  # which may go to all processes; this one ends with its input
+    """Sets the limits and reserves the standard streams, then answers."""
+    for one in (signal.SIGINT, signal.SIGTERM):  # may be sent to the whole process group; this one ends with its input
         signal.signal(one, signal.SIG_IGN)
     most = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     cv2.setNumThreads(1)
     sink = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)  # libraries print what they think of damaged photos
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # hides what libraries print about damaged photos
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     serve(sys.stdin.buffer, sink)

@@ -1,4 +1,4 @@
-"""Photos to the inputs of models, in processes of their own (apps/serve/decoder.py), or in this one."""
+"""Turns photos into the inputs of models, in child processes (apps/serve/decoder.py) or in this process."""
 
 import asyncio
 import json
@@ -16,16 +16,21 @@ from apps.serve.limits import MEGA, Limits, Refusal
 from temper.photos import Pixels
 from temper.preparation import Preparation
 
-_SECONDS = 10.0  # for a photo; fifty megapixels of PNG take half a second
-_BYTES_A_PIXEL = 20  # of decoding; photos.py wants 16 to be sure that a failure is the photo's own fault
-_OWN_BYTES = 1500 * MEGA  # of address space, most of it of libraries and never touched
+_SECONDS = 10.0  # the most time for decoding a photo; fifty megapixels of PNG take half a second
+_BYTES_A_PIXEL = 20  # memory for decoding; with 16 or more, photos.py can tell that a failure is the photo's fault
+_OWN_BYTES = 1500 * MEGA  # address space of the process itself, mostly of libraries and never touched
 
 
 class Decoders:
-    """Some processes that decode, each one photo at a time. They start when they are needed, or by `start`.
+    """Child processes that decode photos, each one photo at a time. They start when they are needed, or by `start`.
+
+    Args:
+        count: how many processes there are at most.
+        limits: the largest number of pixels, which determines the memory of a process.
+        seconds: the most time for decoding a photo.
 
     Attributes:
-        restarts: how many processes were lost to photos: ended because they took too long, or crashed.
+        restarts: how many processes were lost because they crashed, took too long, or the request was cancelled.
     """
 
     def __init__(self, count: int, limits: Limits, seconds: float = _SECONDS) -> None:
@@ -38,9 +43,10 @@ class Decoders:
             self._idle.put_nowait(None)
 
     async def start(self) -> None:
-        """Starts one process, so that the first photo need not wait for it; the last that was idle works next.
+        """Starts one process, so that the first photo need not wait for it.
 
-        The others start when several photos are decoded at once: each takes as long to start, and 45 MB.
+        The others start only when several photos are decoded at the same time, since each of them takes time to start
+        and 45 MB. The process that became idle last gets the next photo.
         """
         self._idle.get_nowait()
         self._idle.put_nowait(await self._start())
@@ -49,9 +55,9 @@ class Decoders:
         """A photo prepared in each of the wanted ways, each uint8 (height, width, 3), RGB, 0-255.
 
         Raises:
-            Refusal: it cannot be decoded, or not with the time and the memory that a photo gets.
+            Refusal: it cannot be decoded, or not within the time and the memory that a photo gets.
         """
-        for attempt in (1, 2):  # a process may have been ended by something else: the photo gets another one
+        for attempt in (1, 2):  # the process may have died for another reason, so the photo gets a second one
             process = await self._idle.get()
             try:
                 if process is None or process.returncode is not None:
@@ -75,7 +81,7 @@ class Decoders:
         raise AssertionError("each attempt returns or raises")
 
     async def close(self) -> None:
-        """Ends the processes, when all of them are idle."""
+        """Ends the processes, each as soon as it is idle."""
         for _ in range(self._count):
             process = await self._idle.get()
             if process is not None and process.returncode is None and process.stdin is not None:
@@ -91,7 +97,7 @@ class Decoders:
         )
 
     def _ended(self, process: Process | None) -> Process | None:
-        """Ends a process that is of no use any more; returns what takes its place: none, until one is needed."""
+        """Kills a process that can no longer be used; returns None, which stands for a process not started yet."""
         self.restarts += 1
         if process is not None and process.returncode is None:
             process.kill()
@@ -99,15 +105,15 @@ class Decoders:
 
 
 class DecodingHere:
-    """Decodes in this process, one photo at a time: where each request has a machine to itself, as on AWS Lambda."""
+    """Decodes in this process, one photo at a time, for AWS Lambda, where each request has a machine to itself."""
 
     def __init__(self) -> None:
         cv2.setNumThreads(1)
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it thinks of damaged photos
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # hides warnings about damaged photos
         self._pool = ThreadPoolExecutor(1, "decoder")
 
     async def prepare(self, data: bytes, wanted: Sequence[Preparation]) -> list[Pixels]:
-        """As `Decoders.prepare`, without a limit of memory and time for a photo alone."""
+        """As `Decoders.prepare`, but without limits of memory and time for each photo."""
         loop = asyncio.get_running_loop()
         said, pixels = await loop.run_in_executor(self._pool, decoder.answer, data, [asdict(one) for one in wanted])
         if "status" in said:

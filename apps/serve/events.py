@@ -1,6 +1,6 @@
-"""Events of Amazon's API Gateway, as AWS Lambda hands them on: requests that arrive, and answers as they are wanted.
+"""Reads requests from the events of Amazon's API Gateway, as AWS Lambda passes them on, and writes the answers.
 
-Both formats are read: 1.0, of REST APIs and load balancers, and 2.0, of HTTP APIs and function URLs. See
+Both event formats are supported: 1.0, of REST APIs and load balancers, and 2.0, of HTTP APIs and function URLs. See
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 """
 
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from apps.serve.access import HEADERS
 from apps.serve.limits import MEGA, Limits, Refusal, too_long
 
-_MOST_KEYS = 100  # of a query
+_MOST_KEYS = 100  # in a query
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,10 @@ class Asked:
     """A request.
 
     Attributes:
-        path: without the name of the stage.
-        headers: with lower-case names.
+        path: the path without the name of API Gateway's stage.
+        query: the values of each key.
+        headers: the headers, with names in lower case.
+        body: the decoded bytes.
     """
 
     method: str
@@ -37,7 +39,7 @@ def asked(event: Any, limits: Limits) -> Asked:
     """The request of an event.
 
     Raises:
-        Refusal: it is no event of API Gateway, or its body is malformed or too long.
+        Refusal: it is not an event of API Gateway, or its body is malformed or too long.
     """
     try:
         read = _of_2 if event.get("version") == "2.0" else _of_1
@@ -53,7 +55,7 @@ def asked(event: Any, limits: Limits) -> Asked:
 
 
 def _of_2(event: Mapping[str, Any]) -> tuple[str, str, Mapping[str, list[str]]]:
-    """Method, path and query of an event of format 2.0, whose path begins with its stage."""
+    """Method, path and query of an event in format 2.0, in which the path begins with the name of the stage."""
     context = event["requestContext"]
     path, stage = str(event["rawPath"]), f"/{context.get('stage') or '$default'}"
     path = path.removeprefix(stage) if path.startswith(f"{stage}/") else path
@@ -62,7 +64,7 @@ def _of_2(event: Mapping[str, Any]) -> tuple[str, str, Mapping[str, list[str]]]:
 
 
 def _of_1(event: Mapping[str, Any]) -> tuple[str, str, Mapping[str, list[str]]]:
-    """Method, path and query of an event of format 1.0."""
+    """Method, path and query of an event in format 1.0."""
     query = {name: [str(value)] for name, value in (event.get("queryStringParameters") or {}).items()}
     query |= {name: [*map(str, of)] for name, of in (event.get("multiValueQueryStringParameters") or {}).items()}
     return str(event["httpMethod"]), str(event["path"]), query
@@ -70,9 +72,9 @@ def _of_1(event: Mapping[str, Any]) -> tuple[str, str, Mapping[str, list[str]]]:
 
 def _body(text: str, encoded: bool, content_type: str, limits: Limits) -> bytes:
     most = int(limits.megabytes * MEGA)
-    if len(text) // 4 * 3 > most + 2 if encoded else len(text) > most:  # before there is a second copy of it
+    if len(text) // 4 * 3 > most + 2 if encoded else len(text) > most:  # checked before decoding makes a second copy
         raise too_long(limits)
-    if "\ufffd" in text and "json" not in content_type:  # what REST APIs make of each byte that is no text
+    if "\ufffd" in text and "json" not in content_type:  # REST APIs put this in place of each byte that is not text
         raise Refusal(400, "expected a photo in base64, received one as text: set the API's binary media types to */*")
     try:
         body = base64.b64decode(text, validate=True) if encoded else text.encode(errors="replace")
@@ -84,6 +86,6 @@ def _body(text: str, encoded: bool, content_type: str, limits: Limits) -> bytes:
 
 
 def answered(status: int, body: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """An answer in JSON, in the form that both formats take."""
+    """An answer with a JSON body, in a form that both formats accept."""
     told = HEADERS | {"Content-Type": "application/json"} | dict(headers or {})
     return {"statusCode": status, "headers": told, "body": body, "isBase64Encoded": False}

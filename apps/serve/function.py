@@ -1,4 +1,4 @@
-"""Exported models as a function of one request at a time: what AWS Lambda runs, without FastAPI and its start."""
+"""Exported models as a function for AWS Lambda, which answers one request at a time; starts faster without FastAPI."""
 
 import argparse
 import asyncio
@@ -20,12 +20,12 @@ from apps.serve.models import opened, require_names
 from temper.base.errors import TemperError
 
 OPTIONS = "TEMPER_OPTIONS"
-_SPARE = 0.5  # seconds of the function's time that are kept for saying that there was too little
+_SPARE = 0.5  # seconds kept in reserve, so that the function can still answer that it ran out of time
 _ROUTES = {"/predict": "POST", "/models": "GET", "/healthz": "GET"}
 
 
 class Function:
-    """What all requests share.
+    """Answers events of API Gateway; holds the state that all requests share.
 
     Raises:
         TemperError: a model cannot be read.
@@ -39,15 +39,15 @@ class Function:
         self._runner = asyncio.Runner()
         self._addresses: inputs.Fetcher | None = None
         if given.addresses:
-            from apps.serve.addresses import Addresses  # noqa: PLC0415 (a tenth of a second, for those who want it)
+            from apps.serve.addresses import Addresses  # noqa: PLC0415 (takes a tenth of a second, and is optional)
 
             self._addresses = Addresses(given.limits, given.private)
 
     def __call__(self, event: Any, seconds: float) -> dict[str, Any]:
-        """The answer to an event of API Gateway; never an exception.
+        """The answer to an event of API Gateway; never raises.
 
         Args:
-            seconds: that are left to answer in.
+            seconds: how much time is left for the answer.
         """
         try:
             return self._answer(asked(event, self._limits), seconds)
@@ -82,14 +82,14 @@ class Function:
 
 
 def refused(refusal: Refusal, headers: dict[str, str] | None = None) -> dict[str, Any]:
-    """A refusal as API Gateway takes it."""
+    """A refusal as an answer for API Gateway."""
     again = {"Retry-After": str(refusal.again)} if refusal.again else {}
     return answered(refusal.status, Problem(error=refusal.sentence).model_dump_json(), again | (headers or {}))
 
 
 @cache
 def loaded() -> Function:
-    """The function that the environment describes, made once.
+    """The function that the environment variables describe, created once per process.
 
     Raises:
         TemperError: the options are wrong, or a model cannot be read.

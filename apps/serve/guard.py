@@ -1,4 +1,4 @@
-"""What stands around every request: the token, the figures, and headers that keep browsers from harm."""
+"""Middleware around every request: checks the token, counts, and adds security headers."""
 
 import sys
 import time
@@ -16,9 +16,10 @@ class Guard:
     """An ASGI middleware.
 
     Args:
-        paths: those that are counted by their names; all others are counted as one, since clients may ask for any.
-        open_paths: those that need no token.
-        token: None: nobody needs one.
+        counts: the figures for monitoring.
+        paths: the paths that are counted by name; all others are counted together, since clients may ask for any.
+        open_paths: the paths that need no token.
+        token: the token that clients must send; None: none is needed.
     """
 
     def __init__(self, app: ASGIApp, counts: Counts, paths: set[str], open_paths: set[str], token: str | None) -> None:
@@ -26,7 +27,7 @@ class Guard:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or hands it on."""
+        """Answers a request itself, or passes it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""The photos of a request, however they were sent: files of a form, raw bytes, or JSON with base64 or addresses."""
+"""Extracts the photos of a request, which are sent as files of a form, raw bytes, or JSON with base64 or URLs."""
 
 import asyncio
 import base64
@@ -11,28 +11,29 @@ from apps.serve import multipart
 from apps.serve.limits import MEGA, Limits, Refusal, Share
 from temper import headers
 
-_MOST_SCANS = 100  # of a JPEG: progressive ones have about ten, and each costs as much as all pixels
+_MOST_SCANS = 100  # in a JPEG: progressive ones have about ten, and each scan takes as long as all pixels
 _SHAPE = 'expected JSON such as {"photos": [{"base64": "..."}, {"address": "https://..."}]}'
 EXAMPLE = {"photos": [{"name": "rose.jpg", "base64": "/9j/4AAQSkZJRg..."}, {"address": "https://example.org/rose.jpg"}]}
 
 
 class Fetcher(Protocol):
-    """Fetches photos; `apps.serve.addresses.Addresses` is one, whose import takes a tenth of a second."""
+    """Fetches photos by URL. `apps.serve.addresses.Addresses` implements it; its import takes a tenth of a second."""
 
     async def fetch(self, address: str, share: Share) -> bytes:
-        """The bytes that an address gives.
+        """The bytes at a URL.
 
         Raises:
-            Refusal: it is none, is not public, or gives no photo within the limits of bytes and time.
+            Refusal: the URL is malformed or its host not public, or it gives no photo within the limits of bytes and
+                time.
         """
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A photo that was sent.
+    """A photo of a request.
 
     Attributes:
-        name: by which the client knows it; a text, never a path to anything here.
+        name: the client's name for it; only a text, never used as a path here.
         data: the encoded photo, within the limits; or why there is none.
     """
 
@@ -41,13 +42,14 @@ class Sent:
 
 
 async def photos(body: bytes, content_type: str, limits: Limits, addresses: Fetcher | None, share: Share) -> list[Sent]:
-    """The photos in a body; at least one. What is wrong with one of several does not concern the others.
+    """The photos in a body, at least one. A problem of one photo does not affect the others.
 
     Args:
-        addresses: what fetches photos; None: none are fetched.
+        addresses: fetches photos by URL; None: no photos are fetched.
+        share: counts the bytes of fetched photos.
 
     Raises:
-        Refusal: the body has no photos, too many, or is malformed.
+        Refusal: the body has no photos or too many, or is malformed.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -63,8 +65,8 @@ async def photos(body: bytes, content_type: str, limits: Limits, addresses: Fetc
 
 
 def _entries(body: bytes, most: int) -> list[dict[str, str]]:
-    """The photos in a body of JSON."""
-    # Each value costs a hundred bytes or so of memory when it is read; base64 has none of these characters.
+    """The entries for photos in a JSON body."""
+    # Each JSON value takes about a hundred bytes of memory when it is parsed. Base64 does not contain these characters.
     if sum(body.count(one) for one in b"[{,:") > 1000 + 20 * most:
         raise Refusal(400, f"{_SHAPE}, received too many values")
     try:
@@ -99,7 +101,7 @@ async def _of_entry(entry: dict[str, str], addresses: Fetcher | None, share: Sha
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes of base64, also as a `data:` URL."""
+    """Decodes base64, or a `data:` URL."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
@@ -109,9 +111,9 @@ def _decoded(text: str) -> bytes:
 
 
 def _checked(data: bytes | Refusal, limits: Limits) -> bytes | Refusal:
-    """A photo whose header promises what may be decoded; nothing is decoded here.
+    """The photo, or a refusal if its header shows that it is no image or exceeds the limits. Nothing is decoded here.
 
-    The header alone says how many pixels there would be: less than a megabyte of PNG can be gigabytes of them.
+    The header says how many pixels there would be: a PNG of less than a megabyte can decode to gigabytes.
     """
     if isinstance(data, Refusal):
         return data

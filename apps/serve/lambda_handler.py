@@ -3,8 +3,8 @@
     TEMPER_OPTIONS="--models classifier.tflite" python -m apps.serve.lambda_handler
 
 It needs the container image of containers/lambda.Dockerfile, or a runtime with the packages of requirements-serve.lock.
-The environment variable TEMPER_OPTIONS holds the options of the server that mean something here (docs/serve.md), and
-TEMPER_TOKEN the token that clients must send, if they must.
+The environment variable TEMPER_OPTIONS contains those options of the server that apply here (docs/serve.md), and
+TEMPER_TOKEN the token that clients must send, if there is one.
 """
 
 import sys
@@ -20,7 +20,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     """Answers an event of API Gateway.
 
     Args:
-        context: of Lambda's runtime; it knows how much time is left.
+        context: the context object of Lambda's runtime, which knows how much time is left.
     """
     try:
         answer = function.loaded()
@@ -34,8 +34,8 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Loads the models, which Lambda counts as the start, and then answers events until it is ended."""
-    from awslambdaric.__main__ import main as serve  # noqa: PLC0415 (of Amazon, and only there)
+    """Loads the models, which Lambda counts as initialization, and then answers events until it is ended."""
+    from awslambdaric.__main__ import main as serve  # noqa: PLC0415 (Amazon's package, installed only there)
 
     function.loaded()
     serve(["awslambdaric", "apps.serve.lambda_handler.handler"])

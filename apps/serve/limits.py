@@ -1,4 +1,4 @@
-"""What a client may ask for, and how it is told that it asked for more."""
+"""The limits for clients, and the refusals that tell them that they exceeded one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ MEGA = 10**6
 
 
 class Refusal(Exception):
-    """Why a request, or a photo of it, gets no answer: an HTTP status, and one sentence for the client."""
+    """A request, or a photo of it, gets no answer: an HTTP status, and one sentence for the client."""
 
     def __init__(self, status: int, sentence: str, again: int | None = None) -> None:
         super().__init__(sentence)
@@ -20,15 +20,15 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a client gets.
+    """The limits of a server.
 
     Attributes:
-        megabytes: of the body of a request, and of a photo that is fetched.
-        megapixels: of a photo, as its header claims.
-        photos: of a request.
-        seconds: until a request must have arrived, and again until it must be answered.
-        requests: that are worked on at once; those beyond are asked to come back.
-        connections: that are open at once.
+        megabytes: the size of a request's body, and of a photo that is fetched, in millions of bytes.
+        megapixels: the size of a photo as its header claims it, in millions of pixels.
+        photos: the number of photos in a request.
+        seconds: the time for a request to arrive, and again the time for answering it.
+        requests: how many requests are processed at the same time; further ones are asked to come back later.
+        connections: how many connections are open at the same time.
     """
 
     megabytes: float = 20.0
@@ -40,9 +40,9 @@ class Limits:
 
 
 class Room:
-    """What all requests together may hold: so many bytes while they arrive, so many requests while they are worked on.
+    """Limits what all requests together may hold: bytes while they arrive, places while they are processed.
 
-    A client that sends slowly holds the bytes that it sent, and no place among the requests.
+    A client that sends slowly takes up only the bytes that it has sent, and no place.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -52,7 +52,7 @@ class Room:
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
-        """What one request holds, given back at its end."""
+        """Counts the bytes that a request holds, and releases them at the end of the context."""
         share = Share(self)
         try:
             yield share
@@ -60,14 +60,18 @@ class Room:
             self.bytes -= share.bytes
 
     def take(self, count: int) -> None:
-        """Counts bytes, or refuses them."""
+        """Counts bytes, or raises Refusal if all requests together would hold too many."""
         if self.bytes + count > self._most_bytes:
             raise busy()
         self.bytes += count
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place among the requests that are worked on."""
+        """Takes a place among the requests that are processed, for the time of the context.
+
+        Raises:
+            Refusal: all places are taken.
+        """
         if self.requests >= self._most_requests:
             raise busy()
         self.requests += 1
@@ -78,7 +82,7 @@ class Room:
 
 
 class Share:
-    """The bytes of one request."""
+    """The bytes that one request holds."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -91,12 +95,12 @@ class Share:
 
 
 def busy() -> Refusal:
-    """What to say where the server has too much to do."""
+    """The refusal of a server that has too much to do."""
     return Refusal(503, "the server has as many requests as it can work on: try again in a second", again=1)
 
 
 def too_long(limits: Limits) -> Refusal:
-    """What to say to a body of too many bytes."""
+    """The refusal of a body that is too long."""
     return Refusal(
         413,
         f"expected a request of at most {limits.megabytes:g} megabytes, received more: send fewer or smaller photos",

@@ -1,4 +1,4 @@
-"""A server as a process, on uvicorn."""
+"""uvicorn's server as a process of this project."""
 
 import sys
 
@@ -6,7 +6,7 @@ import uvicorn
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which says in one line where it listens."""
+    """uvicorn's server, which prints in one line where it listens."""
 
     def _log_started_message(self, listeners: object) -> None:
         found = [one.getsockname() for server in self.servers for one in server.sockets]

@@ -1,7 +1,7 @@
-"""The models that are served: read from their files, and read again when a file is replaced.
+"""The models that are served. They are loaded from their files, and loaded again when a file is replaced.
 
-A file is copied before it is opened, because LiteRT maps it into memory: writing over a mapped file would change the
-model in the middle of a request, and cutting it off would end the server.
+A file is copied before it is opened, because LiteRT maps it into memory: overwriting a mapped file would change the
+model in the middle of a request, and truncating it would crash the server.
 """
 
 import hashlib
@@ -31,18 +31,20 @@ from temper.measures import calibration
 from temper.photos import Pixels
 
 Probabilities = npt.NDArray[np.float32]
-_State = tuple[int, int, int]  # of a file: when it was written, its size, its inode
-PERIOD = 0.5  # seconds between two looks at the files
+_State = tuple[int, int, int]  # of a file: modification time in ns, size in bytes, inode
+PERIOD = 0.5  # seconds between two checks of the files
 
 
 @dataclass(frozen=True)
 class Model:
-    """One version of a model, which never changes.
+    """A version of a model, which never changes.
 
     Attributes:
-        name: the file's, without its ending.
-        version: the first digits of the SHA-256 of the file.
-        finder: what finds the main object of a photo, for a model that was trained on crops; None: it sees whole ones.
+        name: the name of its file, without the extension.
+        version: the first 12 hex digits of the file's SHA-256.
+        runtime: the opened model.
+        finder: describes how to find the main object of a photo, for a model that was trained on crops; None: the model
+            gets whole photos.
     """
 
     name: str
@@ -52,12 +54,12 @@ class Model:
 
     @property
     def classes(self) -> list[str]:
-        """In the order of the probabilities."""
+        """The class names, in the order of the probabilities."""
         return self.runtime.card.classes
 
     @property
     def preparation(self) -> Way:
-        """How a photo becomes its input."""
+        """How a photo becomes the model's input."""
         made = self.runtime.card.preparation
         margin = made.crop.margin if made.crop and self.finder else 0.0
         return Way(made.height, made.width, made.fit, margin, self.finder)
@@ -73,8 +75,13 @@ class Model:
     def look(self, pixels: Pixels, deadline: float) -> npt.NDArray[np.float32]:
         """Where the model looks in a prepared photo, float32 (GRID, GRID); see `occlusion_map`.
 
+        This runs the model fifty times.
+
         Args:
-            deadline: of `time.monotonic()`; it runs the model fifty times.
+            deadline: a time of `time.monotonic()`.
+
+        Raises:
+            Refusal: the deadline has passed.
         """
 
         def predict(images: npt.NDArray[np.uint8]) -> Probabilities:
@@ -92,17 +99,18 @@ class Model:
 class _Served:
     path: Path
     model: Model
-    loaded: _State | None  # of the file that the model comes from, or that was found damaged
-    seen: _State | None  # at the last look
+    loaded: _State | None  # of the file when it was last loaded, successfully or not
+    seen: _State | None  # of the file at the last check
 
 
 class Models:
     """All models that are served, by their names.
 
     Args:
-        detector: what finds the main object, for models that were trained on crops; None: they see whole photos.
-        said: what a line about a model that was taken up, or could not be, is given to, with its name and whether it
-            was taken up.
+        paths: the files of the models.
+        detector: the detector of the main object, for models that were trained on crops; None: they get whole photos.
+        said: called when a file was replaced, with the model's name, whether the new file was loaded, and a line for
+            the log.
 
     Raises:
         TemperError: a file is missing or damaged, or two have the same name.
@@ -121,18 +129,18 @@ class Models:
             self._served[path.stem] = _Served(path, self._load(path), state, state)
 
     def now(self) -> list[Model]:
-        """The models as they are at this moment, in the order in which they were given."""
+        """The current versions of the models, in the order in which they were given."""
         return [served.model for served in self._served.values()]
 
     def watch(self, ended: threading.Event) -> None:
-        """Looks at the files again and again until `ended` is set."""
+        """Checks the files again and again until `ended` is set."""
         while not ended.wait(PERIOD):
             self.refresh()
 
     def refresh(self) -> None:
-        """Takes up each file that has changed, once it is the same as at the last look: then it is no longer written.
+        """Loads each changed file once two checks in a row find it the same, because it is then completely written.
 
-        Where the new file cannot be read, the old model goes on, and a line says so, once.
+        If the new file cannot be read, the old model stays in use, and a line says so once.
         """
         for name, served in self._served.items():
             state = _state(served.path)
@@ -142,7 +150,7 @@ class Models:
             served.loaded = state
             try:
                 served.model = self._load(served.path)
-            except Exception as error:  # of whatever kind: nothing in a file may end the watch
+            except Exception as error:  # of any class: no file may end the watching
                 problem = str(error) if isinstance(error, TemperError) else f"{served.path}: {type(error).__name__}"
                 self._said(name, False, f"{problem}; the model of before, version {served.model.version}, goes on")
             else:
@@ -162,16 +170,16 @@ class Models:
             shutil.rmtree(folder, ignore_errors=True)
             problem = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
             raise TemperError(problem.replace(str(copy), str(path))) from None
-        # Each thread opens the copy for itself, when it needs it first: the copy goes with the last use of the model.
+        # Each thread opens the copy itself when it first needs it, so the copy is removed after the model's last use.
         weakref.finalize(model.runtime, shutil.rmtree, folder, ignore_errors=True)
         return model
 
 
 def require_names(paths: Sequence[Path]) -> None:
-    """Refuses no models at all, and two of the same name.
+    """Refuses an empty list of models, and models with the same name.
 
     Raises:
-        TemperError: that is what was given.
+        TemperError: there are no models, or two have the same name.
     """
     names = [path.stem for path in paths]
     if not names or len(set(names)) < len(names):
@@ -182,13 +190,13 @@ def require_names(paths: Sequence[Path]) -> None:
 
 
 def opened(path: Path, detector: DetectorChoice | None) -> Model:
-    """The model of a file that nobody writes to as long as the model is used, tried on a grey image.
+    """Opens a model and tries it on a grey image. Nobody may write to the file as long as the model is used.
 
     Args:
-        detector: as `Models`.
+        detector: as for `Models`.
 
     Raises:
-        TemperError: it is missing or damaged, or what it was cropped by cannot look at photos here.
+        TemperError: the file is missing or damaged, or the detector by which its photos were cropped cannot run here.
     """
     runtime = open_model(path)
     with path.open("rb") as file:
@@ -201,13 +209,13 @@ def opened(path: Path, detector: DetectorChoice | None) -> Model:
 
 
 def finder_text(name: str, crop: Crop, weights: Path, choice: DetectorChoice) -> str:
-    """All that a process needs to find main objects."""
+    """A JSON text with all that a decoder process needs to find main objects."""
     chosen = [str(weights), choice.input_size, list(choice.classes)]
     return json.dumps([name, crop.model_dump(mode="json"), chosen])
 
 
 def _require_sound(path: Path, runtime: Runtime) -> None:
-    """Runs one grey image, so that a model that does not fit its card answers no request."""
+    """Runs the model on a grey image, so that a model that does not fit its card is refused before any request."""
     made = runtime.card.preparation
     found = runtime.probabilities([np.full((made.height, made.width, 3), 128, np.uint8)])
     if found.shape != (1, len(runtime.card.classes)) or not np.isfinite(found).all():
@@ -226,5 +234,5 @@ def _state(path: Path) -> _State | None:
 
 
 def print_line(name: str, taken_up: bool, line: str) -> None:
-    """The usual place for what happens to models: the terminal or the log of whoever runs the server."""
+    """Prints a line about a model to stderr, the terminal or log of the server."""
     print(line, file=sys.stderr, flush=True)

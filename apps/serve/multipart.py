@@ -1,6 +1,6 @@
-"""A body of the type multipart/form-data (RFC 7578), taken apart in memory.
+"""Parses bodies of the type multipart/form-data (RFC 7578) in memory.
 
-Not by Starlette's `request.form()`: that writes photos of more than a megabyte to the disk.
+Starlette's `request.form()` is not used, because it writes photos of more than a megabyte to disk.
 """
 
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from apps.serve.limits import Refusal
 
-_MOST_HEADERS = 20  # of a part; browsers send two
-_HEADER_BYTES = 8192  # of all of them, of a part
+_MOST_HEADERS = 20  # in a part; browsers send two
+_HEADER_BYTES = 8192  # of all headers of a part together
 
 
 @dataclass
@@ -31,7 +31,7 @@ def files(body: bytes, content_type: str, most: int) -> list[tuple[str, bytes]]:
         most: how many files there may be.
 
     Raises:
-        Refusal: it is not well-formed, was cut off, or has more files.
+        Refusal: the body is malformed or cut off, or has more files.
     """
     _, options = parse_options_header(content_type)
     collected = _Collected(most)
@@ -47,7 +47,7 @@ def files(body: bytes, content_type: str, most: int) -> list[tuple[str, bytes]]:
 
 
 class _Collected:
-    """The parts, as the parser finds them."""
+    """Collects the parts that the parser finds."""
 
     def __init__(self, most: int) -> None:
         self.parts: list[_Part] = []
@@ -55,7 +55,7 @@ class _Collected:
         self._most = most
 
     def callbacks(self) -> dict[str, object]:
-        """What the parser calls."""
+        """The functions that the parser calls, by event."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_name,
@@ -104,7 +104,7 @@ def _file(part: _Part) -> tuple[str, bytes]:
 
 
 def too_many(most: int) -> Refusal:
-    """What to say to more photos than a request may have."""
+    """The refusal of a request with too many photos."""
     return Refusal(413, f"expected at most {most} photos in a request, received more: send several requests")
 
 

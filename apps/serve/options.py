@@ -1,4 +1,4 @@
-"""How the server, and the function of AWS Lambda, are told what to serve and within which limits."""
+"""The options of the server and of the function for AWS Lambda: which models to serve, within which limits."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from temper.base.errors import TemperError
 from temper.inference import detector_arguments
 from temper.inference.cropping import DetectorChoice
 
-TOKEN = "TEMPER_TOKEN"  # the environment variable with the token, which no list of processes shows
+TOKEN = "TEMPER_TOKEN"  # an environment variable, because lists of processes show command lines
 _LEAST_TOKEN = 8  # characters
 _MEANINGS = {
     "megabytes": "of a request, and of a photo that is fetched",
@@ -25,13 +25,14 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Options:
-    """How it was started.
+    """The options that the server was started with.
 
     Attributes:
-        token: that clients must send, as `Authorization: Bearer TOKEN`; None: nobody needs one.
-        addresses: whether photos are fetched by their addresses.
-        private: whether these may be of hosts that are not public.
-        detector: what finds the main object, for models that were trained on crops; None: they see whole photos.
+        models: the files of the models.
+        token: the token that clients must send, as `Authorization: Bearer TOKEN`; None: none is needed.
+        addresses: whether photos are fetched by URL.
+        private: whether the hosts of these URLs may be private.
+        detector: the detector of the main object, for models that were trained on crops; None: they get whole photos.
     """
 
     models: Sequence[Path]
@@ -46,7 +47,7 @@ def add_to(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None
     """Adds the options that `chosen` reads.
 
     Args:
-        without: limits that mean nothing here.
+        without: the names of limits that do not apply here.
     """
     parser.add_argument("--models", nargs="*", type=Path, default=[], metavar="FILE", help="exported models")
     parser.add_argument("--addresses", action="store_true", help="fetch photos by address, from public hosts")
@@ -60,7 +61,7 @@ def add_to(parser: argparse.ArgumentParser, without: Sequence[str] = ()) -> None
 
 
 def chosen(given: argparse.Namespace) -> Options:
-    """What the command line and the environment say.
+    """The options from the command line and the environment.
 
     Raises:
         TemperError: a limit is 0 or less, or the token is too short.

@@ -1,4 +1,4 @@
-"""What the query of a request asks for: which models, how many classes, and what else."""
+"""Reads the query of a request: which models, how many classes, and further options."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,10 +20,10 @@ class Question(BaseModel):
 
 
 def read(query: Mapping[str, Sequence[str]]) -> Question:
-    """The question in a query, whose keys have one or more values each; of most keys the last one counts.
+    """Validates a query, in which each key has one or more values. Only `model` takes several; else the last counts.
 
     Raises:
-        Refusal: a value is none of those that the key may have.
+        Refusal: a value is not allowed for its key.
     """
     several = {"model"}
     try:
@@ -35,15 +35,15 @@ def read(query: Mapping[str, Sequence[str]]) -> Question:
 
 
 def wrong(problem: Mapping[str, Any]) -> Refusal:
-    """What to say to a query that has this problem, as pydantic puts it."""
+    """The refusal of a query with this error, as pydantic describes it."""
     return Refusal(400, f"the query's {problem['loc'][-1]}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
 
 
 def wish(question: Question, models: Sequence[Model]) -> Wish:
-    """What is wanted of each photo, of the models that are served now.
+    """What to compute for each photo, with the models that are served now.
 
     Raises:
-        Refusal: one is asked for that is not among them.
+        Refusal: the query names a model that is not served.
     """
     now = {model.name: model for model in models}
     for name in question.model:

@@ -1,4 +1,4 @@
-"""What every server of this project says of a request that it does not answer: one sentence, as JSON."""
+"""How all servers of this project refuse a request: with one sentence, as JSON."""
 
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request
@@ -7,17 +7,17 @@ from apps.serve.limits import Refusal
 
 
 def problem(refusal: Refusal) -> Response:
-    """A refusal as an answer."""
+    """The HTTP response for a refusal."""
     headers = {"Retry-After": str(refusal.again)} if refusal.again else {}
     return JSONResponse({"error": refusal.sentence}, refusal.status, headers)
 
 
 async def refused(_: Request, refusal: Exception) -> Response:
-    """The handler of `Refusal`."""
+    """The exception handler for `Refusal`."""
     assert isinstance(refusal, Refusal)
     return problem(refusal)
 
 
 async def gone(_: Request, __: Exception) -> Response:
-    """The handler of `ClientDisconnect`; nobody reads the answer but the counts."""
+    """The exception handler for `ClientDisconnect`; the answer only serves the counts, since nobody receives it."""
     return problem(Refusal(400, "the client went away"))

@@ -1,1 +1,1 @@
-"""The stage `activations`: `__main__` runs it; what needs Keras is in `frozen`."""
+"""The stage `activations`: `__main__` runs it; the part that needs Keras is in `frozen`."""

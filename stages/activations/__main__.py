@@ -1,9 +1,10 @@
 """activations: packed images, the backbone, data/boundary.json -> data/activations/<split>/.
 
-What the open part of the backbone trains on: the frozen part sees `fine_tune.views` views of every training image once,
-however many epochs and experiments the fine-tune has. `train/0/activations-00000.npy`, ... are float32 (n, views, ...),
-the output of the first layer that crosses the boundary; view 0 is the plain image. With `views: 0` nothing is computed,
-and Keras not even imported.
+Stores the output of the frozen layers of the backbone, on which `fine_tune` then trains the unfrozen ones. The frozen
+layers process `fine_tune.views` views of every training image once, however many epochs and experiments the fine-tune
+has. Layers whose output the unfrozen part uses are numbered 0, 1, ...: `train/0/activations-00000.npy`, ... are float32
+(n, views, ...), the output of the first of them. View 0 is the plain image. With `fine_tune.views: 0`, nothing is
+computed, and Keras is not even imported.
 """
 
 from temper.base import starting

@@ -1,4 +1,4 @@
-"""The frozen part of the backbone at work on the views of every image."""
+"""Runs the frozen part of the backbone on the views of every image and stores its output."""
 
 import math
 from contextlib import ExitStack
@@ -28,10 +28,12 @@ BYTES = np.dtype(np.float32).itemsize
 
 
 def write_activations(chosen: Boundary) -> None:
-    """Writes data/activations: the values at the boundary, of train in all views and of validation in the plain one.
+    """Writes data/activations: what the frozen layers output at the boundary to the unfrozen ones.
+
+    Training images are stored in all views, validation images only in the plain one.
 
     Raises:
-        TemperError: the disk cannot hold them, or an input is missing or damaged.
+        TemperError: the disk is too small for them, or an input is missing or damaged.
     """
     print(devices.described())
     backbone = keras_files.load(BACKBONE)
@@ -55,7 +57,13 @@ def write_activations(chosen: Boundary) -> None:
 def store(
     folder: Path, frozen: keras.Model, pack: Pack, views: int, magnitude: Magnitudes, seed: int, name: str
 ) -> None:
-    """Writes what the frozen part makes of a pack's images, a folder a tensor, batch after batch."""
+    """Writes the frozen part's output for a pack's images, batch by batch, into one folder for each output tensor.
+
+    Args:
+        views: how many views of each image are stored, the plain one included.
+        magnitude: how strongly the further views are augmented.
+        name: of the split, for the progress bar.
+    """
     bar = tqdm(total=views * len(pack), desc=f"activations {name}", unit="image", disable=None)
     shapes = [(views, *tensor.shape[1:]) for tensor in frozen.outputs]
     with bar, ExitStack() as stack:
@@ -77,10 +85,14 @@ def store(
 
 
 def require_room_for(packs: dict[str, Pack], views: int, shapes: list[Shape]) -> str:
-    """How much the activations will take on the disk, in words.
+    """How much disk space the activations will take, in words.
+
+    Args:
+        views: how many views of each training image are stored.
+        shapes: the shape of each stored tensor for one image, in float32.
 
     Raises:
-        TemperError: it does not have that much free.
+        TemperError: the disk does not have that much free space.
     """
     rows = views * len(packs["train"]) + len(packs["validation"])
     each = BYTES * sum(math.prod(shape) for shape in shapes)

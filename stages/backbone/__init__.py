@@ -1,1 +1,1 @@
-"""The stage `backbone`: `__main__` runs it; the known architectures have a module of their own."""
+"""The stage `backbone`: `__main__` runs it; `architectures` has the models of Keras, `hub` published ones."""

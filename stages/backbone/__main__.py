@@ -1,6 +1,6 @@
 """backbone: a keras.applications model, a weights file or a published preset -> models/backbone.keras.
 
-After this stage has run once, or was pulled, nothing needs the network.
+Once this stage has run, or its output was pulled, no later stage needs the internet.
 """
 
 from temper.base import starting
@@ -23,7 +23,7 @@ from temper.settings.backbone import HUB, Backbone, Settings
 
 
 def find_weights(settings: Backbone) -> tuple[str | None, str | None]:
-    """What Keras takes as weights ("imagenet", a path or None), and the checksum of a file.
+    """The argument `weights` for Keras ("imagenet", a path or None), and the checksum if it is a file.
 
     Raises:
         TemperError: the file is missing or has another checksum than params.yaml says.

@@ -1,4 +1,4 @@
-"""The backbones: every classification model of keras.applications with its own preprocessing inside, and `tiny`."""
+"""The backbones: every classification model of keras.applications, with its preprocessing built in, and `tiny`."""
 
 import inspect
 from collections.abc import Callable
@@ -16,7 +16,7 @@ TINY = "tiny"
 
 
 def known() -> dict[str, ModuleType | None]:
-    """Each backbone's name and the module that defines it, which knows its preprocessing too."""
+    """The name of each backbone and the module that defines it and its preprocessing; None for `tiny`."""
     found: dict[str, ModuleType | None] = {TINY: None}
     for name, builder in vars(keras.applications).items():
         if inspect.isfunction(builder):
@@ -36,13 +36,15 @@ def build(
 
     Args:
         name: one of `known()`.
-        weights: "imagenet", the path of a weights file, or `None` for random ones.
-        image_size: height and width of what it is given.
-        input_size: height and width that it is resized to inside the model, or `None` for no resizing.
-        pooling: of each feature its average over the image, its maximum, or both: averages, then maxima.
+        arguments: further arguments of the function in keras.applications.
+        weights: "imagenet", the path of a weights file, or `None` for random weights.
+        image_size: height and width of the input in pixels.
+        input_size: height and width to which the model itself resizes its input, or `None` for no resizing.
+        pooling: whether each feature is its average over the image, its maximum, or both ("concat": all averages, then
+            all maxima).
 
     Raises:
-        TemperError: wrong arguments, weights that do not fit, or an input below its minimum.
+        TemperError: an argument is wrong, the weights do not fit, or the input is smaller than the backbone allows.
     """
     pixels = keras.Input((*image_size, 3), name="pixels")
     x = pixels if input_size is None else keras.layers.Resizing(*input_size, name="resize")(pixels)
@@ -64,7 +66,10 @@ def _application(
     weights: str | None,
     pooling: Pooling,
 ) -> keras.KerasTensor:
-    """The features of a published model: pooled by itself, for ConvNeXt normalizes after that, or with "concat" not."""
+    """The features of a model of keras.applications, pooled by the model itself, unless `pooling` is "concat".
+
+    ConvNeXt normalizes after its own pooling, so the pooling must not be added afterwards.
+    """
     taken = {"include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation"}
     allowed = sorted(set(inspect.signature(builder).parameters) - taken - {"name", "weights_name"})
     unknown = sorted(set(arguments) - set(allowed))
@@ -74,7 +79,7 @@ def _application(
         raise TemperError(f"backbone.arguments: expected only {expected} with {name}, received {received}; or set {{}}")
 
     def make() -> keras.Model:
-        # Some builders compare the sizes only of `input_shape`, others only of `input_tensor`: they get both.
+        # Some builders check only `input_shape` for its size, others only `input_tensor`, so they get both.
         return builder(
             include_top=False,
             weights=weights,
@@ -86,7 +91,7 @@ def _application(
 
     try:
         model = published_weights.built_with(make) if weights == "imagenet" else make()
-    except Exception as error:  # Keras raises ValueError, OSError, URLError and plain Exception here
+    except Exception as error:  # Keras raises ValueError, OSError, URLError and even plain Exception here
         raise TemperError(
             f"backbone {name} (weights {weights or 'none'}, {x.shape[1]}x{x.shape[2]} pixels): {error}; "
             f"{_advice(str(error), weights)}"
@@ -106,10 +111,11 @@ def _advice(error: str, weights: str | None) -> str:
 
 
 def _tiny(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Four convolutions, 0.2 million parameters, no BatchNorm: enough for digits, trained in seconds on a CPU."""
+    """Four convolutions, 0.2 million parameters, no BatchNorm: enough for digits, and trains in seconds on a CPU."""
     x = keras.layers.Rescaling(1 / 127.5, -1, name="rescale")(x)
     for block, filters in enumerate((32, 64, 96, 128), start=1):
-        # He initialization (arXiv:1502.01852) keeps the signal's scale: a head on the random backbone learns from it.
+        # He initialization (arXiv:1502.01852) keeps the scale of the activations, so a head can learn on top of this
+        # backbone while its weights are random.
         x = keras.layers.Conv2D(
             filters, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=f"block{block}_conv"
         )(x)

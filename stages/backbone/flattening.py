@@ -1,8 +1,8 @@
-"""A model that is built of layers of some library, as one flat graph of Keras's own layers with the same weights.
+"""Rebuilds a model of a library's custom layers as one flat graph of Keras's own layers with the same weights.
 
-Keras needs a library wherever a model with its layers is loaded, and a block that is one layer to Keras can neither be
-opened to training in part, nor have its BatchNorm kept frozen or folded. So each such layer is replaced by what its
-`call` does, until only layers and operations of Keras are left. Needs nothing but Keras.
+A model with custom layers can be loaded only where their library is installed. And a block that is a single layer to
+Keras cannot be unfrozen in part, nor can BatchNorm layers in it be kept frozen or folded. So each custom layer is
+replaced by the layers and operations that its `call` uses, until only those of Keras are left. Needs nothing but Keras.
 """
 
 import re
@@ -14,22 +14,22 @@ import numpy as np
 
 ops = keras.ops
 
-Replacement = Callable[[Any, Any], Any]  # (a layer, its input) -> its output, of layers of Keras
+Replacement = Callable[[Any, Any], Any]  # (custom layer, its input) -> its output, computed by Keras's layers
 
 
 class CannotFlatten(Exception):
-    """A layer holds weights of its own, so what it does cannot be told from its `call`."""
+    """A custom layer has weights outside Keras's layers, so the layers that its `call` uses cannot rebuild it."""
 
 
 def flatten(model: keras.Model, pixels: keras.KerasTensor, x: keras.KerasTensor) -> keras.KerasTensor:
-    """The output of a functional model for `x`, computed by new layers of Keras with the weights of the model.
+    """The output of a functional model for the input `x`, computed by new layers of Keras with the model's weights.
 
     Args:
-        pixels: the input of the graph.
-        x: what the model is given, computed from `pixels`.
+        pixels: the input of the whole graph.
+        x: the input of the model, computed from `pixels`.
 
     Raises:
-        CannotFlatten: the model has a layer that is not Keras's own and is not known here.
+        CannotFlatten: the model has a custom layer with weights of its own that is not in `REPLACEMENTS`.
     """
     while any(not _is_of_keras(layer) for layer in model.operations):
         model = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=_inlined)
@@ -44,7 +44,7 @@ def _is_of_keras(operation: Any) -> bool:
 
 
 def _inlined(layer: Any, *inputs: Any, **how: Any) -> Any:
-    """What a layer gives. Of one that is not Keras's own, `call` is called, so that the layers in it are seen."""
+    """A layer's output. For a custom layer, its `call` runs directly, so that the layers inside appear in the graph."""
     if _is_of_keras(layer):
         return layer(*inputs, **how)
     for inside in layer._flatten_layers(include_self=False, recursive=False):
@@ -57,12 +57,12 @@ def _inlined(layer: Any, *inputs: Any, **how: Any) -> Any:
 
 
 class _Copies:
-    """New layers in place of others, with the same weights, on other inputs: called as `clone_model` calls a layer.
+    """The `call_function` for `clone_model` that replaces layers by copies with the same weights on other inputs.
 
-    What does nothing is left out, such as dropout at a rate of 0.
+    Layers without effect, such as dropout at a rate of 0, are left out.
 
     Args:
-        substituted: what takes the place of a tensor, by the id of that tensor.
+        substituted: the replacement of a tensor, by the id of that tensor.
     """
 
     def __init__(self, substituted: dict[int, keras.KerasTensor]) -> None:
@@ -77,14 +77,14 @@ class _Copies:
         weighted = isinstance(layer, keras.Layer) and bool(layer.weights)
         copy = self._shared.get(id(layer)) or self._new(layer, weighted)
         output = copy(*inputs, **{key: value for key, value in how.items() if key != "training"})
-        if weighted:  # one that is called twice stays one layer; of those without weights, each call becomes its own
+        if weighted:  # a layer with weights that is called twice stays one layer; others become a layer for each call
             copy.set_weights(layer.get_weights())
             self._shared[id(layer)] = copy
         return output
 
     def _new(self, layer: Any, weighted: bool) -> Any:
         name = layer.name.replace("/", "_")
-        if not weighted:  # Keras numbers those without a name in the order in which a process makes them
+        if not weighted:  # drop the number in Keras's automatic names, which depends on what the process made before
             words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
             name = re.sub(rf"(^|_){words}_\d+$", rf"\1{words}", name)
         unique = name
@@ -100,10 +100,10 @@ class _Copies:
 
 
 def _tokens(layer: Any, images: Any) -> Any:
-    """What the first layer of a vision transformer gives: patches, class token and registers, with their positions.
+    """The output of a vision transformer's first layer: the patches, class token and registers with their positions.
 
-    Each token has a row in one table: the position of a patch, the class token plus its position, a register. Keras
-    has no layer that adds a table of weights, but one that looks rows up.
+    Each token adds a row of one table: the position of a patch, the class token plus its position, or a register. Keras
+    has no layer that adds a table of weights, so an Embedding layer looks the rows up.
     """
     convolution, rows = (_of_vit if hasattr(layer, "position_embedding") else _of_dinov2)(layer)
     copy = type(convolution).from_config(convolution.get_config() | {"name": f"{layer.name}_patches"})
@@ -120,7 +120,7 @@ def _tokens(layer: Any, images: Any) -> Any:
 
 
 def _of_vit(layer: Any) -> tuple[keras.layers.Conv2D, np.ndarray]:
-    """The convolution that makes patches, and the table (tokens, features), of KerasHub's ViT."""
+    """For KerasHub's ViT: the convolution that makes the patches, and the table (tokens, features)."""
     rows = np.array(layer.position_embedding.embeddings)
     if layer.use_class_token:
         rows[0] += np.array(layer.class_token)[0, 0]
@@ -128,7 +128,7 @@ def _of_vit(layer: Any) -> tuple[keras.layers.Conv2D, np.ndarray]:
 
 
 def _of_dinov2(layer: Any) -> tuple[keras.layers.Conv2D, np.ndarray]:
-    """The same of KerasHub's DINOv2: its registers have no position."""
+    """The same for KerasHub's DINOv2, whose registers have no position."""
     rows = np.array(layer.interpolated_position_embeddings)[0]
     rows[0] += np.array(layer.cls_token)[0, 0]
     registers = np.array(layer.register_tokens)[0] if layer.num_register_tokens else rows[:0]
@@ -136,9 +136,9 @@ def _of_dinov2(layer: Any) -> tuple[keras.layers.Conv2D, np.ndarray]:
 
 
 def _scaled(layer: Any, x: Any) -> Any:
-    """Each feature times a weight of its own (LayerScale, arXiv:2103.17239): a convolution over one token.
+    """Multiplies each feature by a weight (LayerScale, arXiv:2103.17239), as a depthwise convolution of width 1.
 
-    `EinsumDense` could do it too, in three times the time, and LiteRT cannot run what becomes of it.
+    `EinsumDense` would take three times as long, and LiteRT cannot run what it is converted to.
     """
     factors = keras.layers.DepthwiseConv1D(1, use_bias=False, name=layer.name)
     x = factors(x)

@@ -1,7 +1,7 @@
-"""`backbone.name: hub`: a network that timm, Hugging Face or KerasHub published, as a model of Keras's own layers.
+"""`backbone.name: hub`: a network published by timm, Hugging Face or KerasHub, as a model of Keras's own layers.
 
-KerasHub stays out of this environment, whose packages it would change: a worker in an environment of its own converts
-(hub_worker.py), and a file that needs no KerasHub is all that comes back.
+KerasHub is not installed in this environment, whose packages it would change. A worker in an environment of its own
+converts the network (hub_worker.py) and returns a file that can be loaded without KerasHub.
 """
 
 import json
@@ -28,10 +28,10 @@ def build(settings: Settings, with_weights: bool = True) -> tuple[keras.Model, s
     """A backbone, (n, height, width, 3) pixels, RGB, 0-255 -> (n, features), and the SHA-256 of its weights.
 
     Args:
-        with_weights: otherwise they are random and need not be there, and there is no checksum.
+        with_weights: if False, the weights are random, are not downloaded, and the checksum is None.
 
     Raises:
-        TemperError: the environment or the network is missing, or the network is refused.
+        TemperError: the environment or the network is missing, or the network is not supported.
     """
     chosen = settings.backbone
     with tempfile.TemporaryDirectory(dir=scratch("messages").resolve(), prefix="hub-") as name:
@@ -48,10 +48,10 @@ def build(settings: Settings, with_weights: bool = True) -> tuple[keras.Model, s
 
 
 def place_of(chosen: Backbone) -> str:
-    """Where the network is: an address of a hub, or a folder of this machine.
+    """Where the network is: an address on a hub, or a folder on this machine.
 
     Raises:
-        TemperError: the folder is not there.
+        TemperError: the folder does not exist.
     """
     if chosen.weights.startswith(REMOTE):
         return chosen.weights
@@ -62,16 +62,16 @@ def place_of(chosen: Backbone) -> str:
 
 
 def title(chosen: Backbone) -> str:
-    """What the card says of where the weights come from: no path of this machine."""
+    """The origin of the weights for the card: an address, or the name of a folder without its path on this machine."""
     if not chosen.weights.startswith(REMOTE):
         return Path(chosen.weights).resolve().name
     return chosen.weights + (f"@{chosen.revision}" if chosen.revision else "")
 
 
 def _convert(chosen: Backbone, folder: Path) -> None:
-    """Runs the worker on a folder."""
+    """Runs the worker, which reads settings.json in the folder and writes backbone.keras and answer.json."""
     python = (repository() / chosen.environment / "bin/python").absolute()
-    # The worker's backend is its own affair: the file that it writes is for any.
+    # The worker may use any backend, because the file that it writes works with all of them.
     environment = os.environ | {
         "KERAS_BACKEND": "tensorflow",
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -102,7 +102,7 @@ def _no_environment(chosen: Backbone) -> TemperError:
 
 
 def _require_a_backbone(model: Any, place: str, image_size: tuple[int, int]) -> None:
-    """Raises a TemperError if a model does not take such images, or does not give finite numbers for them (law 3)."""
+    """Raises a TemperError if a model does not take raw pixels of this size, or its features are not finite."""
     if model.input_shape != (None, *image_size, 3) or len(model.output_shape) != 2:
         raise TemperError(
             f"backbone: {place}: expected {(None, *image_size, 3)} -> (n, features), received "

@@ -1,9 +1,9 @@
-"""KerasHub in an environment of its own: a published network in, a backbone of Keras's own layers out.
+"""Runs KerasHub in an environment of its own: a published network in, a backbone of Keras's own layers out.
 
     .venv-hub/bin/python -m stages.backbone.hub_worker FOLDER
 
-FOLDER holds `settings.json`; the answer is `backbone.keras` and `answer.json` beside it. That environment has neither
-pydantic nor pyarrow: nothing may be imported here that needs them.
+FOLDER contains `settings.json`; the worker writes `backbone.keras` and `answer.json` beside it. The environment has
+neither pydantic nor pyarrow, so do not import anything here that needs them.
 """
 
 from temper.base import starting
@@ -25,12 +25,12 @@ from stages.backbone.pooling import pooled, pooled_tokens
 from stages.backbone.presets import Preset
 from temper.base.errors import TemperError
 
-NEAR = 1e-4  # of the largest feature: what the flat graph may differ by from the network that it is made of
+NEAR = 1e-4  # allowed difference between the flat graph and the original network, relative to the largest feature
 FILES = ["*.json", "model.safetensors", "model.weights.h5"]
 
 
 def obtain(place: str, revision: str | None, with_weights: bool) -> Path:
-    """The folder of a preset, downloaded by the publishers' own clients into their own caches.
+    """The folder of a preset, which is downloaded by the hubs' own clients into their own caches if it is remote.
 
     Raises:
         TemperError: it cannot be downloaded.
@@ -45,7 +45,7 @@ def obtain(place: str, revision: str | None, with_weights: bool) -> Path:
             import kagglehub
 
             return Path(kagglehub.model_download(place.removeprefix("kaggle://")))
-    except Exception as error:  # of the two clients and what they are built on, there are many kinds
+    except Exception as error:  # the two clients and their libraries raise many kinds
         said = str(error).strip().splitlines() or [""]
         raise TemperError(
             f"backbone.weights: {place}: expected a download, received {type(error).__name__}: {said[0]}; without "
@@ -58,7 +58,7 @@ def load(preset: Preset, height: int, width: int, with_weights: bool) -> Any:
     """KerasHub's network for images of this size.
 
     Raises:
-        TemperError: it does not take that size, or its files are damaged.
+        TemperError: the network does not take that size, or its files are damaged.
     """
     import keras_hub
 
@@ -75,7 +75,7 @@ def load(preset: Preset, height: int, width: int, with_weights: bool) -> Any:
         network = keras_hub.models.Backbone.from_preset(
             str(preset.folder), load_weights=with_weights, dtype="float32", **options
         )
-    except Exception as error:  # of KerasHub, Keras, safetensors, h5py
+    except Exception as error:  # raised by KerasHub, Keras, safetensors or h5py
         said = str(error).strip().splitlines() or [""]
         raise TemperError(
             f"backbone.weights: {preset.folder}: KerasHub cannot load it: {type(error).__name__}: {said[0]}"
@@ -85,7 +85,7 @@ def load(preset: Preset, height: int, width: int, with_weights: bool) -> Any:
 
 
 def _fixed_size(preset: Preset) -> tuple[int, int] | None:
-    """The height and width of a network that takes no others, because its table of positions has their length."""
+    """The only height and width that a network accepts, if its table of positions fixes them; None otherwise."""
     if preset.architecture == "vit":
         return (preset.config["image_size"], preset.config["image_size"])
     if preset.architecture in ("ViTBackbone", "DeiTBackbone"):
@@ -95,9 +95,9 @@ def _fixed_size(preset: Preset) -> tuple[int, int] | None:
 
 
 def _interpolate_positions(network: Any) -> None:
-    """Stretches the positions of DINOv2 to another image size as PyTorch does.
+    """Interpolates the positions of DINOv2 to another image size, as PyTorch does without antialiasing.
 
-    Its bicubic kernel has the parameter -0.75 where it does not smooth, and Keras's -0.5.
+    The parameter of PyTorch's bicubic kernel is then -0.75; that of Keras is -0.5.
     """
     layer: Any = getattr(network, "embeddings", None)
     if getattr(layer, "antialias_in_interpolation", True):
@@ -112,7 +112,7 @@ def _interpolate_positions(network: Any) -> None:
 
 
 def _bicubic(before: int, after: int) -> np.ndarray:
-    """The matrix (after, before) by which PyTorch's bicubic interpolation stretches a row of numbers (Keys 1981)."""
+    """The matrix (after, before) of PyTorch's bicubic interpolation from `before` to `after` numbers (Keys 1981)."""
     matrix = np.zeros((after, before))
     sharpness = -0.75
     for place in range(after):
@@ -128,10 +128,10 @@ def _bicubic(before: int, after: int) -> np.ndarray:
 
 
 def backbone(preset: Preset, settings: dict[str, Any]) -> keras.Model:
-    """(n, height, width, 3) pixels, RGB, 0-255 -> (n, features): the whole backbone, of layers of Keras.
+    """The whole backbone, of Keras's layers: (n, height, width, 3) pixels, RGB, 0-255 -> (n, features).
 
     Raises:
-        TemperError: it cannot be made, or does not compute what the network does.
+        TemperError: it cannot be built, or its output differs from that of the network.
     """
     pixels = keras.Input((*settings["image_size"], 3), name="pixels")
     size = settings["input_size"]
@@ -149,7 +149,7 @@ def backbone(preset: Preset, settings: dict[str, Any]) -> keras.Model:
 
 
 def _normalization(preset: Preset) -> tuple[Any, Any]:
-    """What `keras.layers.Rescaling` takes."""
+    """The scale and offset for `keras.layers.Rescaling` that the preset prescribes."""
     if preset.layout != "keras_hub":
         return presets.normalization(preset)
     import keras_hub
@@ -166,13 +166,13 @@ def _normalization(preset: Preset) -> tuple[Any, Any]:
 
 
 def _compare(flat: keras.Model, network: Any, preset: Preset) -> None:
-    """Raises a TemperError if the flat graph and the network that it was made of do not agree on an image of noise."""
+    """Raises a TemperError if the flat graph and the original network give different features for an image of noise."""
     pixels = np.random.default_rng(0).integers(0, 256, (1, *flat.input_shape[1:])).astype(np.float32)
     normalized, received = flat(pixels, training=False)
     given = dict.fromkeys(network.input, normalized) if isinstance(network.input, dict) else normalized
     expected = np.array(network(given, training=False))
     differs = np.abs(np.array(received) - expected).max() / max(np.abs(expected).max(), 1e-30)
-    if not differs < NEAR:  # nor where it is not a number
+    if not differs < NEAR:  # written this way to refuse NaN too
         raise TemperError(
             f"{preset.folder}: {preset.architecture} is refused: its layers in one graph differ from it by "
             f"{differs:.1e} of the largest feature, expected less than {NEAR:.0e}"

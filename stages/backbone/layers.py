@@ -1,9 +1,9 @@
-"""The layers of the backbone that params.yaml describes, built without its weights, as JSON: (name, has weights) each.
+"""Prints the layers of the backbone in params.yaml as JSON, a pair (name, has weights) for each.
 
     python -m stages.backbone.layers [PARAMS.yaml]
 
-`temper/settings/check.py` runs it. So a backbone that cannot be built, or an `unfreeze_from` that names no layer of it,
-stops a run before any photo is fetched.
+It builds the backbone without its weights. `temper/settings/check.py` runs it, so that a backbone that cannot be built,
+or an `unfreeze_from` that names no layer of it, stops a run before any photo is fetched.
 """
 
 from temper.base import starting

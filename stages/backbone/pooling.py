@@ -1,4 +1,4 @@
-"""From a feature map, or the tokens of a transformer, to one row of features an image. Needs nothing but Keras."""
+"""Pools a feature map, or the tokens of a transformer, into one row of features per image. Needs nothing but Keras."""
 
 import keras
 
@@ -16,8 +16,8 @@ def pooled_tokens(x: keras.KerasTensor, pooling: str, others: int) -> keras.Kera
     """(n, tokens, features) -> (n, features), or twice as many with "concat".
 
     Args:
-        others: how many tokens come before those of the patches: the class token is the first of them, then registers.
-            Only "class_token" takes one of them.
+        pooling: "class_token" takes the first token; all other kinds pool the tokens of the patches alone.
+        others: how many tokens precede those of the patches: the class token first, if there is one, then registers.
     """
     tokens, features = x.shape[1:]
     if pooling == "class_token":

@@ -1,8 +1,8 @@
-"""The folder of a published network: what is in it, how it wants its pixels, and whether it can be trusted.
+"""Reads the folder of a published network: its architecture, how it normalizes pixels, whether it is supported.
 
-Three layouts are read: timm's (`config.json` with `architecture`, and `model.safetensors`), that of Hugging Face's
-transformers (`config.json` with `model_type`), and KerasHub's presets (`config.json` with `registered_name`, and
-`model.weights.h5`). Needs neither Keras nor KerasHub.
+There are three layouts: timm's (`config.json` with `architecture`, and `model.safetensors`), that of Hugging Face's
+transformers (`config.json` with `model_type`, and `model.safetensors`), and KerasHub's presets (`config.json` with
+`registered_name`, and `model.weights.h5`). Needs neither Keras nor KerasHub.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from temper.base.errors import TemperError
 
-# Each was compared with timm on the same random weights, statistics of BatchNorm included, at sizes that no stride
-# divides: the features differ by less than 4e-5 of the largest one (tests/test_hub.py).
+# Each architecture was compared with timm on the same random weights, including BatchNorm statistics, at image sizes
+# that no stride divides: the features differ by less than 4e-5 of the largest one (tests/test_hub.py).
 TIMM = (
     *("cspdarknet53", "cspresnet50", "cspresnext50", "darknet53"),
     *("efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5"),
@@ -23,7 +23,7 @@ TIMM = (
     *("resnet18", "resnet26", "resnet34", "resnet50", "resnet101", "resnet152"),
     *("resnetv2_50", "resnetv2_101", "resnetv2_152", "vgg11", "vgg13", "vgg16", "vgg19"),
 )
-# What KerasHub 0.32 converts without a word, although the features are others; by how an architecture's name begins.
+# Architectures that KerasHub 0.32 converts without an error although the features differ: start of name -> how much.
 WRONG = {
     "densenet": "6 to 10 % of the largest feature",
     "efficientnet_el": "52 % of the largest feature",
@@ -44,20 +44,21 @@ Layout = Literal["timm", "transformers", "keras_hub"]
 
 @dataclass(frozen=True)
 class Preset:
-    """A network in a folder."""
+    """A published network in a folder."""
 
     folder: Path
     layout: Layout
     architecture: str
     config: Mapping[str, Any]
-    weights: Path  # which need not be there
+    weights: Path  # may be missing, if only the layers are needed
 
 
 def read(folder: Path) -> Preset:
-    """What `config.json` says of the network in a folder.
+    """Describes the network in a folder by its `config.json`.
 
     Raises:
-        TemperError: there is no such file, or the network is not one of those that are known to be right.
+        TemperError: there is no such file, or the network is not one of those that KerasHub is known to convert
+            correctly.
     """
     config = _json(folder / "config.json")
     if "architecture" in config:
@@ -86,7 +87,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _timm(folder: Path, config: Mapping[str, Any]) -> str:
-    """The architecture of a checkpoint of timm, if it is one of those that came out right."""
+    """The architecture of a timm checkpoint, if KerasHub is known to convert it correctly."""
     name = str(config["architecture"])
     wrong = next((how for start, how in WRONG.items() if name.startswith(start)), None)
     if wrong is not None:
@@ -108,7 +109,7 @@ def _timm(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 def _transformers(folder: Path, config: Mapping[str, Any]) -> str:
-    """The kind of a network of transformers, if it is one of those that came out right."""
+    """The `model_type` of a network of transformers, if KerasHub is known to convert it correctly."""
     name = str(config["model_type"])
     if name not in TRANSFORMERS:
         expected = ", ".join(TRANSFORMERS)
@@ -119,10 +120,10 @@ def _transformers(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 def normalization(preset: Preset) -> tuple[list[float], list[float]]:
-    """By what each channel of 0-255 is multiplied, and what is then added, for timm and transformers.
+    """The factor and the offset of each channel, (3,) each, for pixels from 0 to 255; for timm and transformers.
 
     Raises:
-        TemperError: the folder does not say.
+        TemperError: the folder does not contain them.
     """
     factor: Any = 1 / 255
     if preset.layout == "timm":
@@ -154,7 +155,7 @@ def checksum(preset: Preset, expected: str | None) -> str:
     """The SHA-256 of the weights.
 
     Raises:
-        TemperError: they are not there, in several files, or others than those expected.
+        TemperError: the weights are missing, are split into several files, or have another checksum than `expected`.
     """
     path = preset.weights
     if not path.is_file():

@@ -1,7 +1,7 @@
-"""The weights that Keras downloads into its own cache, `~/.keras/models`, which a kill can leave half written.
+"""Repairs the cache of weights that Keras downloads, `~/.keras/models`, in which a kill can leave incomplete files.
 
-Keras 3 writes a download under its final name, knows no checksum of some of them (MobileNet, ResNetV2), and waits for a
-silent server for ever.
+Keras 3 writes a download directly under its final name, has no checksum for some files (MobileNet, ResNetV2), and waits
+forever for a server that sends nothing.
 """
 
 import os
@@ -18,10 +18,11 @@ _SILENCE = 60.0  # seconds without a byte
 
 
 def built_with(make: Callable[[], keras.Model]) -> keras.Model:
-    """What `make` builds with published weights. If it cannot, damaged files of the cache are put aside, once.
+    """Calls `make`, which builds a model with published weights. If it fails, moves damaged files of the cache aside
+    and tries once more.
 
     Raises:
-        Exception: what Keras raises.
+        Exception: whatever Keras raises.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SILENCE)  # Keras's urlretrieve has no timeout of its own
@@ -37,7 +38,7 @@ def built_with(make: Callable[[], keras.Model]) -> keras.Model:
 
 
 def _put_damaged_aside() -> bool:
-    """Whether there was a file that is no HDF5, or is cut off, in Keras's cache, and is put aside now."""
+    """Moves files in Keras's cache aside that are not HDF5 or are cut off; returns whether there were any."""
     folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
     damaged = False
     for path in sorted(folder.glob("*.h5")):

@@ -1,1 +1,1 @@
-"""The stage `cross_validate`: `__main__` runs it; what belongs together and which labels are wrong are modules."""
+"""The stage `cross_validate`: `__main__` runs it; `groups` finds repeated pictures, `label_errors` wrong labels."""

@@ -1,8 +1,9 @@
 """cross_validate: embeddings of train and validation -> metrics/cross_validate/, data/out_of_fold.parquet.
 
-What a linear head can do on these photos, estimated by every image but the test's, each judged by a logistic regression
-that did not see it: with 160 photos a validation split alone says little. The same predictions tell which labels are
-probably wrong. With `cross_validate: 0` the stage reads nothing and writes tables without rows.
+Estimates how well a linear head can classify these photos, from all images except those of the test split. Each image
+is classified by a logistic regression that was not trained on it. With few photos, such as 160, this says more than the
+validation split alone. The same predictions reveal labels that are probably wrong. With `cross_validate: 0`, the stage
+reads nothing and writes tables without rows.
 """
 
 from temper.base import starting
@@ -37,14 +38,14 @@ OUT_OF_FOLD = pa.schema(
         ("path", pa.string()),
         ("class_name", pa.string()),
         ("predicted", pa.string()),
-        ("probabilities", pa.list_(pa.float32())),  # in the order of the classes, by a head that did not see the image
-        ("fold", pa.int32()),  # from 0; the folds that the head saw are the others
+        ("probabilities", pa.list_(pa.float32())),  # in the order of the classes, by a head not trained on the image
+        ("fold", pa.int32()),  # the image's fold, from 0; the head was trained on the other folds
     ]
 )
 LABEL_ERROR_COLUMNS = ["image_id", "path", "class_name", "suggested", "confidence"]
 C = [1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]  # as the warm-up's default
 INNER_FOLDS = 5
-MANY = 2000  # of so many images, one inner fold is enough to choose C by
+MANY = 2000  # with more images than this, a single inner fold is enough to choose C
 
 Probabilities = npt.NDArray[np.float64]  # (N, classes)
 Integers = npt.NDArray[np.int64]
@@ -55,8 +56,8 @@ class Estimate:
     """The predictions of a cross-validation.
 
     Attributes:
-        probabilities: (N, classes) of each image, by the regression of the folds that it is not in.
-        folds: (N,) the fold of each image, from 0.
+        probabilities: (N, classes), for each image by the regression that was trained on the other folds.
+        folds: the fold of each image, from 0, (N,).
     """
 
     probabilities: Probabilities
@@ -64,10 +65,18 @@ class Estimate:
 
 
 def cross_validate(every: Images, groups: Integers, classes: int, count: int, seed: int) -> Estimate:
-    """Judges the plain view of each image by what was learned from all views of the other folds.
+    """Classifies the plain view of each image with a regression trained on all views of the images in other folds.
 
-    C is chosen anew in each fold, by folds inside of what it learns from (nested cross-validation: Varma and Simon,
-    BMC Bioinformatics 7:91, 2006). A single C chosen by all images would have been chosen by those that judge it.
+    C is chosen separately for each fold, by inner folds of its training images (nested cross-validation: Varma and
+    Simon, BMC Bioinformatics 7:91, 2006). A single C chosen on all images would make the estimate optimistic, because
+    the images it is tested on would have taken part in the choice.
+
+    Args:
+        every: all images, N of them.
+        groups: the group of each image, (N,); images of a group get the same fold.
+        classes: how many classes there are.
+        count: how many folds.
+        seed: decides how images are divided into folds.
     """
     folds = stratified_folds(every.labels, count, seed, groups)
     probabilities = np.zeros((len(every.labels), classes))
@@ -81,7 +90,7 @@ def cross_validate(every: Images, groups: Integers, classes: int, count: int, se
 
 
 def chosen_strength(train: Images, groups: Integers, classes: int, seed: int) -> float:
-    """The C of the lowest log loss over folds of some images; the middle one where they are too few for folds."""
+    """The C with the lowest log loss over folds of the images; the middle value if there are too few for folds."""
     trials = fold_trials(train, stratified_folds(train.labels, INNER_FOLDS, seed, groups))
     if not trials:
         return C[len(C) // 2]
@@ -90,12 +99,12 @@ def chosen_strength(train: Images, groups: Integers, classes: int, seed: int) ->
 
 
 def read_images(names: list[str]) -> tuple[pa.Table, Images]:
-    """The training and validation images, in this order: their rows of images.parquet, and their embeddings.
+    """The training images, then the validation images: their rows of images.parquet, and their embeddings.
 
-    A validation image has one view, which stands for each of the several that a training image has.
+    Validation images have a single view. It is repeated so that they have as many views as training images.
 
     Raises:
-        TemperError: there are fewer than two images, or the embeddings are not of these images.
+        TemperError: there are fewer than two images, or the embeddings belong to other images.
     """
     table = images.read()
     splits = np.asarray(table["split"].to_pylist())
@@ -122,7 +131,7 @@ def read_images(names: list[str]) -> tuple[pa.Table, Images]:
 
 
 def write_predictions(table: pa.Table, estimate: Estimate, names: list[str]) -> None:
-    """Writes data/out_of_fold.parquet."""
+    """Writes data/out_of_fold.parquet, the predictions of the cross-validation."""
     columns = {name: table[name] for name in ("image_id", "path", "class_name")}
     columns |= {
         "predicted": [names[guess] for guess in estimate.probabilities.argmax(axis=1)],
@@ -133,7 +142,7 @@ def write_predictions(table: pa.Table, estimate: Estimate, names: list[str]) -> 
 
 
 def write_metrics(figures: dict[str, float], table: pa.Table, errors: list[LabelError], names: list[str]) -> None:
-    """Writes metrics.json, and probable_label_errors.csv, the surest first."""
+    """Writes metrics.json and probable_label_errors.csv, which lists the clearest errors first."""
     with atomic_folder(METRICS) as folder:
         write_json(folder / "metrics.json", {f"cross_validation_{name}": figure for name, figure in figures.items()})
         rows = (
@@ -159,9 +168,10 @@ def main(settings: Settings) -> None:
     table, every = read_images(names)
     estimate = cross_validate(every, read_groups(table), len(names), settings.cross_validate, settings.seed)
     measured = measure(estimate.probabilities, every.labels)
-    # As if each image had been judged apart. Folds share most of what they learn from, so it is a little too narrow:
-    # docs/head.md says how often it held the expected accuracy in simulations. Student's t corrected for the
-    # overlap (Nadeau and Bengio, Machine Learning 52, 2003) was up to twice as wide, and nearly empty near accuracy 1.
+    # The interval treats the images as independent. The training sets of the folds overlap, so it is a little too
+    # narrow: docs/head.md says how often it contained the expected accuracy in simulations. Student's t corrected for
+    # the overlap (Nadeau and Bengio, Machine Learning 52, 2003) was up to twice as wide, and nearly empty near
+    # accuracy 1.
     low, high = wilson(measured["accuracy"], len(table))
     errors = probable_label_errors(estimate.probabilities, every.labels)
     figures = {"accuracy": measured["accuracy"], "accuracy_low": low, "accuracy_high": high}

@@ -1,4 +1,4 @@
-"""Images that show the same picture, so that none judges what learned from another: they share a fold."""
+"""Groups images that show the same picture. They share a fold, so no head is tested on a picture it was trained on."""
 
 import csv
 from pathlib import Path
@@ -14,9 +14,9 @@ PAIRS = ("near_duplicates.csv", "duplicates.csv", "conflicts.csv")
 
 
 def read_groups(table: pa.Table) -> npt.NDArray[np.int64]:
-    """A number for each image: images that a chain of repeated pictures joins have the same one.
+    """The group of each image: images joined by a chain of repeated pictures have the same number.
 
-    What repeats what was found by `normalize`, which lists the first 100,000 pairs.
+    The pairs of repeated pictures come from `normalize`, which lists at most 100,000 of each kind in data/audit/.
 
     Args:
         table: rows of images.parquet.
@@ -34,7 +34,7 @@ def read_groups(table: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _pairs(path: Path, numbers: dict[tuple[str, int, int], int]) -> list[tuple[int, int]]:
-    """The pairs of an audit file that are both among the images."""
+    """The pairs of an audit file of which both images are in `numbers`."""
     found = []
     with path.open(encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):

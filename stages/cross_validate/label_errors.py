@@ -1,8 +1,8 @@
-"""Which labels are probably wrong, by confident learning.
+"""Finds labels that are probably wrong, by confident learning.
 
 Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels" (JAIR 70, 2021,
-arXiv:1911.00068): the images off the diagonal of the confident joint. Written here, because it takes ten lines, and
-cleanlab, the authors' library, is under the AGPL.
+arXiv:1911.00068): the images off the diagonal of the confident joint. It is implemented here because it takes only ten
+lines, and cleanlab, the authors' library, is under the AGPL.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class LabelError:
     """An image whose label is probably wrong.
 
     Attributes:
-        row: which image.
-        suggested: the class that it is probably of.
-        confidence: the probability of that class, 0 to 1.
+        row: the number of the image.
+        suggested: the number of the class that it probably belongs to.
+        confidence: the predicted probability of that class, 0 to 1.
     """
 
     row: int
@@ -27,18 +27,18 @@ class LabelError:
 
 
 def probable_label_errors(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> list[LabelError]:
-    """The images that look like another class than their label, the surest first.
+    """The images that look like another class than their label.
 
-    An image looks like a class if it is as probable as that class is on average for the images labelled with it. So a
-    class that the classifier is never sure of needs less to be suggested. Of several such classes the most probable
-    counts.
+    Each class has a threshold: its average predicted probability on the images labelled with it. An image looks like a
+    class if its probability reaches that threshold, so classes of which the classifier is never certain have low
+    thresholds. If an image looks like several classes, the most probable one counts.
 
     Args:
-        probabilities: (N, classes), by classifiers that did not see the image.
-        labels: (N,).
+        probabilities: (N, classes), each row by a classifier that was not trained on the image.
+        labels: the class of each image, (N,).
 
     Returns:
-        in the order of how much more probable the suggested class is than the label, the greatest difference first.
+        The errors, ordered by how much more probable the suggested class is than the label, largest difference first.
     """
     rows, classes = np.arange(len(labels)), probabilities.shape[1]
     images = np.bincount(labels, minlength=classes)

@@ -1,7 +1,7 @@
 """detect: data/raw and data/images.parquet -> data/boxes.parquet, all objects that the chosen detector found.
 
-Which of them is the main object is decided by who reads the table (temper/main_object.py). An image without a row is
-used as a whole; with `detect.detector: none` all are.
+Readers of the table decide which object is the main one (temper/main_object.py). An image without a row is used as a
+whole; with `detect.detector: none`, all images are.
 """
 
 from temper.base import starting

@@ -1,8 +1,8 @@
-"""Everything that a detector ever found, kept outside DVC's outputs.
+"""A cache of all boxes that a detector has ever found, kept outside DVC's outputs.
 
-One SQLite file for each detector, `.temper/boxes/<name>-<key>.sqlite`: each of many small results is whole or absent
-when the run is killed, and two runs may write at once. A row knows its own checksum. A damaged file is put aside, and
-its images are detected again; so are those of damaged rows.
+Each detector has a SQLite file, `.temper/boxes/<name>-<key>.sqlite`. If a run is killed, each result is either complete
+or absent, and two runs may write at the same time. Each row has a checksum. A damaged file is moved aside and its
+images are detected again; so are the images of damaged rows.
 """
 
 import json
@@ -22,13 +22,13 @@ from temper.base.paths import scratch
 from temper.databases import is_damage, put_database_aside
 from temper.detections import Boxes
 
-_COMMIT_EVERY = 2.0  # seconds: what a kill may cost
-_WAIT = 60.0  # seconds for another run's commit
+_COMMIT_EVERY = 2.0  # seconds between commits: the most work that a kill loses
+_WAIT = 60.0  # seconds to wait for another run's commit
 _EXPECTED = "a cache of boxes"
 
 
 class Cache:
-    """The boxes that one detector found, by image_id."""
+    """The boxes that a detector has found, by image_id; a context manager."""
 
     def __init__(self, name: str, key: str) -> None:
         self._path = scratch("boxes") / f"{name}-{key}.sqlite"
@@ -59,7 +59,7 @@ class Cache:
                 return set()
 
     def add(self, image_id: str, boxes: Boxes) -> None:
-        """Keeps the boxes of an image; they are on the disk after seconds, or when the block ends, even by an error."""
+        """Stores the boxes of an image. They are on disk after seconds, or when the context ends, even by an error."""
         row = (boxes.corners.tobytes(), boxes.scores.tobytes(), json.dumps(list(boxes.classes)))
         with self._readable():
             self._database.execute(
@@ -71,7 +71,7 @@ class Cache:
                 self._committed = time.monotonic()
 
     def boxes(self, image_id: str) -> Boxes:
-        """The boxes of an image that was added."""
+        """The boxes of an image that is in the cache."""
         with self._readable():
             row = self._database.execute(
                 "SELECT corners, scores, classes FROM boxes WHERE image_id = ?", (image_id,)
@@ -79,14 +79,14 @@ class Cache:
         return _unpacked(*row)
 
     def _open(self) -> None:
-        """Opens the file, made if it is missing.
+        """Opens the file, or creates it if it is missing.
 
         Raises:
-            sqlite3.DatabaseError: it is damaged or none of ours, or cannot be read and written now.
+            sqlite3.DatabaseError: it is damaged, is not such a cache, or cannot be read and written at the moment.
         """
         is_file(self._path, _EXPECTED)
         self._database = sqlite3.connect(self._path, timeout=_WAIT)
-        # A damaged text is not an error, but another text, which the checksum tells.
+        # Decode damaged text without an error; its checksum then differs.
         self._database.text_factory = lambda text: text.decode(errors="replace")
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS boxes"
@@ -96,11 +96,11 @@ class Cache:
         if not {"image_id", "corners", "scores", "classes"} <= columns:
             raise sqlite3.DatabaseError("a table of other columns")
         if "checksum" not in columns:  # a cache of an earlier version, whose boxes took hours
-            with suppress(sqlite3.OperationalError):  # another run was faster
+            with suppress(sqlite3.OperationalError):  # another run has added it meanwhile
                 self._database.execute("ALTER TABLE boxes ADD COLUMN checksum INTEGER")
 
     def _sound(self) -> set[str]:
-        """The image_ids of all rows that are as they were written; says how many are not."""
+        """The image_ids of all undamaged rows; prints how many rows are damaged."""
         sound, damaged = set[str](), 0
         for image_id, *row, checksum in self._database.execute(
             "SELECT image_id, corners, scores, classes, checksum FROM boxes"
@@ -117,10 +117,10 @@ class Cache:
         return sound
 
     def _start_afresh(self, error: sqlite3.DatabaseError) -> None:
-        """Puts a damaged file aside and opens another.
+        """Moves a damaged file aside and opens a new one.
 
         Raises:
-            sqlite3.DatabaseError: `error`, if the file may be as it should: it is locked, or the disk is full.
+            sqlite3.DatabaseError: `error` itself, if it does not mean damage: the file is locked, or the disk is full.
         """
         if not is_damage(error):
             raise error
@@ -150,7 +150,7 @@ def _unpacked(corners: bytes, scores: bytes, classes: str) -> Boxes:
 
 
 def _is_sound(row: list[Any], checksum: int | None) -> bool:
-    """Whether a row is as it was written; without a checksum, whether it can be read at all."""
+    """Whether a row is undamaged; for a row without checksum, whether it can be parsed."""
     corners, scores, classes = row
     if not (isinstance(corners, bytes) and isinstance(scores, bytes) and isinstance(classes, str)):
         return False

@@ -1,4 +1,4 @@
-"""What every detector that looks at photos is."""
+"""The interface of all detectors that process photos, and what they share."""
 
 import ast
 from collections.abc import Iterator
@@ -21,23 +21,24 @@ class Detector(Protocol):
     """Finds objects in photos.
 
     Attributes:
-        key: hex digits of everything besides the photo that its boxes depend on: weights, settings, versions, code.
+        key: hex digits that identify everything besides the photo that its boxes depend on: weights, settings,
+            versions of libraries, code.
     """
 
     key: str
 
     def detect(self, photos: Iterator[Photo]) -> Iterator[tuple[str, Boxes]]:
-        """The image_id and the boxes of each photo, in any order, read as a stream."""
+        """Yields the image_id and the boxes of each photo, in any order. It reads the photos one after the other."""
 
     def close(self) -> None:
-        """Lets go of what it holds, another process for one."""
+        """Releases resources, such as a worker process."""
 
 
 def decode(photo: Photo) -> photos.Pixels:
     """The upright pixels of a photo.
 
     Raises:
-        TemperError: it does not decode, although it did when it was fetched, or there is too little memory.
+        TemperError: it cannot be decoded, although it could when it was fetched, or there is too little memory.
     """
     try:
         return photos.decode(photo.data)
@@ -48,7 +49,7 @@ def decode(photo: Photo) -> photos.Pixels:
 
 
 def undecodable(photo: Photo, reason: str) -> TemperError:
-    """What to say of a photo that decoded when it was fetched and no longer does."""
+    """The error for a photo that could be decoded when it was fetched and no longer can."""
     return TemperError(
         f"detect: {photo.path} (image {photo.image_id}): expected the photo that decoded when it was fetched, "
         f"received {reason}; run dvc repro --force fetch. What was detected before it is kept."
@@ -56,16 +57,16 @@ def undecodable(photo: Photo, reason: str) -> TemperError:
 
 
 def code_that_computes(text: str) -> str:
-    """Python code without what changes no box: comments, layout, docstrings, and the class `Settings`.
+    """Python code without the parts that cannot change a box: comments, formatting, docstrings, the class `Settings`.
 
-    For a detector's key. The values of the settings are in the key by themselves; a better description of one must
-    not detect every photo again.
+    It is used for a detector's key. The key has the values of the settings separately; rewording the description of a
+    setting must not make every photo be detected again.
     """
     return ast.unparse(_WithoutWords().visit(ast.parse(text)))
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Takes texts that stand alone, such as docstrings, and the class `Settings` out of code."""
+    """Removes constant expressions, such as docstrings, and the class `Settings` from code."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         return ast.Pass() if isinstance(node.value, ast.Constant) else node

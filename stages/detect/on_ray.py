@@ -1,7 +1,7 @@
-"""`engine: ray`: the same detectors on a Ray cluster, `ray.data` over the raw table's parts, one detector an actor.
+"""`engine: ray`: runs the same detectors on a Ray cluster, by `ray.data` over blocks of images, a detector per actor.
 
-Every node must see the repository's folder and data/raw under the same path. RAY_ADDRESS names the cluster; without it
-Ray starts on this machine.
+Every node must see the repository's folder and data/raw under the same paths. RAY_ADDRESS names the cluster; without
+it, Ray starts on this machine.
 """
 
 import json
@@ -19,8 +19,8 @@ from temper import raw
 from temper.base.errors import TemperError
 from temper.detections import Boxes
 
-BLOCK = 256  # images in a work item, which an interrupted task reads again
-BATCH = 32  # photos that an actor is given at once
+BLOCK = 256  # images per work item; a task that is interrupted reads its item again
+BATCH = 32  # photos that an actor gets at a time
 ROOT = Path(__file__).parent.parent.parent
 NOTHING = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.float32), [])
 
@@ -28,14 +28,15 @@ Row = dict[str, Any]
 
 
 def detect(make: Callable[[], Detector], images: pa.Table, actors: int, gpus: float) -> Iterator[tuple[str, Boxes]]:
-    """The image_id and the boxes of each image, in any order.
+    """Yields the image_id and the boxes of each image, in any order.
 
     Args:
-        make: the detector of an actor, made where the actor runs.
-        gpus: of each actor; several share one at a fraction.
+        make: creates the detector of an actor; called where the actor runs.
+        actors: how many actors run at the same time.
+        gpus: how many GPUs each actor gets; with a fraction, several actors share one.
 
     Raises:
-        TemperError: Ray is not installed, or an actor met an error.
+        TemperError: Ray is not installed, or an actor failed.
     """
     try:
         import ray
@@ -64,14 +65,14 @@ def detect(make: Callable[[], Detector], images: pa.Table, actors: int, gpus: fl
 
 
 def blocks(images: pa.Table) -> Iterator[Row]:
-    """Images that lie near each other, with the absolute path of the raw tables."""
+    """Work items: consecutive images, with the absolute path of the raw tables."""
     chosen = images.select(["image_id", "path", "source", "part", "row"])
     for start in range(0, len(chosen), BLOCK):
         yield {"raw": str(Path(raw.FOLDER).absolute()), **chosen.slice(start, BLOCK).to_pydict()}
 
 
 def read_block(block: Row) -> Iterator[Row]:
-    """The photos of a block."""
+    """Reads the photos of a work item from the raw tables."""
     wanted = pa.table({name: block[name] for name in ("source", "part", "row")})
     names = zip(block["image_id"], block["path"], strict=True)
     for (image_id, path), data in zip(names, raw.stream_images(wanted, block["raw"]), strict=True):
@@ -79,7 +80,7 @@ def read_block(block: Row) -> Iterator[Row]:
 
 
 class Actor:
-    """One detector, on one core or a part of a GPU."""
+    """A detector that runs on one core, or on a share of a GPU."""
 
     def __init__(self, make: Callable[[], Detector]) -> None:
         cv2.setNumThreads(1)
@@ -87,7 +88,7 @@ class Actor:
         self._detector: Detector | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """The boxes of a batch of photos. Errors for the user travel as text: Ray would bury them in tracebacks."""
+        """The boxes of a batch of photos. Errors for the user come back as text: Ray would hide them in tracebacks."""
         names = zip(batch["image_id"], batch["path"], batch["data"], strict=True)
         rows = []
         try:
@@ -112,10 +113,10 @@ def pack(image_id: str, boxes: Boxes) -> Row:
 
 
 def unpack(row: Row) -> Boxes:
-    """The boxes that `pack` packed.
+    """The boxes of a row that `pack` made.
 
     Raises:
-        TemperError: the actor met an error that the user can mend.
+        TemperError: the row has the message of an actor's error, which the user can fix.
     """
     if row["problem"]:
         raise TemperError(row["problem"])

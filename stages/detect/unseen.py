@@ -1,4 +1,4 @@
-"""Shows a detector only the photos that it has not seen yet."""
+"""Runs a detector only on photos that it has not processed before."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,12 +17,14 @@ from temper.settings.detect import EngineSettings
 def find_boxes(
     images: pa.Table, name: str, make: Callable[[], Detector], engine: EngineSettings
 ) -> Iterator[tuple[str, Boxes]]:
-    """The boxes of each image, in order; only photos that this detector never saw are shown to it.
+    """Yields the image_id and the boxes of each image, in order; the detector runs only on photos not in its cache.
 
-    A run that was killed goes on where it was.
+    A run that was killed continues where it stopped.
 
     Args:
-        make: the detector; with `engine: ray` called by each actor too.
+        images: rows of images.parquet; equal image_ids are processed once.
+        name: the detector's name, which the cache's file has.
+        make: creates the detector; with `engine: ray`, each actor calls it too.
     """
     first = _first_of_each(images)
     detector = make()

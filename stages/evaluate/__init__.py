@@ -1,1 +1,1 @@
-"""evaluate: how good both models are, and what they say of each image."""
+"""The stage `evaluate`: `__main__` runs it. It measures both phases' models and writes their predictions."""

@@ -1,9 +1,12 @@
 """evaluate: packed images and both models -> metrics/evaluate/, data/predictions.parquet, and more.
 
-Both phases are measured on validation and on test, so that `dvc metrics diff` shows what each of them brought, and each
-figure gets a 95 % interval. The fine-tuned model, which is the one to use, also gives the tables of each class, the
-curves, the predictions, data/mistakes.csv and data/to_label.csv, all with `evaluate.test_time_augmentation`; and
-data/occlusion.parquet, where it looks on some test images, and data/filters.npz, what chosen layers look for.
+The models of both phases are measured on validation and on test, so that `dvc metrics diff` shows what each phase
+contributed. Each figure gets a 95 % interval. For the fine-tuned model, which is the one to use, the stage also writes:
+
+- the tables for each class, the curves, the predictions, data/mistakes.csv and data/to_label.csv, all of them with
+  `evaluate.test_time_augmentation`;
+- data/occlusion.parquet: occlusion maps, which show where the model looks, for some test images;
+- data/filters.npz: kernels or activations of the layers that `evaluate.filters` names.
 """
 
 from temper.base import starting
@@ -33,7 +36,7 @@ from temper.packs import Pack
 from temper.settings.evaluate import Evaluate, Settings
 from temper.views import View, averaged, seen, views
 
-MODELS = {"": "models/fine_tune.keras", "warm_up_": "models/warm_up.keras"}  # by the prefix of their figures
+MODELS = {"": "models/fine_tune.keras", "warm_up_": "models/warm_up.keras"}  # keys: prefixes of the metrics' names
 SPLITS = {"": "test", "validation_": "validation"}
 FINE_TUNE = MODELS[""]
 TO_LABEL, MISTAKES = "data/to_label.csv", "data/mistakes.csv"
@@ -43,7 +46,7 @@ def open_pack(split: str, made: card.Card) -> Pack:
     """The packed images of a split.
 
     Raises:
-        TemperError: they were not packed as the model was fed.
+        TemperError: they have another size than the images that the model was trained on.
     """
     pack = Pack(f"data/packed/{split}", len(made.classes))
     height, width, _ = pack.image_shape
@@ -56,13 +59,13 @@ def open_pack(split: str, made: card.Card) -> Pack:
 
 
 def chosen_views(settings: Evaluate) -> list[View]:
-    """The views of each image that `evaluate.test_time_augmentation` chooses."""
+    """The views of each image whose predictions are averaged, by `evaluate.test_time_augmentation`."""
     chosen = settings.test_time_augmentation
     return views(chosen) if isinstance(chosen, int) else views(1, mirrored=chosen == "flip")
 
 
 def predict(classifier: keras.Model, pack: Pack, chosen: Sequence[View] = (View(),)) -> Probabilities:
-    """The classifier's probabilities for every image of a pack, in its order: the mean of the chosen views."""
+    """The classifier's probabilities for every image of a pack, averaged over the chosen views: (n, classes)."""
 
     def of_view(view: View) -> Probabilities:
         rows = np.arange(len(pack))
@@ -75,7 +78,7 @@ def predict(classifier: keras.Model, pack: Pack, chosen: Sequence[View] = (View(
 def measure_model(
     path: str, classifier: keras.Model, packs: Mapping[str, Pack], chosen: Sequence[View]
 ) -> dict[str, Measured]:
-    """A model measured on test and on validation, by the prefix of the split."""
+    """Measures a model on test and on validation; the keys are the prefixes of `SPLITS`."""
     temperature = card.read(path).temperature
     return {
         prefix: measured(predict(classifier, packs[split], chosen), packs[split].labels, temperature)
@@ -84,9 +87,13 @@ def measure_model(
 
 
 def figures_of(found: Mapping[str, Mapping[str, Measured]]) -> Figures:
-    """The figures and intervals of all models and splits, under names that are unique across all metrics.
+    """The figures and intervals of all models and splits, under names that no other metrics file uses.
 
-    A figure without prefix is the fine-tuned model's on test. How many images and classes a split has is said once.
+    A name without prefix is a figure of the fine-tuned model on test. The numbers of images and classes of a split are
+    the same for both models and are listed once.
+
+    Args:
+        found: by the prefix of the model, then by the prefix of the split.
     """
     values: dict[str, float] = {}
     intervals: dict[str, Interval] = {}
@@ -115,13 +122,13 @@ def write_predictions(probabilities: Mapping[str, Probabilities], names: list[st
 
 
 def augmented(settings: Evaluate) -> dict[str, str | int]:
-    """What metrics.json says of the views beside the figures: nothing where only whole images were shown."""
+    """The entry of metrics.json that says how predictions were averaged; empty without test-time augmentation."""
     chosen = settings.test_time_augmentation
     return {} if chosen == "none" else {"test_time_augmentation": chosen}
 
 
 def write_to_label() -> None:
-    """Writes data/to_label.csv: the unlabelled images, those first that are most worth a label."""
+    """Writes data/to_label.csv: the unlabelled images, starting with those that are most worth labelling."""
     found = predictions.read("unlabelled")
     sure, between = found.probabilities.max(axis=1, initial=0), margins(found.probabilities)
     rows = (
@@ -133,7 +140,7 @@ def write_to_label() -> None:
 
 
 def write_mistakes(names: list[str]) -> None:
-    """Writes data/mistakes.csv: the test images that were given a wrong class, the surest first."""
+    """Writes data/mistakes.csv: the misclassified test images, the most confident mistakes first."""
     found = predictions.read("test")
     number = {name: place for place, name in enumerate(names)}
     rows = []

@@ -1,4 +1,4 @@
-"""What chosen layers of the backbone look for: first-layer kernels, and the activations of deeper layers on photos."""
+"""What chosen layers of the backbone respond to: kernels of the first layer, activations of deeper layers on photos."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ from temper.explanations.filters import Filters
 from temper.explanations.layer_names import require_layers
 from temper.packs import Pack
 
-BACKBONE = "backbone"  # as temper/freezing/classifier.py calls it, which needs more than a name
-IMAGES = 5  # test images, spread over the pack
-CHANNELS = 10  # of a layer, those that differ most within the images
+BACKBONE = "backbone"  # as in temper/freezing/classifier.py; not imported, so that the stage need not depend on it
+IMAGES = 5  # how many test images are used, evenly spaced over the pack
+CHANNELS = 10  # how many channels of a layer are kept: those that vary most within the images
 
 
 def find(classifier: keras.Model, names: Sequence[str], pack: Pack) -> Filters:
-    """The kernels of the named layers that see colours, and what the others say of some test images.
+    """The kernels of the named layers that see RGB pixels, and the activations of the others on some test images.
 
     Raises:
-        TemperError: the backbone has no such layer, or one has no maps.
+        TemperError: the backbone has no layer of such a name, or a layer's output is not a feature map.
     """
     backbone = classifier.get_layer(BACKBONE)
     require_layers("evaluate.filters", names, [layer.name for layer in backbone.layers])
@@ -36,15 +36,15 @@ def find(classifier: keras.Model, names: Sequence[str], pack: Pack) -> Filters:
 
 
 def sees_colours(layer: keras.Layer) -> bool:
-    """Whether a layer is a convolution of three channels, as the first one is."""
+    """Whether a layer is a convolution with three input channels, as the first one of a backbone is."""
     return isinstance(layer, keras.layers.Conv2D) and layer.groups == 1 and layer.kernel.shape[2] == 3
 
 
 def activations(backbone: keras.Model, layer: keras.Layer, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """What a layer gives for images: (n, height, width, channels).
+    """A layer's output for images: (n, height, width, channels).
 
     Raises:
-        TemperError: what it gives are no maps.
+        TemperError: the output does not have these four dimensions.
     """
     shape = getattr(layer.output, "shape", ())
     if len(shape) != 4:
@@ -57,7 +57,10 @@ def activations(backbone: keras.Model, layer: keras.Layer, images: npt.NDArray[n
 
 
 def strongest(maps: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:
-    """The channels that differ most within the images, and their maps, each from 0 to 1 over all images."""
+    """The channels that vary most within the images, int64 (k,), and their maps, (n, height, width, k).
+
+    Each channel is scaled so that its values range from 0 to 1 over all images.
+    """
     order = np.argsort(-maps.std(axis=(1, 2)).mean(axis=0), kind="stable")[:CHANNELS]
     chosen = maps[..., order]
     low, high = (end(chosen, axis=(0, 1, 2)) for end in (np.min, np.max))

@@ -1,4 +1,4 @@
-"""The test images of which `evaluate` maps where the model looks, and the table of these maps."""
+"""Chooses test images, and writes the table of occlusion maps that show where the model looks in them."""
 
 import keras
 import numpy as np
@@ -11,7 +11,10 @@ from temper.predictions import Predictions
 
 
 def choose(test: Predictions, count: int) -> list[int]:
-    """The rows of the surest mistakes, at most half of `count`, then right images, the surest of each class first."""
+    """The rows of the most confident mistakes, at most half of `count`, then those of correctly classified images.
+
+    The latter take turns by class: the most confident image of each class comes first, then the second, and so on.
+    """
     right = np.array([a == b for a, b in zip(test.class_names, test.predicted, strict=True)], bool)
     sure = test.probabilities.max(axis=1, initial=0)
     order = np.argsort(-sure, kind="stable")
@@ -22,7 +25,7 @@ def choose(test: Predictions, count: int) -> list[int]:
 
 
 def _places(names: list[str]) -> npt.NDArray[np.intp]:
-    """How often each name stood before, (N,)."""
+    """How often each name occurred earlier in the list, (N,)."""
     seen: dict[str, int] = {}
     found = np.empty(len(names), np.intp)
     for row, name in enumerate(names):

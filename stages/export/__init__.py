@@ -1,1 +1,1 @@
-"""The stage `export`: the fine-tuned classifier in the formats of other runtimes, each compared with the original."""
+"""The stage `export`: `__main__` runs it. It writes the classifier for other runtimes and compares the answers."""

@@ -1,7 +1,7 @@
 """export: models/fine_tune.keras, packed images -> models/export/, metrics/export/.
 
-Writes the classifier in each format of `export.formats`. Each file is opened by the runtime that its users have and
-compared with the classifier on test images; one that answers differently stops the stage, and nothing is written.
+Writes the classifier in each format of `export.formats`. Each file is opened with the runtime that its users have, and
+compared with the classifier on test images. If a file gives different answers, the stage fails and writes nothing.
 """
 
 from temper.base import starting
@@ -19,12 +19,12 @@ from temper.settings.export import Settings
 
 
 def use_tensorflow() -> None:
-    """Lets Keras compute on TensorFlow, whose converters these are, and on the processor; call it before its import.
+    """Makes Keras run on TensorFlow, to which the converters belong, and on the CPU. Call before Keras is imported.
 
-    A model's file belongs to no backend. On a GPU, the probabilities to compare with would be rounded to TF32.
+    Any backend can load a model's file. On a GPU, the reference probabilities would be rounded to TF32.
     """
     os.environ |= {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of what is old in itself
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # hides warnings about its own deprecated functions
 
 
 def main(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Each format of `export.formats`: its file, who writes and opens it, and how far it may differ from the classifier."""
+"""The formats of `export.formats`: file names, functions to write and open them, limits of how far they may differ."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from stages.export.formats import litert, onnx, page, saved_model
 from stages.export.gate import Limit
 from temper.settings.export import Export, Format
 
-EXACT = 1e-4  # of float32: rounding in another order moves a probability by some 1e-6
+EXACT = 1e-4  # allowed difference of a probability in float32, where another order of rounding moves it by some 1e-6
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """How a format is made.
+    """How a format is written, opened and checked.
 
     Attributes:
-        file: its name in models/export/.
-        write: makes the file, or raises whatever the converter raises.
-        open_artefact: opens it with the runtime that its users have.
-        limit: how far it may differ from the classifier.
+        file: the name of its file or folder in models/export/.
+        write: writes the file; passes on whatever the converter raises.
+        open_artefact: opens the file with the runtime that its users have.
+        limit: how far its answers may differ from the classifier's.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""The work of `export`: writes each chosen format, and lets it out if it answers as the classifier does."""
+"""The work of `export`: writes each chosen format, and accepts it if it gives the classifier's answers."""
 
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from temper.settings.export import Settings
 MODEL = "models/fine_tune.keras"
 COMPARED_ON = ("test", "validation", "train")  # the first of these that has images
 
-Figures = dict[str, Any]  # of metrics.json: a mapping for each format, and what it was compared on
+Figures = dict[str, Any]  # the contents of metrics.json: a mapping for each format, and the split and number of images
 
 
 def open_pack(split: str, made: card.Card) -> Pack:
     """The packed images of a split.
 
     Raises:
-        TemperError: they were not packed as the model was fed.
+        TemperError: they have another size than the images that the model was trained on.
     """
     pack = Pack(f"data/packed/{split}", len(made.classes))
     expected = made.preparation.height, made.preparation.width, 3
@@ -35,22 +35,22 @@ def open_pack(split: str, made: card.Card) -> Pack:
 
 
 def spread(pack: Pack, most: int) -> tuple[Images, list[int]]:
-    """At most so many images of a pack, evenly spread over it, and their rows."""
+    """At most `most` images of a pack, evenly spaced over it, and their rows."""
     rows = np.unique(np.linspace(0, len(pack) - 1, min(len(pack), most)).astype(np.int64))
     return pack.images(rows), rows.tolist()
 
 
 def drawn(pack: Pack, count: int, seed: int) -> Images:
-    """So many images of a pack, or all if there are fewer, drawn by a seed."""
+    """`count` images of a pack drawn at random, or all if there are fewer."""
     rows = np.random.default_rng(seed).permutation(len(pack))[:count]
     return pack.images(rows)
 
 
 def prepare(settings: Settings) -> tuple[Request, Reference]:
-    """The classifier, and what it says of real images.
+    """The classifier to export, and its predictions on real images as the reference.
 
     Raises:
-        TemperError: there are none.
+        TemperError: there are no packed images.
     """
     made = card.read(MODEL)
     packs = {split: open_pack(split, made) for split in COMPARED_ON}
@@ -75,7 +75,7 @@ def export(settings: Settings, folder: Path) -> Figures:
     """Writes the chosen formats into a folder and compares each with the classifier; returns their figures.
 
     Raises:
-        TemperError: a format cannot be written, or differs too much; the message says which ones are fine.
+        TemperError: a format cannot be written, or differs too much; the message says which formats are fine.
     """
     request, reference = prepare(settings)
     exporters = chosen(settings.export)
@@ -99,10 +99,10 @@ def _exported(name: str, exporter: Exporter, request: Request, reference: Refere
     try:
         exporter.write(request, path)
         artefact = exporter.open_artefact(path)
-    # Converters raise whatever they meet, down to bare `Exception`.
+    # Converters raise exceptions of any class, even bare `Exception`.
     except Exception as error:
         if isinstance(error, OSError | TemperError) or memory.in_one_line(error):
-            raise  # not the classifier's fault
+            raise  # a problem of the disk, the memory or the settings, not a classifier that the format cannot express
         problem = f"{type(error).__name__}: {str(error).strip()}".split("\n", 1)[0][:200]
         raise TemperError(f"{name}: expected a classifier that it can hold, received {problem}") from None
     try:

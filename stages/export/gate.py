@@ -1,4 +1,4 @@
-"""The gate: an exported file answers as the classifier does, on real images, or it is not let out."""
+"""The gate: an exported file is accepted only if it gives the classifier's answers on real images."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from stages.export.artefact import Artefact, Images
 from temper.base.errors import TemperError
 from temper.measures.calibration import Labels, Probabilities
 
-MOST = 500  # images; each is also shown alone
-TOGETHER = 16  # images of which the answers are asked for a second time, in other company
-REPEATED = 1e-4  # by how much these may differ: sums of floats depend on their order
-NAMED = 3  # images in a message
+MOST = 500  # how many images are compared, one at a time
+TOGETHER = 16  # how many of them are predicted a second time, together or in another order
+REPEATED = 1e-4  # allowed difference of the two answers: sums of floats depend on their order
+NAMED = 3  # how many images a message names
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Limit:
     """How far a file may differ from the classifier.
 
     Attributes:
-        difference: of each probability, 0 to 1; the most probable class must be the same too, except where the
-            classifier itself puts two classes that close together. `None`: any.
-        accuracy_loss: on the images compared, 0 to 1. `None`: any.
-        key: the setting that says so, if there is one.
+        difference: the largest difference of a probability, 0 to 1. The most probable class must be the same as well,
+            unless the classifier's probabilities of the two classes are within this difference. `None`: no limit.
+        accuracy_loss: the largest loss of accuracy on the compared images, 0 to 1. `None`: no limit.
+        key: the setting that defines the limit, if there is one.
     """
 
     difference: float | None = None
@@ -32,21 +32,21 @@ class Limit:
 
     @property
     def set_by(self) -> str:
-        """The end of a message that names the key."""
+        """The name of the setting in parentheses, for messages; empty without one."""
         return f" ({self.key})" if self.key else ""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the classifier itself says.
+    """The classifier's own answers, with which files are compared.
 
     Attributes:
-        split: which images these are.
-        images: (n, height, width, 3).
-        names: of the images, for messages.
-        labels: (n,).
-        probabilities: (n, classes), of `predict`.
-        card: as JSON.
+        split: the split that the images come from.
+        images: uint8 (n, height, width, 3).
+        names: the paths of the images, for messages.
+        labels: the true class of each image, (n,).
+        probabilities: the classifier's probabilities, (n, classes).
+        card: the classifier's card, as JSON.
     """
 
     split: str
@@ -65,12 +65,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a file did.
+    """How close a file comes to the classifier.
 
     Attributes:
-        agreement: the share of images with the same most probable class.
-        largest_difference: of any probability.
-        accuracy: of the file.
+        agreement: the share of images with the same most probable class, 0 to 1.
+        largest_difference: the largest difference of any probability, 0 to 1.
+        accuracy: the file's accuracy on the images, 0 to 1.
     """
 
     agreement: float
@@ -82,8 +82,9 @@ def pass_through(artefact: Artefact, reference: Reference, limit: Limit) -> Comp
     """Compares a file with the classifier.
 
     Raises:
-        TemperError: it has not one input, another card, an answer that depends on the images beside it, or answers too
-            far from the classifier's; the message names the images.
+        TemperError: the file does not have exactly one input, or has another card; its answer for an image depends on
+            the other images of the batch; or its answers differ too much from the classifier's. The message names the
+            images.
     """
     _require_one_input(artefact, reference)
     if artefact.card != reference.card:
@@ -115,7 +116,7 @@ def _require_one_input(artefact: Artefact, reference: Reference) -> None:
 
 
 def _require_independence(artefact: Artefact, reference: Reference, alone: Probabilities) -> None:
-    """Asks again for some images, together or, where a file takes one image, in reverse order."""
+    """Predicts some images again, in reverse order: in one batch, or one by one if the file takes a single image."""
     rows = np.arange(min(TOGETHER, len(alone)))[::-1]
     if artefact.any_batch:
         again = artefact.predict(reference.images[rows])
@@ -133,12 +134,12 @@ def _require_nearness(alone: Probabilities, reference: Reference, limit: Limit, 
     if limit.difference is None:
         return
     difference = np.abs(alone - reference.probabilities).max(axis=1)
-    # Of two classes that the classifier puts as near to each other as the limit, a file may choose the other one.
+    # If the classifier's probabilities of two classes differ by no more than the limit, the file may choose either.
     chosen = reference.probabilities[np.arange(len(alone)), alone.argmax(axis=1)]
     behind = reference.probabilities.max(axis=1) - chosen
     _refuse(
         reference,
-        # Not `>`, which is false of what is not a number.
+        # Not `>`, which would be false for NaN.
         np.flatnonzero(~(difference <= limit.difference) | ~(behind <= limit.difference)),
         f"the classifier's probabilities to within {limit.difference:g}{limit.set_by} and its most probable class, "
         f"received ones that differ by up to {found.largest_difference:.2g}",
@@ -159,7 +160,7 @@ def _require_accuracy(alone: Probabilities, reference: Reference, limit: Limit, 
 
 
 def _refuse(reference: Reference, rows: npt.NDArray[np.intp], expected: str) -> None:
-    """Raises an error that names the images of `rows`, if there are any."""
+    """Raises a TemperError that names the images of `rows`; does nothing if `rows` is empty."""
     if len(rows):
         named = ", ".join(reference.names[row] for row in rows[:NAMED].tolist())
         more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""

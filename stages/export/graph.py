@@ -1,8 +1,9 @@
-"""The classifier as a TensorFlow graph in which each weight is a constant: what all exporters start from.
+"""The classifier as a TensorFlow graph in which each weight is a constant; all exporters start from it.
 
-Keras's own `model.export` is not used. Where a model holds a `Resizing` layer, Keras 3.15 runs what follows in training
-mode unless each call says `training=False`: SavedModel and ONNX files are then silently wrong. Its ONNX files of some
-models have weights as further inputs. And its SavedModels differ from run to run in the order of their variables.
+Keras's own `model.export` is not used, for three reasons. If a model contains a `Resizing` layer, Keras 3.15 runs the
+layers after it in training mode unless each call says `training=False`, which makes SavedModel and ONNX files silently
+wrong. Its ONNX files of some models have weights as additional inputs. Its SavedModels differ from run to run in the
+order of their variables.
 """
 
 from collections.abc import Callable
@@ -37,19 +38,19 @@ def frozen(classifier: keras.Model, batch: int | None = None) -> Graph:
     """The graph of a classifier in inference mode.
 
     Args:
-        batch: the number of images that the graph takes at once; `None`: any.
+        batch: the number of images that the graph takes at a time; `None`: any.
     """
     pixels = keras.Input(classifier.input_shape[1:], batch_size=batch, name=PIXELS)
-    # `training=False` both where the layers are connected and where they are called: see above.
+    # `training=False` both where the layers are connected and where they are called: see the module's docstring.
     inference = keras.Model(pixels, classifier(pixels, training=False), name="exported")
     return without_variables(lambda images: inference(images, training=False), (batch, *classifier.input_shape[1:]))
 
 
 def without_variables(call: Callable[[Any], Any], shape: tuple[int | None, ...]) -> Graph:
-    """The graph of a function of images of this shape, with its variables as constants."""
+    """The graph of a function of images of this shape, with its variables converted to constants."""
     before = tf.config.functions_run_eagerly()
-    # So that functions inside become part of the graph: Keras computes grouped convolutions, which ConvNeXt has, in one
-    # that is marked for XLA. It would stay a call, which ONNX does not know.
+    # Inlines nested functions into the graph. Keras computes grouped convolutions, which ConvNeXt has, in a function
+    # that is marked for XLA; it would remain a function call, which ONNX does not support.
     tf.config.run_functions_eagerly(True)
     try:
         traced = tf.function(call).get_concrete_function(tf.TensorSpec(shape, tf.float32, name=PIXELS))
@@ -62,7 +63,7 @@ def without_variables(call: Callable[[Any], Any], shape: tuple[int | None, ...])
 def save(graph: Graph, folder: Path) -> None:
     """Writes a graph as a SavedModel; equal graphs give equal bytes.
 
-    `tf.saved_model.save` numbers its functions by what the process has traced before; this older way has none.
+    `tf.saved_model.save` numbers its functions by what the process has traced before. This older API writes none.
     """
     with tf.Graph().as_default() as outside:
         tf.graph_util.import_graph_def(graph.definition, name="")
@@ -75,4 +76,4 @@ def save(graph: Graph, folder: Path) -> None:
             builder.add_meta_graph_and_variables(session, ["serve"], {SIGNATURE: signature})
             builder.save()
     (folder / "fingerprint.pb").unlink(missing_ok=True)  # a random number
-    (folder / "variables").rmdir()  # there are none, and an empty folder is lost in an archive
+    (folder / "variables").rmdir()  # it is empty, and some archives drop empty folders

@@ -2,8 +2,9 @@
 
     python -m stages.fetch NAME
 
-Every published image becomes one row, in the source's order, its bytes untouched. Each is decoded once, to learn its
-size, its perceptual hash, or why it cannot be used (looks.py); in later fetches only those that are new.
+Every published image becomes one row, in the source's order, with its bytes unchanged. Each image is decoded once, to
+find its size and perceptual hash, or the reason why it cannot be used (looks.py). Later fetches decode only images that
+are new.
 """
 
 from temper.base import starting
@@ -41,14 +42,14 @@ from temper.parallel import ordered_map
 from temper.raw import RawWriter
 from temper.settings.fetch import Settings
 
-PROBLEMS = 5  # kinds of problems that are named
+PROBLEMS = 5  # how many kinds of problems are printed
 
 
 def describe(photo: Photo, looks: Looks | None = None) -> dict[str, Any]:
     """The row of the raw table for one photo.
 
     Args:
-        looks: at photos that were seen before; `None` decodes.
+        looks: the cache of what was found in photos of earlier fetches; `None` decodes the photo in any case.
 
     Raises:
         TemperError: its name cannot be used, or there is too little memory to decode it.
@@ -57,7 +58,7 @@ def describe(photo: Photo, looks: Looks | None = None) -> dict[str, Any]:
     sha256 = hashlib.sha256(photo.data).hexdigest()
     try:
         found = looks.at(photo.data, sha256) if looks else look(photo.data)
-    except MemoryError as error:  # no property of the photo: where there is more memory it may be good
+    except MemoryError as error:  # not a defect of the photo, which may be usable on a machine with more memory
         raise TemperError(f"{photo.path}: {error}") from None
     return {
         "path": photo.path,
@@ -76,10 +77,11 @@ def describe(photo: Photo, looks: Looks | None = None) -> dict[str, Any]:
 
 
 def refuse_unusable_names(photo: Photo) -> None:
-    """Stops at a name that no table and no terminal should show.
+    """Refuses names that must not get into tables or onto terminals.
 
     Raises:
-        TemperError: the name, label or split of a photo holds control characters, or is no text.
+        TemperError: the path, label, split, coarse label or licence of a photo contains control characters, or bytes
+            that are not valid text.
     """
     for key in ("path", "label", "split", "coarse", "licence"):
         value = getattr(photo, key)
@@ -92,10 +94,10 @@ class Fetched:
     """What was fetched.
 
     Attributes:
-        images: how many there are.
-        found: how many can be used of each (split, label), as published.
-        problems: how many cannot be used, by the reason.
-        decoded: how many no fetch had seen before.
+        images: how many images the source has.
+        found: how many usable images each (split, label) has, as published.
+        problems: how many images cannot be used, by reason.
+        decoded: how many images had to be decoded because no earlier fetch had seen them.
     """
 
     images: int
@@ -108,7 +110,7 @@ def write_raw(folder: Path, source: Source, looks: Looks | None = None) -> Fetch
     """Writes the raw table and source.json.
 
     Args:
-        looks: at photos that were seen before; `None` decodes all.
+        looks: the cache of what was found in photos of earlier fetches; `None` decodes all photos.
     """
     images = 0
     found: Counter[Place] = Counter()
@@ -130,10 +132,10 @@ def write_raw(folder: Path, source: Source, looks: Looks | None = None) -> Fetch
 
 
 def open_named(settings: Settings, name: str) -> Source:
-    """The source that `fetch.NAME` describes.
+    """Opens the source that `fetch.NAME` in params.yaml describes.
 
     Raises:
-        TemperError: what it needs is missing.
+        TemperError: its settings are invalid, or its files, archive or credentials are missing or refused.
     """
     entry = settings.fetch[name]
     module = importlib.import_module(f"stages.fetch.sources.{entry['source']}")
@@ -158,7 +160,7 @@ def fetch(settings: Settings, name: str) -> Fetched:
 
 
 def in_a_copy() -> str:
-    """What may be the matter where an experiment works in a copy of the repository, or nothing."""
+    """A hint for error messages if an experiment runs in a copy of the repository, which may lack photos; else ""."""
     if repository().resolve() == Path.cwd():
         return ""
     return (
@@ -168,7 +170,7 @@ def in_a_copy() -> str:
 
 
 def say(name: str, fetched: Fetched) -> None:
-    """Prints what was fetched, and what it was understood to be (law 14)."""
+    """Prints what was fetched, and which classes and splits its folders or tables were taken for."""
     seen_before = fetched.images - fetched.decoded
     print(f"fetch.{name}: {fetched.images:,} files" + (f", {seen_before:,} of them seen before" if seen_before else ""))
     for line in understood.describe(fetched.found):
@@ -181,7 +183,7 @@ def say(name: str, fetched: Fetched) -> None:
 
 
 def main(settings: Settings) -> None:
-    # A photo that does not decode is reported by its row, not by OpenCV on stderr.
+    # The row of a photo that cannot be decoded has the reason, so OpenCV need not print it on stderr as well.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in settings.fetch:

@@ -1,9 +1,10 @@
-"""What a photo's bytes are found to be: its size, its perceptual hash, or why it cannot be used; decoded once ever.
+"""Finds a photo's size and perceptual hash, or why it cannot be used, and caches this so that it is decoded only once.
 
-Looking is nearly all of a fetch's processor time, 15 times what the checksum takes. So what was found is kept outside
-DVC's outputs, in one SQLite file for each version of the code that looks, `.temper/looks/<key>.sqlite`, some 65 bytes a
-photo: a fetch with 30 new photos decodes 30. It may be removed at any time. It never stops a run either: a damaged file
-is put aside, and where the cache cannot be used photos are decoded as if there were none.
+Decoding is nearly all of a fetch's processor time: it takes 15 times as long as the checksum. The results ("looks") are
+therefore kept outside DVC's outputs, in `.temper/looks/<key>.sqlite`, one SQLite file for each version of the code that
+decodes, with some 65 bytes for each photo. A fetch with 30 new photos then decodes 30. The file may be deleted at any
+time. Trouble with it never stops a run: a damaged file is moved aside, and if the cache cannot be used at all, photos
+are decoded without it.
 """
 
 import hashlib
@@ -26,14 +27,14 @@ from temper.base.paths import scratch
 from temper.databases import is_damage, put_database_aside
 from temper.photos import HASHED, BadPhoto, decode_with_dimensions, perceptual_hash
 
-_WRITE_EVERY = 2.0  # seconds: what a kill may cost
-_WAIT = 10.0  # seconds for another run, which writes within milliseconds
-_SIGNED = 2**63  # SQLite's integers have a sign, perceptual hashes do not
+_WRITE_EVERY = 2.0  # seconds between writes: the most work that a kill loses
+_WAIT = 10.0  # seconds to wait for another run's lock, which it holds for milliseconds
+_SIGNED = 2**63  # subtracted from perceptual hashes, which are unsigned, because SQLite's integers are signed
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was found: the upright size and the hash, or the problem."""
+    """What was found in a photo: its upright size in pixels and its perceptual hash, or why it cannot be used."""
 
     width: int | None = None
     height: int | None = None
@@ -42,7 +43,7 @@ class Look:
 
 
 def look(data: bytes) -> Look:
-    """Decodes a photo; a large JPEG at a reduced size, which is enough for its hash."""
+    """Decodes a photo and looks at it. A large JPEG is decoded at a reduced size, which is enough for its hash."""
     try:
         pixels, (height, width) = decode_with_dimensions(data, HASHED)
     except BadPhoto as reason:
@@ -51,7 +52,7 @@ def look(data: bytes) -> Look:
 
 
 def version() -> str:
-    """16 hex digits of all that a look depends on: this code, and the libraries that decode and compute."""
+    """16 hex digits that identify all that a look depends on: this code and the versions of the libraries it uses."""
     digest = hashlib.sha256()
     for path in (Path(__file__), Path(photos.__file__), Path(headers.__file__)):
         digest.update(path.read_bytes())
@@ -64,10 +65,12 @@ def version() -> str:
 
 
 class Looks:
-    """The looks at all photos that any fetch of the repository has seen; for threads, and for several runs at once.
+    """The cache of looks at all photos that any fetch of the repository has seen; a context manager.
+
+    It may be used from several threads, and by several runs at the same time.
 
     Attributes:
-        decoded: how many photos were not known.
+        decoded: how many photos were not in the cache.
     """
 
     def __init__(self) -> None:
@@ -94,16 +97,17 @@ class Looks:
                 self._database = None
 
     def at(self, data: bytes, sha256: str) -> Look:
-        """The look at a photo, decoded only if none is known of these bytes.
+        """The look at a photo, which is decoded only if the cache does not have its bytes.
 
         Args:
-            sha256: of `data`, hex digits.
+            data: the photo's encoded bytes.
+            sha256: the checksum of `data`, in hex digits.
         """
         key = bytes.fromhex(sha256)
         known = self._find(key)
         if known is not None:
             return known
-        found = look(data)  # outside the lock: decoding is what the threads are for
+        found = look(data)  # outside the lock, so that threads decode in parallel
         with self._lock:
             self.decoded += 1
             phash = None if found.phash is None else found.phash - _SIGNED
@@ -130,7 +134,7 @@ class Looks:
         return Look(width, height, None if phash is None else phash + _SIGNED, problem)
 
     def _write(self) -> None:
-        """Keeps what is new, in one short transaction."""
+        """Writes the new looks in one short transaction."""
         if self._database is not None and self._new:
             try:
                 with self._database:
@@ -140,7 +144,7 @@ class Looks:
         self._new, self._written = [], time.monotonic()
 
     def _begin_anew(self, error: Exception) -> None:
-        """Puts a damaged cache aside and opens another; does without where that does not help."""
+        """Moves a damaged cache aside and opens a new one; if that fails, goes on without a cache."""
         if self._do_without(error) and self._path is not None:
             try:
                 self._database = _open(self._path)
@@ -148,7 +152,10 @@ class Looks:
                 self._do_without(again)
 
     def _do_without(self, error: Exception) -> bool:
-        """Says why the cache is not used from here on; returns whether it was damaged, and is out of the way now."""
+        """Closes the cache; returns whether it was damaged and has been moved aside, so that a new one can be opened.
+
+        In the other case it prints why photos are decoded without the cache from now on.
+        """
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.close()
@@ -162,7 +169,7 @@ class Looks:
 
 
 def _checksum(key: bytes, row: tuple[object, ...]) -> int:
-    """Of a row: SQLite checks the structure of its file, not the values in it."""
+    """The checksum of a row. SQLite's own check covers the structure of the file, not the values in it."""
     return zlib.crc32(repr((key, row)).encode())
 
 
@@ -170,10 +177,10 @@ _SELECT = "SELECT width, height, phash, problem, checksum FROM looks WHERE sha25
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """The database in a file, made if it is missing.
+    """Opens the database in a file, or creates it if it is missing.
 
     Raises:
-        sqlite3.Error: it is damaged, or cannot be read and written.
+        sqlite3.Error: the database is damaged, or cannot be read and written.
     """
     database = sqlite3.connect(path, timeout=_WAIT, check_same_thread=False)
     try:
@@ -185,7 +192,7 @@ def _open(path: Path) -> sqlite3.Connection:
             " (sha256 BLOB PRIMARY KEY, width INTEGER, height INTEGER, phash INTEGER, problem TEXT,"
             " checksum INTEGER) WITHOUT ROWID"
         )
-        database.execute(_SELECT, (b"",))  # a table of other columns is none of ours
+        database.execute(_SELECT, (b"",))  # fails if the file has a table with other columns
     except sqlite3.Error:
         database.close()
         raise

@@ -1,4 +1,4 @@
-"""What each source hands to `fetch`."""
+"""What each source returns to `fetch`: its photos, and facts about it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ class Photo:
 
     path: str  # as published, with forward slashes
     label: str | None  # as published; None: unlabelled
-    split: str | None  # train, validation or test; None: the source has no splits
-    data: bytes  # encoded, untouched
-    coarse: str | None = None  # a second, coarser label, where the source publishes one
+    split: str | None  # as published, such as "training_set": `normalize` decides what it means; None: no split given
+    data: bytes  # the encoded file, unchanged
+    coarse: str | None = None  # a second, coarser label, if the source publishes one
     box: tuple[float, float, float, float] | None = None  # published: x1, y1, x2, y2, pixels of the upright image
-    licence: str | None = None  # of this photo, where the source says it
-    problem: str | None = None  # why there are no bytes, such as an address that answers 404
+    licence: str | None = None  # of this photo, if the source states it
+    problem: str | None = None  # why there are no bytes, such as a URL that answers 404
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source, opened. `photos` is read once, and always yields the same photos in the same order."""
+    """An opened source. `photos` can be iterated once; each run yields the same photos in the same order."""
 
-    facts: Mapping[str, object]  # for source.json: from where, version, checksum, licence; no times, no machine paths
-    total: int
+    facts: Mapping[str, object]  # for source.json: origin, version, checksum, licence; no times, no machine paths
+    total: int  # how many photos there are
     photos: Iterable[Photo]
-    bytes: int = 0  # of all photos, as well as it is known before they are read
+    bytes: int = 0  # the size of all photos, as far as it is known before they are read

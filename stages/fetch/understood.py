@@ -1,4 +1,4 @@
-"""What a source was understood to hold: its classes, its splits, and what is odd about them; printed at every fetch."""
+"""Describes the classes and splits recognized in a source, and what is odd about them; printed at every fetch."""
 
 import re
 from collections import Counter, defaultdict
@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from temper.split_names import meaning
 
-Place = tuple[str | None, str | None]  # split, label, as published; None: the source says none
+Place = tuple[str | None, str | None]  # split and label, as published; None: the source gives none
 
-_SHOWN = 5  # names in a list that may have thousands
-_FEW = 10  # images of a class; with fewer it is named
+_SHOWN = 5  # how many names of a list are printed
+_FEW = 10  # a class with fewer images is pointed out
 _ORDER = ("train", "validation", "test", None)
 
 
 def describe(counts: Mapping[Place, int]) -> list[str]:
-    """A few lines, however many the classes are: classes, splits, unlabelled images, oddities.
+    """A few lines about classes, splits, unlabelled images and oddities; short also with thousands of classes.
 
     Args:
-        counts: how many images each (split, label) has; 0 for a class none of whose files is an image.
+        counts: how many usable images each (split, label) has; 0 for a class whose files are all unusable.
     """
     classes, splits = _classes(counts), _splits(counts)
     without = sum(n for (split, _), n in counts.items() if split is None)
@@ -33,7 +33,7 @@ def describe(counts: Mapping[Place, int]) -> list[str]:
 
 
 def facts(counts: Mapping[Place, int]) -> dict[str, object]:
-    """The same for source.json."""
+    """The recognized splits, classes and unlabelled images, in the form of source.json."""
     return {
         "splits": {name: {"means": meaning(name), "images": n} for name, n in _splits(counts).items()},
         "classes": len(_classes(counts)),
@@ -42,7 +42,7 @@ def facts(counts: Mapping[Place, int]) -> dict[str, object]:
 
 
 def _oddities(classes: Counter[str]) -> list[str]:
-    """Notes on classes that are probably not meant as they were published."""
+    """Notes on classes that are probably mistakes: very small ones, variants of one name, names of splits."""
     notes = []
     rare = {name: n for name, n in classes.items() if n < _FEW}
     if rare:

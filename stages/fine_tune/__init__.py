@@ -1,1 +1,1 @@
-"""fine_tune: the second phase, in which the backbone is opened."""
+"""The stage `fine_tune`: `__main__` runs the second phase, which unfreezes the backbone and trains it with the head."""

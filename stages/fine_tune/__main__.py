@@ -1,10 +1,13 @@
 """fine_tune: packed train and validation images, models/warm_up.keras -> models/fine_tune.keras, metrics/fine_tune/.
 
-The second phase: the backbone is opened from `fine_tune.unfreeze_from` on, and all that is open trains at the top-level
-`lr`, on images augmented by the top-level `aug`. `fine_tune.unfreeze_further` opens more as epochs go by. With
-`fine_tune.views` the open part alone trains, on what `activations` stored of the frozen one. The phase starts from the
-warm-up and counts it as epoch 0: where no epoch beats it on validation by `fine_tune.margin`, the warm-up's weights are
-what it writes (law 13).
+The second phase. It unfreezes the backbone from the layer or block `fine_tune.unfreeze_from` up to the head and trains
+the unfrozen layers and the head at the top-level `lr`, on images augmented by the top-level `aug`.
+
+- `fine_tune.unfreeze_further` unfreezes more blocks as the epochs go by.
+- With `fine_tune.views`, the stage `activations` has stored the output of the frozen layers, and only the layers above
+  them run here, on these stored activations instead of images.
+- No worse model ships: the warm-up counts as epoch 0. If no epoch beats it on validation, or the best one does so by
+  less than `fine_tune.margin` standard errors, models/fine_tune.keras gets the warm-up's weights.
 """
 
 from temper.base import starting
@@ -62,7 +65,8 @@ Labels = npt.NDArray[np.int32]
 def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
     """An epoch's training batches: the images that `sampling` draws, augmented anew, then mixed within each batch.
 
-    The batches read places in the epoch's order, not rows of the pack: the places say which batch it is.
+    The `Batches` are indexed by positions in the epoch's order, not by rows of the pack: the number of the batch, on
+    which the mixing depends, follows from the position.
     """
     chosen, seed = settings.fine_tune, settings.seed
     magnitude = magnitudes(settings.aug, chosen.augmentation)
@@ -90,7 +94,7 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
 
 
 def stored_batches(stored: Activations, labels: Labels, classes: int, settings: Settings, epoch: int) -> Batches:
-    """An epoch's training batches for the open part: the images that `sampling` draws, each in one of its views."""
+    """An epoch's training batches of stored activations: the images that `sampling` draws, each in one of its views."""
     rows = sampling.order(labels, settings.fine_tune.sampling, settings.seed, epoch)
     views = sampling.views(rows, len(labels), stored.views, settings.seed, epoch)
     of_rows = one_hot(labels, classes)
@@ -105,14 +109,14 @@ def stored_batches(stored: Activations, labels: Labels, classes: int, settings: 
 
 @dataclass(frozen=True)
 class Material:
-    """What trains, and on what.
+    """The model to train and its data.
 
     Attributes:
-        model: the classifier, or its open part, which has its variables.
-        training: the batches of an epoch, by its number.
-        validation: plain images, or what is stored of them.
-        labels: int32 (N,), of the training images.
-        held_out: int32 (M,), of the validation images.
+        model: the whole classifier, or only its unfrozen part, which shares the classifier's variables.
+        training: returns the batches of the epoch with a given number, counted from 0.
+        validation: the validation images without augmentation, or their stored activations.
+        labels: the classes of the training images, int32 (N,).
+        held_out: the classes of the validation images, int32 (M,).
     """
 
     model: keras.Model
@@ -123,10 +127,14 @@ class Material:
 
 
 def material(classifier: keras.Model, classes: int, settings: Settings) -> Material:
-    """What a classifier that is open as it should train is trained on: images, or stored activations.
+    """Opens the training and validation data: images, or with `fine_tune.views` their stored activations.
+
+    Args:
+        classifier: already unfrozen from `fine_tune.unfreeze_from` on. The boundary between its frozen and unfrozen
+            layers decides which activations it needs.
 
     Raises:
-        TemperError: an input is missing or damaged, or the activations are those of another boundary.
+        TemperError: an input is missing or damaged, or the activations were stored for another boundary.
     """
     train, held_out = (Pack(f"data/packed/{split}", classes) for split in ("train", "validation"))
     targets, order = one_hot(held_out.labels, classes), np.arange(len(held_out))
@@ -143,7 +151,12 @@ def material(classifier: keras.Model, classes: int, settings: Settings) -> Mater
 
 
 def plan(classifier: keras.Model, settings: Settings, pretrained: bool, labels: Labels, classes: int) -> Phase:
-    """How the settings say that a classifier trains on images of these labels."""
+    """The training phase that the settings describe.
+
+    Args:
+        labels: the classes of the training images, int32 (N,), from which balanced class weights are computed.
+        classes: how many classes there are.
+    """
     chosen = settings.fine_tune
     backbone = classifier.get_layer(BACKBONE)
     return Phase(
@@ -166,7 +179,7 @@ def plan(classifier: keras.Model, settings: Settings, pretrained: bool, labels: 
 
 
 def gradual(classifier: keras.Model, chosen: FineTune, pretrained: bool) -> Gradual | None:
-    """How the settings say that more of the backbone opens as epochs go by."""
+    """Gradual unfreezing as `fine_tune.unfreeze_further` describes it; None if it is off."""
     further = chosen.unfreeze_further
     if isinstance(further, Never):
         return None
@@ -182,7 +195,7 @@ def gradual(classifier: keras.Model, chosen: FineTune, pretrained: bool) -> Grad
 
 
 def opens_further(chosen: FineTune) -> str:
-    """When more will open, for people; nothing where none will."""
+    """The part of the console line that says when more blocks are unfrozen; empty if none are."""
     further = chosen.unfreeze_further
     if isinstance(further, Never):
         return ""
@@ -192,23 +205,24 @@ def opens_further(chosen: FineTune) -> str:
 
 
 def shown(chosen: FineTune) -> str:
-    """What the epochs show, for people, where it is not new augmented images."""
+    """The part of the console line that says that stored activations are used; empty if images are."""
     return f"; on the stored activations of {chosen.views} view(s) of each image" if chosen.views else ""
 
 
 def trained_model(classifier: keras.Model, precision: str) -> keras.Model:
-    """The model that is trained in place of a classifier, with the same variables, as it is frozen now.
+    """The model to train in place of a classifier: the same variables, but its frozen BatchNorm layers are folded.
 
-    Frozen norms are folded in float32 only: a folded layer does not follow the precision of its parts.
+    Which layers are folded depends on what is frozen at the time of the call. Nothing is folded unless the precision is
+    float32: a folded layer ignores the precision that is set for the layers it consists of.
     """
     return fold_frozen_norms(classifier, BACKBONE) if precision == "float32" else classifier
 
 
 def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> tuple[Result, Gain]:
-    """Trains what is open of the classifier and saves it, with its progress in metrics/fine_tune.
+    """Trains the unfrozen layers, saves the classifier, and logs each epoch to metrics/fine_tune.
 
     Returns:
-        what was kept, and what the best epoch gained on validation over the weights before.
+        The result of the phase, and how much its best epoch improves on the warm-up on the validation images.
     """
     count, precision = len(made.classes), settings.fine_tune.precision
     of = material(classifier, count, settings)
@@ -223,14 +237,14 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
             assign(classifier.variables, start)
             result, after = result.without_gain(), before
         made = made.model_copy(update={"temperature": fit_temperature(after, of.held_out)})
-        # Before the state that could make it again is removed:
+        # Save inside the block: on leaving it, the state from which a killed run continues is deleted.
         if is_first_process():
             keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
     return result, gained
 
 
 def in_words(result: Result, gained: Gain, margin: float) -> str:
-    """What was kept, and why."""
+    """One console line: which weights were kept, and why."""
     accuracy = f"validation accuracy {result.best['val_accuracy']:.4f}"
     if result.best_epoch:
         return f"{accuracy} at epoch {result.best_epoch}"
@@ -243,12 +257,13 @@ def in_words(result: Result, gained: Gain, margin: float) -> str:
 
 
 def with_a_size(settings: Settings) -> Settings:
-    """The settings with the batch size that they give, or that is found where they say `auto`.
+    """The settings with a number as the batch size: the one they give or, for `auto`, the largest that fits.
 
-    Called before anything is computed, for a process that computes may hold all memory of a GPU.
+    Call before any computation: once this process has computed on a GPU, it may hold all of its memory, and the child
+    processes that try batch sizes would find none.
 
     Raises:
-        TemperError: nothing fits, or processes that train together would each find their own.
+        TemperError: not even one image fits, or several processes train together: each would find a size of its own.
     """
     size = settings.images_in_a_batch
     if size != "auto":
@@ -269,10 +284,12 @@ def with_a_size(settings: Settings) -> Settings:
 
 
 def try_batches_of(size: int) -> None:
-    """In a process of its own: trains some steps with all open that will ever be, or ends for lack of memory.
+    """Trains a few steps with batches of `size` blank images; runs in a child process, which fails if memory runs out.
+
+    It unfreezes every layer that the run will unfreeze at any time, because that needs the most memory.
 
     Raises:
-        TemperError: there is no GPU to fit on.
+        TemperError: there is no GPU.
     """
     made, settings = card.read("models/warm_up.keras"), loading.load(Settings)
     if keras.distribution.list_devices()[0].startswith("cpu"):

@@ -1,8 +1,8 @@
-"""`fine_tune.batch_size: auto`: the largest batch that fits on the GPUs, tried in processes of their own.
+"""`fine_tune.batch_size: auto`: finds the largest batch that fits on the GPUs, trying each size in a child process.
 
-A process in which the memory of a GPU ended is of no further use, and one that only looked at it may hold all of it. So
-the process that asks computes nothing before it has its answer. The answer is kept: the same GPUs and params give the
-same size, and so the same bits (law 5).
+A process that has run out of GPU memory cannot go on, and one that has merely initialized the GPU may hold all of its
+memory. So the calling process must not compute anything before it has the answer. The answer is cached: the same GPUs
+and params give the same batch size, and therefore the same trained weights.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from temper.base.errors import TemperError
 from temper.base.paths import scratch
 
 FIRST, MOST = 8, 4096
-_ENDED_BY_KERNEL = -9  # what the kernel sends where the memory of the machine ends
+_ENDED_BY_KERNEL = -9  # SIGKILL, which Linux sends when the machine runs out of memory
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
-    """The largest power of two that fits, found by doubling, or by halving if not even the first one does.
+    """The largest power of two that fits, found by doubling from `FIRST`, or by halving if that is too large.
 
     Args:
-        most: none is tried beyond it; at least 1.
+        most: the largest size to try, at least 1. `MOST` limits it further.
 
     Raises:
-        TemperError: not even 1 fits.
+        TemperError: not even a batch of 1 fits.
     """
     size = min(FIRST, 1 << (most.bit_length() - 1))
     while not fits(size):
@@ -38,17 +38,20 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
                 "smaller backbone, or open less of it by unfreeze_from"
             )
         size //= 2
-        most = min(most, size)  # twice of it was tried
+        most = min(most, size)  # twice this size did not fit
     while 2 * size <= min(most, MOST) and fits(2 * size):
         size *= 2
     return size
 
 
 def fits_in_child(started: Sequence[str], size: int) -> bool:
-    """Whether a process that trains some steps with such a batch ends well; the size is its last argument.
+    """Whether a child process can train a few steps with this batch size.
+
+    Args:
+        started: the command of the child process; the size is appended as its last argument.
 
     Raises:
-        TemperError: it ended of something else than a lack of memory.
+        TemperError: the child process failed for another reason than lack of memory.
     """
     done = subprocess.run(
         [*started, str(size)], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
@@ -66,10 +69,10 @@ def fits_in_child(started: Sequence[str], size: int) -> bool:
 
 
 def kept(described: Any, find: Callable[[], int]) -> int:
-    """What `find` finds, or found before for what is described so: in .temper/batch_sizes/ of the repository.
+    """Returns `find()`, or the result of an earlier run for the same description, cached in .temper/batch_sizes/.
 
     Args:
-        described: all that the size depends on, as JSON takes it.
+        described: everything that the batch size depends on; must be serializable as JSON.
     """
     text = json.dumps(described, sort_keys=True)
     path = scratch("batch_sizes") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
@@ -84,7 +87,8 @@ def kept(described: Any, find: Callable[[], int]) -> int:
 
 
 def command(module: str, function: str) -> list[str]:
-    """The command that calls a function of a module with the size that is put behind it."""
-    dies_with_us = "from temper.base import starting; starting.begin()"  # law 12
+    """A command that calls `module.function(size)`; append the size as the last argument."""
+    # Ends the child when this process ends: a run that is killed must not leave a process on the GPU.
+    dies_with_us = "from temper.base import starting; starting.begin()"
     code = f"import sys; {dies_with_us}; from {module} import {function}; {function}(int(sys.argv[1]))"
     return [sys.executable, "-c", code]

@@ -1,4 +1,4 @@
-"""Rates that fall with the depth of a layer, and the precision that layers compute in."""
+"""Learning rates that decrease from the head down to the first layers, and the precision that layers compute in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +9,16 @@ from temper.freezing.unfreezing import blocks_above
 
 
 def scales(backbone: keras.Model, decay: float, classifier: keras.Model) -> tuple[float, ...]:
-    """What the rate of each trainable variable of a classifier is multiplied by.
+    """The factor by which the learning rate of each trainable variable is multiplied, in the order of the variables.
 
-    The head has 1, the last block of the backbone `decay`, the one below it its square, and so on (as in Howard and
-    Ruder, arXiv:1801.06146, and Bao et al., arXiv:2106.08254): early layers know edges and colours, which new photos
-    change little.
+    The head has the factor 1, the last block of the backbone `decay`, the block below it `decay ** 2`, and so on (as in
+    Howard and Ruder, arXiv:1801.06146, and Bao et al., arXiv:2106.08254). Early layers detect edges and colours, which
+    need little change for new photos.
 
     Args:
-        backbone: its layers in order; the classifier has their variables.
-        classifier: as far as it is open.
+        backbone: the classifier's backbone, whose variables the two share.
+        decay: the factor from one block to the next one below, 0 to 1.
+        classifier: the model to train, frozen as it trains.
     """
     above = blocks_above([(layer.name, bool(layer.weights)) for layer in backbone.layers])
     of_variable = {
@@ -30,12 +31,12 @@ def scales(backbone: keras.Model, decay: float, classifier: keras.Model) -> tupl
 
 @contextmanager
 def computing_in(model: keras.Model, precision: str) -> Iterator[None]:
-    """Within its block the layers of a model compute in another precision; its variables and inputs keep their dtype.
+    """A context in which a model's layers compute in another precision; variables and inputs keep their dtype.
 
-    Compile within the block, and save after it: what is saved then does not know of it.
+    Compile and train inside the context. Save the model after it, so that the file does not contain the precision.
 
     Args:
-        precision: a policy of Keras: "float32" changes nothing, "mixed_bfloat16", "mixed_float16".
+        precision: a Keras dtype policy: "float32" (changes nothing), "mixed_bfloat16" or "mixed_float16".
     """
     layers = [] if precision == "float32" else list(model._flatten_layers(include_self=False))
     before = [(layer, layer.dtype_policy) for layer in layers if not isinstance(layer, keras.layers.InputLayer)]

@@ -1,8 +1,9 @@
-"""Frozen BatchNorm folded into the convolution before it: the same function and the same gradients, in less time.
+"""Folds frozen BatchNorm layers into the convolutions before them: the same function and gradients, in less time.
 
-A frozen norm multiplies each channel by a constant and adds another. The kernel of the convolution can be multiplied
-instead, which has a thousandth of the numbers; what is left is one addition (as Jacob et al., arXiv:1712.05877, fold
-norms for inference). Sums are rounded in another order, so figures differ in their last digits.
+A frozen norm multiplies each channel by a constant and adds another constant. Multiplying the convolution's kernel
+instead is cheaper, because the kernel has about a thousandth as many numbers as the feature map; only the addition
+remains (Jacob et al., arXiv:1712.05877, fold norms for inference in the same way). The order of floating-point
+operations changes, so results differ in their last digits.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ ops = keras.ops
 
 
 class FoldedConvolution(keras.Layer):
-    """A convolution and the frozen norm after it, with their own weights: (n, h, w, c) -> (n, h', w', c')."""
+    """A convolution and the frozen norm after it as one layer with their variables: (n, h, w, c) -> (n, h', w', c')."""
 
     def __init__(self, convolution: keras.Layer, norm: keras.layers.BatchNormalization) -> None:
         super().__init__(name=f"{convolution.name}_folded")
@@ -22,7 +23,7 @@ class FoldedConvolution(keras.Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """The norm of the convolution of the inputs."""
+        """Applies the convolution, then the norm."""
         layer, norm = self.convolution, self.norm
         scale = ops.rsqrt(norm.moving_variance + norm.epsilon)
         if norm.scale:
@@ -41,12 +42,13 @@ class FoldedConvolution(keras.Layer):
 
 
 def fold_frozen_norms(classifier: keras.Model, part: str) -> keras.Model:
-    """A classifier that computes the same with the same variables, faster; what trains in it trains in the given one.
+    """A faster classifier that computes the same function with the same variables: training it trains the given one.
 
-    Norms that train, and those that follow no convolution, stay as they are; where all do, it is the given one.
+    Norms that are trainable, and norms that do not follow a convolution, are left as they are. If there is nothing to
+    fold, the given classifier is returned.
 
     Args:
-        part: the name of the layer of the classifier, a model, in which norms are folded.
+        part: the name of the nested model in which to fold norms, such as the backbone.
     """
     backbone = classifier.get_layer(part)
     takers = Counter(
@@ -75,7 +77,10 @@ def _call(layer: Any, *inputs: Any, **how: Any) -> Any:
 
 
 def _foldable(norm: keras.Layer) -> keras.Layer | None:
-    """The convolution before a frozen norm, which it can be folded into if nothing else takes what that gives."""
+    """The convolution that a frozen norm can be folded into; None if there is none.
+
+    The caller must still check that no other layer uses the output of that convolution.
+    """
     if type(norm) is not keras.layers.BatchNormalization or norm.trainable:
         return None
     before = norm.input._keras_history.operation

@@ -1,6 +1,7 @@
-"""When more of the backbone opens: a function of the finished epochs' records, as the rate is (schedules.py).
+"""Decides when more of the backbone is unfrozen, from the records of the finished epochs alone.
 
-So a run that was killed opens the same at the same epoch.
+Nothing else is remembered (the learning rate in schedules.py works the same way), so a run that was killed and started
+again unfreezes the same layers at the same epoch.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,14 @@ from temper.training.schedules import Record, improved
 
 
 def openings_due(further: Further, select: Select, history: Sequence[Record], start: Record | None) -> int:
-    """How many openings come before the epoch that follows `history`; never fewer than before an earlier epoch.
+    """How many openings (steps of unfreezing) should have happened before the next epoch; this number never falls.
 
-    On a plateau, an epoch improves if it is better than all before it, those before the last opening too.
+    On a plateau, an epoch counts as an improvement if it is better than all epochs before it, including those before
+    the last opening.
 
     Args:
-        start: the figures before the first epoch, where they count.
+        history: the records of the finished epochs.
+        start: the record of the warm-up if it counts as epoch 0, else None.
     """
     match further:
         case Every():

@@ -1,4 +1,4 @@
-"""Which images an epoch shows, and in which order, known from the seed and the epoch's number alone."""
+"""Which images an epoch trains on, and in which order; both follow from the seed and the epoch's number alone."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,21 +7,23 @@ from temper.batches import Indices, shuffled
 from temper.settings.fine_tune import Sampling
 
 Labels = npt.NDArray[np.int32]
-# Tells the random numbers of a class's order from those of an epoch's.
+# Added to the seeds of the random generators below, so that the order of a class's images, the choice of views and the
+# order of an epoch never use the same random numbers.
 STREAM = 2**32 - 1
-VIEWS_STREAM = 2**32 - 2  # and those of the views from an epoch's
-POWERS = {"balanced": 0.0, "sqrt": 0.5}  # a class is shown in proportion to its count to the power of this
+VIEWS_STREAM = 2**32 - 2
+POWERS = {"balanced": 0.0, "sqrt": 0.5}  # an epoch draws each class in proportion to (images of the class) ** power
 
 
 def order(labels: Labels, sampling: Sampling, seed: int, epoch: int) -> Indices:
-    """The rows that an epoch shows, int64 (N,): as many as there are images.
+    """The rows of the images that an epoch trains on, in order, int64 (N,), where N is the number of images.
 
-    "natural" shows every image once. "balanced" shows each class equally often, "sqrt" in proportion to the square root
-    of its count: images of rare classes several times, of frequent ones only some. A class goes through all its images
-    before it shows one again, over the ends of epochs too, so none is shown more than once more than another.
+    "natural" takes every image once. "balanced" takes each class equally often; "sqrt" in proportion to the square root
+    of its number of images. Both take images of rare classes several times and only some images of frequent classes.
+    All images of a class are used before one is used again, also from one epoch to the next, so over the whole training
+    the numbers of times that two images of a class are used differ by at most 1.
 
     Args:
-        labels: int32 (N,), the class of each image.
+        labels: the class of each image, int32 (N,).
     """
     if sampling == "natural":
         return shuffled(len(labels), seed, epoch)
@@ -36,12 +38,12 @@ def order(labels: Labels, sampling: Sampling, seed: int, epoch: int) -> Indices:
 
 
 def quotas(counts: npt.NDArray[np.int64], sampling: Sampling) -> npt.NDArray[np.int64]:
-    """How many images of each class an epoch shows: at least one, as many as there are images in all.
+    """How many images of each class an epoch takes, int64 (classes,), each at least 1; they add up to all images.
 
-    Shares are rounded by the largest remainder; of equal remainders, the earlier class has the image.
+    Shares are rounded by the largest remainder; of equal remainders, the class with the lower number gets the image.
 
     Args:
-        counts: int64 (classes,), each at least 1.
+        counts: how many images each class has, int64 (classes,), each at least 1.
     """
     weights = counts.astype(np.float64) ** POWERS[sampling]
     exact = counts.sum() * weights / weights.sum()
@@ -52,9 +54,9 @@ def quotas(counts: npt.NDArray[np.int64], sampling: Sampling) -> npt.NDArray[np.
 
 
 def repeats(rows: Indices) -> Indices:
-    """How often each row stood before in the order, int64 (N,): 0 at its first place, then 1, 2, ..."""
+    """How often each row occurred earlier in the order, int64 (N,): 0 at its first occurrence, then 1, 2, ..."""
     by_row = np.argsort(rows, kind="stable")
-    changes = np.flatnonzero(np.diff(rows[by_row], prepend=-1))  # where the next row begins
+    changes = np.flatnonzero(np.diff(rows[by_row], prepend=-1))  # where the occurrences of the next row begin
     lengths = np.diff(changes, append=len(rows))
     found = np.empty(len(rows), np.int64)
     found[by_row] = np.arange(len(rows)) - np.repeat(changes, lengths)
@@ -62,14 +64,16 @@ def repeats(rows: Indices) -> Indices:
 
 
 def views(rows: Indices, images: int, count: int, seed: int, epoch: int) -> Indices:
-    """Which of `count` views an epoch shows of each row: int64 (n,).
+    """Which of its stored views each image of an epoch is shown in, int64 (n,), each from 0 to `count` - 1.
 
-    Each image goes through its views in turn, from one that is drawn for it. So `count` epochs show every view of every
-    image once, and each epoch, even each batch, has plain and augmented images. Where an epoch shows an image again, it
-    is in the next view.
+    Each image starts at a view drawn at random and goes on to the next view with each epoch. With the sampling
+    "natural", `count` epochs therefore show every view of every image once, and each epoch mixes plain and augmented
+    images. An image that occurs several times in one epoch is shown in successive views.
 
     Args:
-        rows: as `order` gives them, of `images` images.
+        rows: the images of the epoch, in the order that `order` returns, (n,).
+        images: how many training images there are.
+        count: how many views are stored of each image; view 0 is the plain image.
     """
     starts = np.random.default_rng([seed, VIEWS_STREAM]).integers(count, size=images)
     of_rows: Indices = (starts[rows] + epoch + repeats(rows)) % count
@@ -77,7 +81,7 @@ def views(rows: Indices, images: int, count: int, seed: int, epoch: int) -> Indi
 
 
 def _turn(rows: Indices, quota: int, seed: int, label: int, epoch: int) -> Indices:
-    """What a class shows in an epoch: the next `quota` rows of its endless order, one shuffle after the other."""
+    """The rows of a class that an epoch takes: the next `quota` of an endless sequence of shuffles of all its rows."""
     start, end = epoch * quota, (epoch + 1) * quota
     first, last = start // len(rows), (end - 1) // len(rows)
     shuffles = [

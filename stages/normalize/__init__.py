@@ -1,1 +1,1 @@
-"""The stage `normalize`: `__main__` runs it; splits and near-duplicates have modules of their own."""
+"""The stage `normalize`: `__main__` runs it; each question (names, splits, near-duplicates, ...) has its own module."""

@@ -1,7 +1,8 @@
 """normalize: the raw tables' metadata -> data/images.parquet, data/classes.txt, data/rejected.csv, data/audit/.
 
-Puts the names right, decides every image's split, and says of every image that may not be used why. No image byte is
-read: raw rows = images + rejected. What a person should look at is in data/audit/.
+Normalizes the class names, assigns each image to a split, and gives a reason for every image that may not be used. Each
+row of the raw tables ends up either in images.parquet or in rejected.csv. The stage reads only metadata, no pixels.
+data/audit/ lists what a person should look at: leaks, conflicts and duplicates.
 """
 
 from temper.base import starting
@@ -32,7 +33,7 @@ from temper.settings.normalize import Normalize, Settings
 
 
 def reject_unusable(rows: Rows, min_size: int) -> None:
-    """Rejects what cannot be decoded and what is too small."""
+    """Rejects images that cannot be decoded or whose shorter side has fewer than `min_size` pixels."""
     for row, problem in enumerate(rows.raw["problem"].to_pylist()):
         if problem is not None:
             rows.reject(row, "unusable", problem)
@@ -43,9 +44,15 @@ def reject_unusable(rows: Rows, min_size: int) -> None:
 
 
 def read_splits(rows: Rows, said: Mapping[str, str | None]) -> None:
-    """Replaces the published names of splits by train, validation and test, or rejects their images.
+    """Replaces the published names of splits by train, validation and test, and rejects the images of unwanted splits.
 
-    What a source that only trains calls its splits need not mean anything.
+    Sources of `normalize.only_train` may use names of unknown meaning, because all of their images train.
+
+    Args:
+        said: `normalize.splits`: the meaning of published names, None for a split whose images are left out.
+
+    Raises:
+        TemperError: as `split_meanings`.
     """
     every = zip(rows.raw["label"].to_pylist(), rows.extra.tolist(), strict=True)
     labels = [None if is_extra else label for label, is_extra in every]
@@ -58,10 +65,14 @@ def read_splits(rows: Rows, said: Mapping[str, str | None]) -> None:
 
 
 def name_rows(rows: Rows, settings: Normalize) -> tuple[dict[str, list[str]], set[str]]:
-    """Gives every labelled row its class; returns the names that several published labels became, and all classes.
+    """Gives every labelled row its class.
+
+    Returns:
+        The class names that merge several published labels, with these labels; and the set of all classes.
 
     Raises:
-        TemperError: a name to be renamed or chosen is none, or a published split has names that train has not.
+        TemperError: `normalize.rename` or `normalize.classes` contains an unknown name, or a published validation or
+            test split has a class that train lacks.
     """
     labels, own, extra = published_labels(rows, settings.labels)
     names = rename(own | extra, settings.rename, "normalize.rename")
@@ -82,7 +93,7 @@ def name_rows(rows: Rows, settings: Normalize) -> tuple[dict[str, list[str]], se
             rows.reject(row, "left_out", f"of the class {name}, which is not in normalize.classes")
         else:
             rows.names[row] = name
-            if not is_extra:  # whether it can be used or not: its name is what is compared
+            if not is_extra:  # also for an image that cannot be used: only the names are compared
                 by_split.setdefault(rows.published[row] or "train", set()).add(name)
     refuse_strange_names(by_split)
     foreign = sorted({name for label in extra if (name := names[label])} - classes)
@@ -92,9 +103,16 @@ def name_rows(rows: Rows, settings: Normalize) -> tuple[dict[str, list[str]], se
 
 
 def published_labels(rows: Rows, kind: str) -> tuple[list[str | None], set[str], set[str]]:
-    """The label of each row, the labels of the sources that are measured on, and those of the sources that only train.
+    """The label of each row, the set of labels of the main sources, and the set of those of `normalize.only_train`.
 
-    A source that only trains and has no coarse labels has those of the others as its own.
+    Main sources are those that validation and test images come from.
+
+    Args:
+        kind: "fine" or "coarse". With "coarse", a row of a source that only trains keeps its fine label if it has no
+            coarse one.
+
+    Raises:
+        TemperError: coarse labels are asked for, but no source has any.
     """
     fine, coarse = rows.raw["label"].to_pylist(), rows.raw["coarse"].to_pylist()
     extra = rows.extra.tolist()
@@ -111,7 +129,12 @@ def published_labels(rows: Rows, kind: str) -> tuple[list[str | None], set[str],
 
 
 def place_rows(rows: Rows, settings: Normalize, seed: int) -> Findings:
-    """Gives every labelled row its split, and rejects what may not be in it beside another image."""
+    """Gives every labelled row its split, and rejects rows that repeat or contradict another image.
+
+    A row is rejected if nearly the same picture is used in another split (in a published one: only with `leaks:
+    remove`), if nearly the same picture has another class (with `conflicts: remove`), or if an earlier training image
+    of its class has the same bytes (with `duplicates: remove`).
+    """
     every = zip(rows.published, rows.raw["label"].to_pylist(), rows.extra.tolist(), strict=True)
     given = {own for own, label, extra in every if label is not None and not extra}
     shares = Shares(
@@ -134,7 +157,7 @@ def place_rows(rows: Rows, settings: Normalize, seed: int) -> Findings:
     leaks = {labelled[position]: labelled[twin] for position, twin in placement.leaks.items()}
     if settings.leaks == "remove":
         for row, twin in leaks.items():
-            if rows.published[row] not in ("validation", "test"):  # a published split stays whole
+            if rows.published[row] not in ("validation", "test"):  # published validation and test splits stay whole
                 reject_twin(rows, row, twin)
     conflicting = find_conflicts(rows, labelled, pictures)
     if settings.conflicts == "remove":
@@ -150,14 +173,15 @@ def place_rows(rows: Rows, settings: Normalize, seed: int) -> Findings:
 
 
 def reject_twin(rows: Rows, row: int, twin: int) -> None:
-    """Rejects a row because of one in another split."""
+    """Rejects a row because another split has nearly the same picture."""
     rows.reject(row, "repeated", f"nearly the same picture as {rows.path(twin)} ({rows.splits[twin]})")
 
 
 def find_conflicts(rows: Rows, labelled: Sequence[int], pictures: Pictures) -> dict[int, int]:
-    """Of each row that nearly shows a picture of another class, one such row, of those not rejected so far.
+    """For each row whose picture nearly equals one of another class: that row -> one such other row.
 
-    Photos that only train never cost any other: a row that is not of them conflicts with such rows alone.
+    Rows that are already rejected do not count. A row of a main source conflicts only with rows of main sources, so
+    photos of sources that only train never cause the loss of another photo.
     """
     kept = np.array([row not in rows.reasons for row in labelled], bool)
     extra = rows.extra[labelled]
@@ -168,7 +192,7 @@ def find_conflicts(rows: Rows, labelled: Sequence[int], pictures: Pictures) -> d
 
 
 def equal_training_images(rows: Rows) -> dict[int, int]:
-    """Of each training image whose bytes an earlier one of the same class has, that one."""
+    """For each training image with the same bytes as an earlier one of the same class: its row -> the earlier row."""
     first: dict[tuple[str, str | None], int] = {}
     equal = {}
     for row in rows.labelled():
@@ -180,7 +204,7 @@ def equal_training_images(rows: Rows) -> dict[int, int]:
 
 
 def reject_rare_classes(rows: Rows, classes: set[str], least: int) -> dict[str, str]:
-    """Rejects the images of classes of which too few can be used, and returns these classes with the reason."""
+    """Rejects the images of classes with fewer than `least` usable images; returns these classes with the reason."""
     labelled = rows.labelled()
     own = [str(rows.names[row]) for row in labelled if not rows.extra[row]]
     reasons = rare_classes(own, classes, least)
@@ -191,7 +215,7 @@ def reject_rare_classes(rows: Rows, classes: set[str], least: int) -> dict[str, 
 
 
 def cap_classes(rows: Rows, settings: Normalize, seed: int) -> None:
-    """Rejects the training images beyond what a class may have; what is measured on stays the same."""
+    """Rejects training images beyond the limit for a class; validation and test images stay as they are."""
     train = [row for row in rows.labelled() if rows.splits[row] == "train"]
     names = [str(rows.names[row]) for row in train]
     sha256 = [rows.sha256[row] for row in train]
@@ -201,13 +225,16 @@ def cap_classes(rows: Rows, settings: Normalize, seed: int) -> None:
 
 
 def decide_classes(names: Sequence[str | None], splits: Sequence[str], rare: dict[str, str]) -> list[str]:
-    """The class names in their order, for good: sorted by code point.
+    """The class names, sorted by code point. This order of the model's outputs is decided here and nowhere else.
 
     Args:
+        names: the class of each usable image; None: unlabelled.
+        splits: the split of each usable image.
         rare: the classes that were left out, with the reason.
 
     Raises:
-        TemperError: fewer than two classes, one without an image to train on, or no validation or test image at all.
+        TemperError: there are fewer than two classes, a class has no training image, or there are no validation or no
+            test images at all.
     """
     classes = sorted({name for name in names if name is not None})
     if len(classes) < 2:
@@ -230,10 +257,11 @@ def decide_classes(names: Sequence[str | None], splits: Sequence[str], rare: dic
 
 
 def in_order(sources: Iterable[str], only_train: Collection[str]) -> list[str]:
-    """The sources by name, those that only train last.
+    """The sources sorted by name, those of `only_train` last.
 
-    Of two equal images the earlier row stays, so an image that only trains must come after the others. The order in
-    params.yaml decides nothing: DVC takes mappings of any order for equal, and equal params give equal bytes.
+    If two images are equal, the one in the earlier row is kept, so the images of sources that only train must come
+    last. The order in params.yaml has no effect: DVC considers mappings equal whatever their order, and equal params
+    must give equal bytes.
     """
     return sorted(sources, key=lambda name: (name in only_train, name))
 
@@ -267,8 +295,8 @@ def main(settings: Settings) -> None:
 def forget_other_sources(named: Collection[str]) -> None:
     """Removes the raw tables of sources that params.yaml no longer names.
 
-    DVC leaves the outputs of a stage that is gone. They would stay in data/raw, on which other stages depend, so this
-    clone would differ from one that never had that source. DVC's cache still has them.
+    DVC does not delete the outputs of a stage that no longer exists. They would stay in data/raw, on which other stages
+    depend, so results here would differ from those of a clone that never had the source. DVC's cache still has them.
     """
     for folder in raw.sources():
         if folder.name not in named:

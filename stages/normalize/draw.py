@@ -1,4 +1,4 @@
-"""Draws validation and test images, by hash or stratified, and leaves every class an image to train on."""
+"""Draws validation and test images, by hash or stratified, and makes sure that every class has a training image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Splits = npt.NDArray[np.str_]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Where the labelled rows go, and what a person should know of it."""
+    """The splits of the labelled rows, and lines for the console about what was unusual."""
 
     placement: Placement
     notes: list[str]
@@ -35,12 +35,15 @@ def draw(
     """Places N labelled rows.
 
     Args:
-        published: the split of each row by its source; rows without one count as train, out of which is drawn.
+        pictures: the rows, grouped by content.
+        published: the split of each row by its source. Validation and test images are drawn from the rows that are
+            published as train or without a split.
         extra: rows of sources that only train, (N,).
         names: the class of each row.
         shares: 0 for a split that is published.
-        stratified: within each class, for sets that do not grow; else each image alone, by its hash.
-        remove_leaks: whether rows that leak are out, and so repeat no other row.
+        stratified: whether to draw within each class, for sets that do not grow; otherwise the split of each image
+            follows from its own hash.
+        remove_leaks: whether leaking rows are removed. Other rows are then not rejected for repeating them.
     """
     classes: Integers = np.unique(np.asarray(names, str), return_inverse=True)[1].astype(np.int64)
     fixed = np.array([own in ("validation", "test") for own in published], bool) & ~extra

@@ -1,4 +1,4 @@
-"""What a person should look at: leaks, conflicts and near-duplicates, written to data/audit/."""
+"""What a person should look at, written to data/audit/: leaks, conflicts, duplicates and near-duplicates."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,25 @@ from stages.normalize.splits import Pictures
 from temper.base.atomic import atomic_folder
 from temper.base.texts import write_csv
 
-MOST_PAIRS = 100_000  # written; all are counted
+MOST_PAIRS = 100_000  # how many pairs a table lists at most; the metrics count all of them
 
 SIDES = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048, 4096)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found among the labelled rows, by row numbers of the raw tables, each with the row that it repeats.
+    """The pairs of images that were found among the labelled rows.
+
+    "Row" is a row number of the raw tables, "position" an index into `labelled`. `leaks`, `conflicts` and `duplicates`
+    map a row to the row that it repeats.
 
     Attributes:
         pictures: the labelled rows, by position, grouped by what they show.
-        labelled: the row of each position.
-        hashes: the perceptual hash of each position.
-        leaks: repeated in a later split, one of the two published.
-        conflicts: repeated in another class.
-        duplicates: training images repeated byte for byte.
+        labelled: the row at each position.
+        hashes: the perceptual hash at each position.
+        leaks: rows with nearly the same picture as a row of a published validation or test split.
+        conflicts: rows with nearly the same picture as a row of another class.
+        duplicates: training images with the same bytes as an earlier one of their class.
     """
 
     pictures: Pictures
@@ -39,7 +42,10 @@ class Findings:
     duplicates: Mapping[int, int]
 
     def near_pairs(self) -> Pairs:
-        """Pairs of positions of nearly the same picture: of equal perceptual hashes with other bytes, then the rest."""
+        """Pairs of positions that show nearly the same picture, int64 (pairs, 2).
+
+        First come images with equal perceptual hashes but different bytes, then those whose hashes differ slightly.
+        """
         return np.concatenate([self.pictures.recoded, self.pictures.first_of[self.pictures.pairs]])
 
 
@@ -53,7 +59,8 @@ def write_audit(
 ) -> None:
     """Writes leaks.csv, conflicts.csv, duplicates.csv and near_duplicates.csv.
 
-    Each has a row for a pair: where the two images are, their classes, their splits, and whether the first is used.
+    Each row describes a pair: where the two images are, their classes and splits, how many bits of their perceptual
+    hashes differ, and whether the first image is used.
     """
     paths, source, part, place = raw["path"], raw["source"], raw["part"].to_numpy(), raw["row"].to_numpy()
     sides = ["path", "class_name", "split", "source", "part", "row"]
@@ -75,7 +82,7 @@ def write_audit(
 
 
 def shorter_sides(raw: pa.Table) -> list[tuple[str, int]]:
-    """How many images have a shorter side of how many pixels."""
+    """A histogram of the images' shorter sides: (range of pixels such as "128-255", number of images)."""
     shorter = np.minimum(raw["width"].to_numpy(), raw["height"].to_numpy())
     counts = Counter(np.searchsorted(SIDES, shorter, side="right").tolist())
     edges = [1, *SIDES]

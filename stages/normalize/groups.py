@@ -1,4 +1,4 @@
-"""Groups of nearly equal pictures. Each stays in one split, so that no picture both trains and tests the model."""
+"""Groups of nearly equal pictures. Each group stays in one split, so no picture both trains and tests the model."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +11,15 @@ Mask = npt.NDArray[np.bool_]  # (N,)
 
 
 def connected_groups(pictures: Pictures, among: Mask) -> Integers:
-    """The connected group of each row: rows that a chain of nearly equal pictures joins have the same number.
+    """The connected group of each row: rows joined by a chain of nearly equal pictures have the same number.
 
     Args:
-        among: the rows that count; a chain passes through no others.
+        among: the rows to group, (N,); chains do not pass through other rows.
 
     Returns:
-        int64 (N,): the lowest of `pictures.group_of` in the connected group, and -1 for the other rows. `group` numbers
-        pictures in the order of their contents, therefore the order of the rows changes no number.
+        int64 (N,): for each row of `among`, the lowest number in `pictures.group_of` within its connected group; -1 for
+        all other rows. These numbers do not depend on the order of the rows, because `splits.group` numbers pictures by
+        their contents.
     """
     present = np.zeros(len(pictures.first_of), bool)
     present[pictures.group_of[among]] = True
@@ -27,10 +28,10 @@ def connected_groups(pictures: Pictures, among: Mask) -> Integers:
 
 
 def _components(count: int, pairs: Pairs) -> Integers:
-    """The connected components of a graph of `count` nodes: of each node, the lowest node of its component.
+    """The connected components of a graph with `count` nodes: for each node, the lowest node of its component.
 
-    Each round joins every component to the lowest of its neighbours, and then shortens all paths to one step, as
-    Shiloach and Vishkin do ("An O(log n) parallel connectivity algorithm", 1982).
+    Each round joins every component to its lowest neighbour and then shortens all paths to one step (Shiloach and
+    Vishkin, "An O(log n) parallel connectivity algorithm", 1982).
     """
     lowest = np.arange(count)
     while True:

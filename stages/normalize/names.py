@@ -1,4 +1,4 @@
-"""Published labels to class names, and class names that are in one split but not in another."""
+"""Turns published labels into class names, and refuses classes that validation or test has but train lacks."""
 
 import difflib
 import unicodedata
@@ -10,16 +10,19 @@ from temper.split_names import meaning
 
 
 def class_name(label: str) -> str:
-    """A published label as a name: Unicode NFC, trimmed, inner spaces collapsed, case kept."""
+    """A published label as a class name: Unicode NFC, trimmed, runs of spaces replaced by one, case kept."""
     return " ".join(unicodedata.normalize("NFC", label).split())
 
 
 def rename(labels: Iterable[str], renamed: Mapping[str, str | None], key: str) -> dict[str, str | None]:
-    """The class name of each published label; None where `renamed` leaves it out.
+    """The class name of each published label; None for labels that `renamed` leaves out.
+
+    Args:
+        renamed: old name to new name, or to None to leave the images out.
+        key: the params key that `renamed` comes from, for error messages.
 
     Raises:
-        TemperError: a label has a control character; or a name in `renamed` (the value of the param `key`) is that of
-            no label.
+        TemperError: a label contains a control character, or `renamed` has a name that no label has.
     """
     names = {label: class_name(label) for label in set(labels)}
     for label, name in sorted(names.items()):
@@ -37,7 +40,7 @@ def rename(labels: Iterable[str], renamed: Mapping[str, str | None], key: str) -
 
 
 def merged_names(names: Mapping[str, str | None]) -> dict[str, list[str]]:
-    """The class names that several published labels became, with those labels."""
+    """The class names that merge several published labels, with these labels."""
     published: dict[str, list[str]] = {}
     for label, name in sorted(names.items()):
         if name is not None:
@@ -46,13 +49,14 @@ def merged_names(names: Mapping[str, str | None]) -> dict[str, list[str]]:
 
 
 def refuse_strange_names(names_of: Mapping[str, set[str]]) -> None:
-    """Stops if a published validation or test split has classes that train does not have: misspelt, or never trained.
+    """Refuses classes that a published validation or test split has but train lacks: misspelt, or without photos.
 
     Args:
-        names_of: the class names in each published split; rows without one count as train.
+        names_of: the class names in each published split; images without a published split count as train.
 
     Raises:
-        TemperError: suggests the closest name of train, and how to leave the class out. Nothing is ever guessed.
+        TemperError: there is such a class. The message suggests the closest name in train, and how to leave the class
+            out; the suggestion is never applied automatically.
     """
     train = names_of.get("train", set())
     for split in ("validation", "test"):
@@ -73,16 +77,19 @@ def refuse_strange_names(names_of: Mapping[str, set[str]]) -> None:
 def split_meanings(
     published: Sequence[str | None], labels: Sequence[str | None], said: Mapping[str, str | None]
 ) -> dict[str, str | None]:
-    """What each published split means: train, validation, test, or None where its images are left out.
+    """What each published split name means: train, validation, test, or None if its images are left out.
 
-    Unlabelled images need no split, so names that only they have may mean nothing.
+    Unlabelled images need no split. A name of unknown meaning that only unlabelled images have is therefore allowed,
+    and missing from the result.
 
     Args:
-        published, labels: of each image.
-        said: what `normalize.splits` says; it comes before what Temper knows of such names.
+        published: the published split of each image.
+        labels: the published label of each image.
+        said: `normalize.splits`, which takes precedence over the names that Temper knows.
 
     Raises:
-        TemperError: a name that is said is not published, or labelled images are of a split of unknown meaning.
+        TemperError: `said` contains a name that is not published, or the split of labelled images has a name of
+            unknown meaning.
     """
     names = {name for name in published if name is not None}
     for name in said:
@@ -103,7 +110,7 @@ def split_meanings(
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The most similar of the known names; one that contains the other counts as similar, whatever its length."""
+    """The most similar of the known names, or None. A name that contains the other one always counts as similar."""
     known = sorted(known)
     inside = [other for other in known if name.lower() in other.lower() or other.lower() in name.lower()]
     return next(iter(difflib.get_close_matches(name, inside or known, 1, cutoff=0.0 if inside else 0.6)), None)

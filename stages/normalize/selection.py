@@ -1,4 +1,4 @@
-"""Which classes and images take part: rare classes are left out, frequent ones are limited."""
+"""Selects classes and images: rare classes are left out, and the training images of frequent classes are limited."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -9,7 +9,7 @@ from temper.base.errors import TemperError
 
 
 def check_classes(wanted: list[str] | None, known: Collection[str]) -> None:
-    """Raises a TemperError for a wanted class that the source does not have."""
+    """Raises a TemperError if `normalize.classes` (`wanted`) contains a class that no main source has."""
     for name in wanted or ():
         if name not in known:
             close = closest(name, known)
@@ -18,11 +18,12 @@ def check_classes(wanted: list[str] | None, known: Collection[str]) -> None:
 
 
 def rare_classes(names: Sequence[str], every: Collection[str], least: int) -> dict[str, str]:
-    """The classes that do not take part because too few of their images can be used, with the reason.
+    """The classes that are left out because they have too few usable images, with the reason.
 
     Args:
-        names: the class of each usable image of the source itself.
-        every: all classes; those without any image among `names` are rare whatever is the least.
+        names: the class of each usable image of the main sources (all but those of `normalize.only_train`).
+        every: all classes. One without any usable image is left out whatever `least` is.
+        least: how many usable images a class needs (`normalize.min_per_class`).
     """
     counts = Counter(names)
     return {
@@ -35,15 +36,18 @@ def rare_classes(names: Sequence[str], every: Collection[str], least: int) -> di
 def beyond_the_cap(
     names: Sequence[str], sha256: Sequence[str], extra: Sequence[bool], seed: int, most: int | None, balance: str
 ) -> list[int]:
-    """The positions of the training images beyond what each class may have.
+    """The positions of the training images that exceed the limit for their class.
 
-    Images of sources that only train (`extra`) are dropped first, so they never replace others. Among equals, those
-    with the lowest hashes stay, so a larger cap only adds images.
+    Images of sources that only train (`extra`) are dropped first, so they never displace images of main sources. Among
+    the rest, images with the lowest hashes are kept, so a higher limit only adds images.
 
     Args:
         names: the class of each training image.
-        most: images of a class; None: no limit.
-        balance: "smallest": no more images than the source itself has of its rarest class.
+        sha256: the checksum of each training image.
+        extra: whether each training image belongs to a source that only trains.
+        most: the limit for each class; None: no limit.
+        balance: "smallest" limits each class to the number of training images from the main sources that the rarest
+            class has.
     """
     counts = Counter(names)
     own = Counter(name for name, is_extra in zip(names, extra, strict=True) if not is_extra)

@@ -1,8 +1,9 @@
-"""Which split each image belongs to, whatever images are added later.
+"""Assigns each image to a split in a way that does not change when images are added later.
 
-A published validation or test split is kept. Every other image is placed by a hash of its own content and the seed, so
-added images never move it. If two images show nearly the same picture and were drawn into different splits, only the
-one in the later split (train, validation, test) may be used: no picture both trains and tests the model.
+A published validation or test split is kept. The split of every other image follows from a hash of its own content and
+the seed, so adding images never moves it. If two images show nearly the same picture but were drawn into different
+splits, only the one in the later split (in the order train, validation, test) is used. So no picture both trains and
+tests the model.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ Mask = npt.NDArray[np.bool_]  # (N,)
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of the images that are drawn to validate and to test; the others train."""
+    """The shares of the images that are drawn for validation and for test, 0 to 1; the others train."""
 
     validation: float
     test: float
@@ -27,14 +28,15 @@ class Shares:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Rows grouped by content, and which groups are nearly the same picture.
+    """Rows grouped by content, and the pairs of groups that show nearly the same picture.
 
     Attributes:
-        contents: of each row, what its split is drawn by: its bytes' hash, or its perceptual hash.
-        group_of: of each row, its group of equal contents.
-        first_of: of each group, its first row.
-        pairs: of groups.
-        recoded: pairs of rows of one group whose bytes differ, the group's first row before each other.
+        contents: the hash of each row that decides its split: its perceptual hash, or the SHA-256 of its bytes.
+        group_of: the group of each row, int64 (N,); rows of a group have equal contents.
+        first_of: the first row of each group, int64 (groups,).
+        pairs: pairs of groups that show nearly the same picture, int64 (pairs, 2).
+        recoded: pairs of rows of the same group with different bytes, int64 (pairs, 2): the group's first row and
+            another one. Each different file appears once.
     """
 
     contents: list[str]
@@ -48,8 +50,10 @@ def group(sha256: list[str], hashes: npt.NDArray[np.uint64], distance: int | Non
     """Groups rows by what they show.
 
     Args:
+        sha256: the checksum of each row's bytes.
         hashes: perceptual hashes, uint64 (N,).
-        distance: how many bits of two hashes may differ in nearly the same picture; `None`: only equal bytes count.
+        distance: the largest number of bits in which the hashes of nearly the same picture differ; `None`: only equal
+            bytes count as the same picture.
     """
     none = np.empty((0, 2), np.int64)
     if distance is None:
@@ -59,7 +63,7 @@ def group(sha256: list[str], hashes: npt.NDArray[np.uint64], distance: int | Non
     shared = np.flatnonzero(np.bincount(group_of, minlength=len(first))[group_of] > 1)
     seen = {sha256[row] for row in first[group_of[shared]].tolist()}
     recoded = []
-    for row in shared.tolist():  # each bytes once
+    for row in shared.tolist():  # rows with the same bytes only once
         if sha256[row] not in seen:
             seen.add(sha256[row])
             recoded.append((first[group_of[row]], row))
@@ -69,12 +73,12 @@ def group(sha256: list[str], hashes: npt.NDArray[np.uint64], distance: int | Non
 
 @dataclass(frozen=True)
 class Placement:
-    """Where every row goes.
+    """The split of every row, and the rows that repeat a picture of another split.
 
     Attributes:
-        splits: for each row.
-        repeats: rows that may not be used, because a row of another split that may is nearly the same; with that row.
-        leaks: rows that a row of a published validation or test split nearly repeats; with that row.
+        splits: the split of each row.
+        repeats: rows that must not be used because nearly the same picture is used in another split: row -> that row.
+        leaks: rows that show nearly the same picture as a row of a published validation or test split: row -> that row.
     """
 
     splits: list[str]
@@ -83,10 +87,10 @@ class Placement:
 
 
 def hashed_split(content: str, seed: int, shares: Shares) -> str:
-    """The split of an image alone: a uniform number from its content and the seed, cut by the shares.
+    """The split of an image, from a uniform number that is computed from its content and the seed.
 
-    The test images are those with the lowest numbers, the validation images those with the highest: neither
-    share moves the other.
+    The lowest numbers are test images and the highest are validation images, so changing one share moves no image in or
+    out of the other split.
     """
     number = uniform(f"{seed}:{content}")
     if number < shares.test:
@@ -95,12 +99,12 @@ def hashed_split(content: str, seed: int, shares: Shares) -> str:
 
 
 def uniform(text: str) -> float:
-    """A number in [0, 1) that `text` alone decides."""
+    """A number in [0, 1), uniformly distributed over texts, that depends on `text` alone."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def hashed_splits(pictures: Pictures, drawable: Mask, shares: Shares, seed: int) -> npt.NDArray[np.str_]:
-    """The hash draw of each drawable row; train for all others, (N,)."""
+    """The split of each drawable row by its hash, and "train" for all other rows, (N,)."""
     return np.array(
         [
             hashed_split(content, seed, shares) if is_drawable else "train"
@@ -113,13 +117,13 @@ def hashed_splits(pictures: Pictures, drawable: Mask, shares: Shares, seed: int)
 def place(
     pictures: Pictures, splits: npt.NDArray[np.str_], fixed: Mask, extra: Mask, remove_leaks: bool = False
 ) -> Placement:
-    """Finds the rows that repeat one of another split.
+    """Finds the rows that repeat a picture of another split.
 
     Args:
-        splits: of each row, published or drawn, (N,).
-        fixed: rows of a published validation or test split.
-        extra: rows of sources that only train, unless another split repeats them.
-        remove_leaks: whether rows that leak are out, and so repeat no other row.
+        splits: the split of each row, published or drawn, (N,).
+        fixed: rows of a published validation or test split, (N,).
+        extra: rows of sources that only train, (N,).
+        remove_leaks: whether leaking rows are removed. Other rows are then not rejected for repeating them.
     """
     leaks = _leaks(splits, fixed, extra, pictures)
     gone = np.zeros(len(splits), bool)
@@ -129,17 +133,20 @@ def place(
 
 
 def _leaks(splits: npt.NDArray[np.str_], fixed: Mask, extra: Mask, pictures: Pictures) -> dict[int, int]:
-    """Drawn rows near one of another, published split, and published validation rows near a published test row."""
+    """Drawn rows near a row of another, published split, and published validation rows near a published test row.
+
+    A row near both validation and test counts as a leak of test.
+    """
     leaks: dict[int, int] = {}
     for split in ("validation", "test"):
         there = fixed & (splits == split)
         here = ~extra & (splits != split) & (~fixed | (split == "test"))
-        leaks |= _near(here, there, pictures)  # near both: test counts
+        leaks |= _near(here, there, pictures)  # test comes second and overrides validation
     return leaks
 
 
 def _repeats(splits: npt.NDArray[np.str_], fixed: Mask, extra: Mask, gone: Mask, pictures: Pictures) -> dict[int, int]:
-    """Drawn rows near a drawn row of a later split that stays, and extra rows near any that does not train."""
+    """Drawn rows near a used drawn row of a later split, and extra rows near any used validation or test row."""
     repeats: dict[int, int] = {}
     drawn = ~fixed & ~extra
     for split, later in (("validation", ["test"]), ("train", ["validation", "test"])):
@@ -151,7 +158,7 @@ def _repeats(splits: npt.NDArray[np.str_], fixed: Mask, extra: Mask, gone: Mask,
 
 
 def _near(here: Mask, there: Mask, pictures: Pictures) -> dict[int, int]:
-    """Of each row `here` that is nearly the same picture as one `there`, the first such row."""
+    """For each row of `here` with nearly the same picture as a row of `there`: its row -> the first such row."""
     rows = np.arange(len(here))
     if not (here.any() and there.any()):
         return {}
@@ -162,7 +169,7 @@ def _near(here: Mask, there: Mask, pictures: Pictures) -> dict[int, int]:
 
 
 def extremes(values: Integers, pictures: Pictures) -> tuple[Integers, Integers]:
-    """The largest and the smallest of the rows' `values` in each group and the groups near it."""
+    """For each group, the largest and the smallest of the rows' `values` in it and in the groups paired with it."""
     limits = np.iinfo(np.int64)
     largest = np.full(len(pictures.first_of), limits.min)
     smallest = np.full(len(pictures.first_of), limits.max)
@@ -176,10 +183,11 @@ def extremes(values: Integers, pictures: Pictures) -> tuple[Integers, Integers]:
 
 
 def conflicts(classes: Integers, among: Mask, pictures: Pictures) -> dict[int, int]:
-    """For each row `among` those given that nearly shows a picture of another class among them, one such row.
+    """For each row of `among` whose picture nearly equals one of another class: its row -> one such row of `among`.
 
     Args:
         classes: the number of each row's class, (N,).
+        among: the rows to compare, (N,).
     """
     rows = np.arange(len(classes))
     if not among.any():

@@ -1,8 +1,9 @@
 """The stratified draw: exact shares within each class, for sets that do not grow.
 
-The hash draw (splits.py) decides each image alone. Added images therefore move no old one, but small classes may have
-no validation or test image: of 120 classes of 5 images, about a third. This draw looks at the whole set. It gives every
-class its share of each split, and in return an added image may move others; hence it is for sets that do not grow.
+The hash draw (splits.py) decides about each image alone. Adding images therefore never moves an old one, but small
+classes may end up without a validation or test image: of 120 classes of 5 images, about a third. The stratified draw
+considers all images together and gives every class its share of each split. The price is that an added image may move
+others to another split, so use it for sets that do not grow.
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ import numpy.typing as npt
 from stages.normalize.groups import Integers, Mask, connected_groups
 from stages.normalize.splits import Pictures, Shares, uniform
 
-# How many groups of nearly equal pictures a class must have before one of them is drawn. The test split comes first: a
-# class without a test image is not measured at all, whereas validation only chooses between epochs, over all classes.
+# How many groups of nearly equal pictures a class needs before one of them goes to test or to validation. Test comes
+# first: a class without a test image is not measured at all, whereas validation only chooses between epochs, by figures
+# over all classes.
 LEAST_TO_TEST, LEAST_TO_VALIDATE = 2, 3
 
 ADVICE = "(use it for sets that do not grow)"
@@ -25,22 +27,22 @@ def stratified_splits(
 ) -> npt.NDArray[np.str_]:
     """Draws validation and test images within each class.
 
-    What is drawn is a connected group of nearly equal pictures, so that no two splits share one. A group that shows
-    pictures of several classes is drawn as one of the class with the fewest groups. A class with three groups or more
-    has images in all three splits; with two, one group trains and the other tests; with one, it trains. A share of 0
-    draws nothing.
+    The unit of the draw is a connected group of nearly equal pictures, so that no picture is in two splits. A group
+    with pictures of several classes counts for the class that has the fewest groups. A class with three groups or more
+    gets images in all three splits; with two groups, one trains and the other tests; a single group trains. Nothing is
+    drawn for a split whose share is 0.
 
-    Within a class, groups are ordered by a hash of the seed and a picture's content. Test takes from the low end,
-    validation from the high end, both skip groups larger than what is left of the class's share, and where all groups
-    are too large they take the smallest. Hence large groups mostly train. The order of the rows changes nothing.
+    The groups of a class are ordered by a hash of the seed and a picture's content. Test takes groups from the low end
+    and validation from the high end. Both skip groups that are larger than the rest of the class's share; if all groups
+    are too large, they take the smallest one. Large groups therefore mostly train. The order of the rows has no effect.
 
     Args:
-        pictures: of all N rows.
+        pictures: all N rows, grouped by content.
         classes: the number of each row's class, 0 or more, (N,).
-        drawable: rows that may be drawn. A group that also holds a `fixed` row is not drawn: it trains, as the source
-            published it, and `place` reports the leak.
+        drawable: rows that may be drawn, (N,). A group that also has a `fixed` row is not drawn: its drawable rows
+            train, and `place` reports the leak.
         fixed: rows of a published validation or test split, (N,), none of them drawable.
-        shares: 0 for a split that the source publishes.
+        shares: the shares to draw; 0 for a split that the source publishes.
 
     Returns:
         "train", "validation" or "test" for each row, (N,); "train" for all rows that are not drawable.
@@ -61,29 +63,36 @@ def stratified_splits(
 
 
 def _owners(group: Integers, classes: Integers) -> Integers:
-    """Of each group, the class it is drawn as, from 0 on: of the classes that it shows, the one with fewest groups.
+    """The class that each group counts for: among the classes of its pictures, the one that has the fewest groups.
 
     Args:
-        group: the group of each row, from 0 on without gaps, (rows,).
+        group: the group of each row, numbered from 0 without gaps, (rows,).
         classes: the class of each row, (rows,).
 
     Returns:
-        int64 (groups,), numbered without gaps in the order of `classes`.
+        int64 (groups,): classes numbered anew, from 0 without gaps, in the same order. A class for which no group
+        counts has no number.
     """
     _, number = np.unique(classes, return_inverse=True)
     count = int(number.max()) + 1
     shown, of_class = np.divmod(np.unique(group * count + number), count)  # each class of each group once
     order = np.lexsort((of_class, np.bincount(of_class)[of_class], shown))
     owners = of_class[order][np.unique(shown[order], return_index=True)[1]]
-    return np.unique(owners, return_inverse=True)[1]  # a class that owns no group has no number
+    return np.unique(owners, return_inverse=True)[1]
 
 
 def _draw(owners: Integers, sizes: Integers, keys: npt.NDArray[np.float64], shares: Shares) -> npt.NDArray[np.str_]:
-    """The split of each group; groups come sorted by class and then by key, with their sizes in images."""
+    """The split of each group, (groups,).
+
+    Args:
+        owners: the class that each group counts for. Groups are sorted by class, then by key.
+        sizes: how many images each group has.
+        keys: the hash of each group, in [0, 1).
+    """
     groups = np.bincount(owners)
     images = np.bincount(owners, weights=sizes).astype(np.int64)
-    # Of classes with equal remainders, those with the lowest keys test one image more, those with the highest validate
-    # one more: so the classes that gave nothing to one split give to the other.
+    # Among classes with equal remainders, those with the lowest keys give one more image to test, and those with the
+    # highest keys one more to validation. So the two splits take their extra images from different classes.
     first_keys = keys[np.unique(owners, return_index=True)[1]]
     splits = np.full(len(owners), "train", "<U10")
     if shares.test:
@@ -100,15 +109,16 @@ def _draw(owners: Integers, sizes: Integers, keys: npt.NDArray[np.float64], shar
 
 
 def apportion(images: Integers, share: float, room: Integers, ties: npt.NDArray[np.float64]) -> Integers:
-    """How many images of each class a split should have: `share` of them, rounded down or up, and at least 1.
+    """How many images of each class a split should get: `share` of them, rounded down or up, and at least 1.
 
-    Which classes are rounded up is decided by the largest remainders (Hamilton's method), so that the total is that of
-    all images together; it is larger only where the least of 1 makes it so.
+    The classes with the largest remainders are rounded up (Hamilton's method), so that the total is `share` of all
+    images. It is larger only if the minimum of 1 for each class makes it so.
 
     Args:
-        images: of each class, (classes,).
-        room: how many groups of a class the split may have at most; a class with room for 0 gets 0.
-        ties: of classes with equal remainders, those with the lower values are rounded up first.
+        images: how many images each class has, (classes,).
+        share: of the images, 0 to 1.
+        room: how many groups of each class the split may take at most, (classes,); a class with 0 gets no images.
+        ties: among classes with equal remainders, those with lower values are rounded up first, (classes,).
     """
     quotas = images * share
     down = np.floor(quotas + 1e-9).astype(np.int64)  # 100 * 0.29 is 28.999999999999996
@@ -122,14 +132,18 @@ def apportion(images: Integers, share: float, room: Integers, ties: npt.NDArray[
 
 
 def _take(owners: Integers, sizes: Integers, wanted: Integers, room: Integers, free: Mask) -> Mask:
-    """Takes free groups in their order, as long as they fit into what their class still has to give.
+    """Takes free groups in their order, skipping those that are larger than what is still wanted of their class.
 
     Args:
-        wanted: images to be taken of each class.
-        room: groups that may be taken of each class.
+        owners: the class that each group counts for, (groups,).
+        sizes: how many images each group has, (groups,).
+        wanted: how many images to take of each class, (classes,).
+        room: how many groups may be taken of each class, (classes,).
+        free: which groups may be taken, (groups,).
 
     Returns:
-        Which groups are taken: one at least of each class with something wanted and a free group.
+        Which groups are taken, (groups,). Every class of which images are wanted and that has a free group gives at
+        least one group; if all of them are too large, the smallest.
     """
     taken = np.zeros(len(owners), bool)
     images, groups = wanted.tolist(), room.tolist()
@@ -147,15 +161,15 @@ def _take(owners: Integers, sizes: Integers, wanted: Integers, room: Integers, f
 
 
 def advice(classes: Integers | Sequence[str], splits: Sequence[str], shares: Shares) -> str | None:
-    """One line that recommends the stratified draw where the hash draw left classes without an image of a split.
+    """One line that recommends the stratified draw if the hash draw left classes without a validation or test image.
 
     Args:
         classes: the class of each image that is used, (N,).
-        splits: what the hash draw made of each, (N,).
-        shares: 0 for a published split, about which no draw can do anything.
+        splits: the split of each image by the hash draw, (N,).
+        shares: 0 for a published split, which no draw can change.
 
     Returns:
-        None where the stratified draw would mend no class.
+        The line, or None if the stratified draw would help no class.
     """
     names, number = np.unique(np.asarray(classes), return_inverse=True)
     images = np.bincount(number, minlength=len(names))

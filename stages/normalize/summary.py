@@ -1,4 +1,4 @@
-"""What `normalize` says of a dataset: the metrics, and the lines on the console."""
+"""The figures of a dataset that `normalize` writes as metrics, and the lines that it prints."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ REJECTED = ("unusable", "too_small", "left_out", "repeated", "conflict", "duplic
 
 
 def few(names: Sequence[str]) -> str:
-    """The first names of a list that may have thousands."""
+    """The first five names of a list that may have thousands, and how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
@@ -26,7 +26,14 @@ def summarize(
     rare: dict[str, str],
     missing: dict[str, list[str]],
 ) -> dict[str, int]:
-    """What `dvc metrics diff` shows of a changed dataset."""
+    """The counts of metrics/normalize/metrics.json, in which `dvc metrics diff` shows how a dataset has changed.
+
+    Args:
+        splits: the split of each image that is used.
+        merged: the class names that merge several published labels.
+        rare: the classes that were left out.
+        missing: by split, the classes without an image of it.
+    """
     counts, kinds = Counter(splits), Counter(rows.kinds.values())
     return {
         "images": len(splits),
@@ -51,7 +58,7 @@ def write_metrics(
     classes: Sequence[str],
     sizes: list[tuple[str, int]],
 ) -> None:
-    """Writes metrics/normalize: the counts, the images of each class, the sizes."""
+    """Writes metrics/normalize: the counts, the images of each class and split, and the histogram of image sizes."""
     counts = {name: [per_class[name, split] for split in SPLITS[:3]] for name in classes}
     with atomic_folder("metrics/normalize") as folder:
         write_json(folder / "metrics.json", summary)
@@ -67,7 +74,7 @@ def say(
     missing: dict[str, list[str]],
     notes: Sequence[str],
 ) -> None:
-    """Prints what was decided, and where the rest of it is."""
+    """Prints what was decided, and which files tell more."""
     for name, published in merged.items():
         print(f"published as {published}: one class, {name}")
     if rare:

@@ -1,18 +1,20 @@
-"""Classes that a draw left without an image to train on get one back.
+"""Moves an image back to train for each class that the draw left without a training image.
 
-A class of one photo trains; it does not stop the run. Under the hash draw (splits.py) all images of a small class may
-be drawn to validate or to test. With shares of 0.15 and 0.2, that happens to 35 % of the classes of one image.
+Under the hash draw (splits.py), all images of a small class may be drawn for validation or test. With shares of 0.15
+and 0.2, that happens to 35 % of the classes with one image. Such a class must not stop the run, so it gets a training
+image.
 
-No rule can do this and keep every image where it is when the set grows. An image that is alone in its class has to
-train, whichever it is; if nothing ever moved, every image would train. So the rule here moves as little as possible:
+No rule can guarantee a training image and also keep every image in its split when the set grows: the only image of a
+class must train, and if it could never move later, every image would train. So this rule moves as little as possible:
 
-- Nothing moves while a class has a training image of its own; that is so of nearly every class.
-- Otherwise validation images are preferred. Moving between validation and train is not what law 2 forbids.
-- Only a class whose images were all drawn to test gives up a test image. It goes back to test when the class gets a
-  training image of its own, and so the model from before was trained on what then is a test image. That is the price:
-  at most one group of nearly equal pictures a class. With a test share of 0.2, it is paid by 20 % of the classes of
-  one image, 4 % of those of two and 0.8 % of those of three. `kept_note` names them, and `normalize.min_per_class`
-  leaves such classes out.
+- If a class has a training image, nothing moves. This is the case for nearly every class.
+- Otherwise a validation image is preferred: the guarantee that an added image never moves an old one concerns only
+  train and test.
+- A test image moves only if all images of the class were drawn for test. It returns to test once the class has another
+  training image, so an earlier model was trained on what is then a test image. This price is at most one group of
+  nearly equal pictures per class. With a test share of 0.2, it affects 20 % of the classes with one image, 4 % of those
+  with two and 0.8 % of those with three. `kept_note` names the classes, and `normalize.min_per_class` can leave them
+  out.
 """
 
 from collections import Counter
@@ -34,27 +36,28 @@ def keep_one_to_train(
     shares: Shares,
     seed: int,
 ) -> Mask:
-    """The rows that train so that every class with a drawn row has an image to train on.
+    """Chooses rows to move to train so that every class with a drawn row has a training image.
 
-    What moves is a connected group of nearly equal pictures as a whole, so that no two splits share a picture; rows of
-    it that were out as repeats may be used again. Of the groups of a class, the one that moves is a group that holds a
-    training image already (out, because a test image repeats it), else the one with the fewest test images, then with
-    the fewest images, then the one that would train first if the shares were smaller. The order of the rows changes
-    nothing.
+    A connected group of nearly equal pictures moves as a whole, so that no picture is in two splits; rows of the group
+    that were rejected as repeats can be used again. The group to move is chosen within each class that has no training
+    image, by these criteria in turn: it contains a row drawn for train (rejected because a later split repeats it); it
+    has the fewest test images; it has the fewest images; it would be the first to train if the shares were smaller. The
+    order of the rows has no effect.
 
     Args:
-        pictures: of all N rows.
+        pictures: all N rows, grouped by content.
         classes: the number of each row's class, (N,).
-        splits: what was drawn for each row, (N,).
-        drawn: rows that were drawn and may be used: none of a published validation or test split, and none that is
-            removed for another reason than being a repeat. Rows of a source that only trains do not belong here: they
-            would move images of the others.
-        repeats: of those, the rows that may not be used because one of another split is nearly the same, (N,).
-        shares, seed: those of the draw.
+        splits: the split that was drawn for each row, (N,).
+        drawn: rows that were drawn and may be used, (N,): no rows of a published validation or test split, and no rows
+            that are removed for a reason other than being a repeat. Rows of a source that only trains do not belong
+            here either, because they would make images of main sources move.
+        repeats: those of the `drawn` rows that cannot be used because another split has nearly the same picture, (N,).
+        shares: the shares of the draw.
+        seed: the seed of the draw.
 
     Returns:
-        The rows that train, now or still, with those of their group, (N,); all False where nothing is to be done.
-        Assign "train" to them and look for repeats anew: only those of the moved groups change.
+        Which rows must train, (N,): the chosen groups as a whole, also rows of them that train already; all False if
+        there is nothing to do. Assign "train" to them and find repeats again; only those of the chosen groups change.
     """
     trained = np.unique(classes[drawn & ~repeats & (splits == "train")])
     untrained = drawn & ~np.isin(classes, trained)
@@ -75,22 +78,22 @@ def keep_one_to_train(
 
 
 def _count(group_of: Integers, rows: Mask) -> Counter[int]:
-    """How many of the rows each group has."""
+    """How many rows of `rows` each group has."""
     return Counter(group_of[rows].tolist())
 
 
 def _distance_from_train(number: float, shares: Shares) -> float:
-    """How much smaller a share must be before an image with this number trains (see splits.hashed_split)."""
+    """By how much a share would have to shrink for an image with this number to train (see splits.hashed_split)."""
     return max(0.0, shares.test - number, number - (1 - shares.validation))
 
 
 def kept_note(names: Sequence[str], splits: npt.NDArray[np.str_], moved: Mask) -> str | None:
-    """One line about the images that train instead of what was drawn for them.
+    """One line about the images that train although they were drawn for validation or test; None without any.
 
     Args:
         names: the class of each row, (N,).
-        splits: what was drawn for each row, (N,).
-        moved: what `keep_one_to_train` returned.
+        splits: the split that was drawn for each row, (N,).
+        moved: the rows that `keep_one_to_train` returned, (N,).
     """
     rows = np.flatnonzero(moved & (splits != "train")).tolist()
     if not rows:

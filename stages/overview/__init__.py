@@ -1,1 +1,1 @@
-"""overview: what every stage measured, drawn for people."""
+"""The stage `overview`: `__main__` runs it. It draws the page of results from what the other stages measured."""

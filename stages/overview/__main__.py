@@ -1,8 +1,7 @@
 """overview: what the stages measured -> metrics/overview/, the page of `dvc plots show`.
 
-Draws one picture for the top of the page, summary.svg, and sheets of single images, pictures/, and brings what other
-stages measured into a table for each chart. It computes nothing expensive, so the look of the page can be changed in a
-second.
+Draws the picture at the top of the page (summary.svg) and sheets of single images (pictures/), and writes a table for
+each chart. It computes nothing expensive, so a change to the look of the page takes a second.
 """
 
 from temper.base import starting
@@ -24,7 +23,7 @@ from temper.settings.overview import Settings
 
 
 def chart_tables(results: Results) -> dict[str, charts.Table]:
-    """The table of each chart, by its file name; dvc.yaml names the title and the template of each."""
+    """The table of each chart, by its file name; dvc.yaml has the title and the template of each chart."""
     return {
         "accuracy.csv": charts.curve_table(results.phases, "accuracy"),
         "loss.csv": charts.curve_table(results.phases, "loss"),
@@ -42,7 +41,7 @@ def chart_tables(results: Results) -> dict[str, charts.Table]:
 
 
 def write_overview(folder: Path, setup: Setup, results: Results) -> None:
-    """Writes the picture and the tables into a folder, which is made if it is not there."""
+    """Writes the picture and the tables into a folder, which is created if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.svg").write_text(draw(setup, results), encoding="utf-8")
     for name, (columns, rows) in chart_tables(results).items():
@@ -58,7 +57,7 @@ def main(settings: Settings) -> None:
         write_overview(folder, setup, results)
         pictures.write(folder / "pictures", made.classes)
     print(f"{setup.headline}: accuracy {results.test['accuracy']:.4g}; dvc plots show draws it all on one page")
-    # Imported by name: trackers change nothing that a stage writes, so no stage depends on them (law 7).
+    # Imported by name, so that the module is no dependency of this stage: trackers change nothing that a stage writes.
     importlib.import_module("temper.tracking.hooks").report()
 
 

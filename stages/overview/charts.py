@@ -1,6 +1,6 @@
-"""The tables behind the charts of `dvc plots`; .dvc/plots/ holds how each is drawn.
+"""The tables behind the charts of `dvc plots`; .dvc/plots/ has the templates that draw them.
 
-Every function returns a table: a row of column names, then the rows.
+Each function that returns a `Table` returns the column names and the rows.
 """
 
 import re
@@ -10,9 +10,9 @@ from stages.overview.results import ClassScore, Phase, Results
 
 Table = tuple[list[str], list[Sequence[object]]]
 
-MOST_CLASSES = 30  # of a confusion matrix; with more, the most frequent confusions are listed
+MOST_CLASSES = 30  # in a confusion matrix; with more classes, the most frequent confusions are listed instead
 MOST_CONFUSIONS = 30
-FIGURES = {  # of metrics/evaluate/metrics.json, those between 0 and 1, with their names for people
+FIGURES = {  # the figures of metrics/evaluate/metrics.json that lie between 0 and 1, with their names on the page
     "accuracy": "accuracy",
     "top_3_accuracy": "top-3 accuracy",
     "top_5_accuracy": "top-5 accuracy",
@@ -27,16 +27,16 @@ WORD_JOINER = "\u2060"  # an invisible character
 
 
 def harmless(name: str) -> str:
-    """A class name that cannot end the script of the page, and looks the same.
+    """A class name that looks the same, but cannot break the page.
 
-    DVC writes tables into the page as they are, into a script that a class named `</script>` would end, and fills
-    placeholders such as `{refresh_tag}` in them. An invisible character after each `<` and `{` takes their meaning.
+    DVC writes tables unescaped into a script of the page, which a class named `</script>` would end, and it replaces
+    placeholders such as `{refresh_tag}` in them. An invisible character after each `<` and `{` prevents both.
     """
     return re.sub(r"([<{])", rf"\1{WORD_JOINER}", name)
 
 
 def curve_table(phases: Sequence[Phase], measure: str) -> Table:
-    """A measure of both phases over epochs counted on from 1: the fine-tune goes on where the warm-up ended."""
+    """A measure of both phases by epoch. Epochs are numbered through: the fine-tune's follow those of the warm-up."""
     rows: list[Sequence[object]] = []
     start = 0
     for phase in phases:
@@ -49,7 +49,7 @@ def curve_table(phases: Sequence[Phase], measure: str) -> Table:
 
 
 def rate_table(phases: Sequence[Phase]) -> Table:
-    """The learning rate of both phases over epochs counted on from 1."""
+    """The learning rate of both phases by epoch. Epochs are numbered through, as in `curve_table`."""
     rows: list[Sequence[object]] = []
     start = 0
     for phase in phases:
@@ -59,12 +59,12 @@ def rate_table(phases: Sequence[Phase]) -> Table:
 
 
 def by_failure(classes: Sequence[ClassScore]) -> list[ClassScore]:
-    """The classes, the worst F1 first; those without a test image, of which nothing is known, last."""
+    """The classes, the lowest F1 first; classes without a test image, of which nothing is known, come last."""
     return sorted(classes, key=lambda score: (not score.tested, score.f1, score.recall, -score.tested, score.name))
 
 
 def class_table(classes: Sequence[ClassScore]) -> Table:
-    """What was measured of each class, the worst first; empty cells where there was no test image."""
+    """The figures of each class, the worst class first; without a test image, cells are empty."""
     columns = ["rank", "class_name", "f1", "recall", "precision", "test", "right", "train", "taken_for", "times"]
     columns += ["f1_low", "f1_high"]
     rows: list[Sequence[object]] = []
@@ -78,9 +78,10 @@ def class_table(classes: Sequence[ClassScore]) -> Table:
 
 
 def confusion_table(classes: Sequence[ClassScore]) -> Table:
-    """The confusion matrix, a row for each cell; without rows where it has too many cells to be read.
+    """The confusion matrix, one row for each cell; no rows if it would have too many cells to be readable.
 
-    `share` is the cell's share of the test images of its actual class, `place` and `other_place` the order of classes.
+    `share` is the cell's share of the test images of its actual class; `place` and `other_place` give the order of the
+    actual and of the predicted classes.
     """
     rows: list[Sequence[object]] = []
     for place, score in enumerate(classes) if len(classes) <= MOST_CLASSES else ():
@@ -92,7 +93,7 @@ def confusion_table(classes: Sequence[ClassScore]) -> Table:
 
 
 def confusions_table(classes: Sequence[ClassScore]) -> Table:
-    """The most frequent confusions; without rows where the confusion matrix shows them all."""
+    """The most frequent confusions; no rows if the confusion matrix shows all of them."""
     found = [(score, other, images) for score in classes for other, images in score.taken_for.items()]
     found.sort(key=lambda item: (-item[2], item[0].name, item[1]))
     shown = found[:MOST_CONFUSIONS] if len(classes) > MOST_CLASSES else []
@@ -115,9 +116,9 @@ def image_table(classes: Sequence[ClassScore]) -> Table:
 
 
 def figure_table(results: Results) -> Table:
-    """What both models reach on both splits, with 95 % intervals: the figures that are shares, a row each.
+    """The figures of both models on both splits that lie between 0 and 1, with 95 % intervals.
 
-    `figure` is for people; `place` is its order.
+    `figure` is the name on the page, `place` its position.
     """
     rows: list[Sequence[object]] = []
     for place, (name, said) in enumerate(FIGURES.items()):
@@ -137,12 +138,12 @@ def reliability_table(results: Results) -> Table:
 
 
 def roc_table(results: Results) -> Table:
-    """The points of each class's ROC curve; without rows where there are too many classes."""
+    """The points of each class's ROC curve; no rows if there are too many classes."""
     return _points(results, ["false_positives", "recall"])
 
 
 def precision_recall_table(results: Results) -> Table:
-    """The points of each class's precision-recall curve; without rows where there are too many classes."""
+    """The points of each class's precision-recall curve; no rows if there are too many classes."""
     return _points(results, ["recall", "precision"])
 
 
@@ -155,11 +156,11 @@ def _points(results: Results, axes: list[str]) -> Table:
 
 
 def side_table(shorter_sides: Sequence[tuple[str, int]]) -> Table:
-    """How many images have a shorter side of how many pixels, with the lower bound as a number to sort by."""
+    """The histogram of the images' shorter sides; `at_least`, the lower bound in pixels, is for sorting."""
     counted = sorted((int(re.split(r"\D", label)[0]), label, images) for label, images in shorter_sides)
     return ["at_least", "shorter_side", "images"], [*counted]
 
 
 def short(value: float) -> str:
-    """A number in at most six digits: enough to see, and no noise in git's diffs."""
+    """A number with at most six significant digits: enough for a chart, and no noise in git's diffs."""
     return f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""Shapes and text as SVG: small, crisp at every size, and equal bytes for equal content."""
+"""Writes shapes and text as SVG: small, sharp at every size, and equal bytes for equal content."""
 
 import re
 import unicodedata
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from temper.wrapping import wrap
 
-WIDTH = 1200  # of the picture, in its own units
+WIDTH = 1200  # of the picture, in SVG units
 MARGIN = 40
-LEADING = 1.2  # the height of a line, in font sizes
+LEADING = 1.2  # the height of a line, as a multiple of the font size
 
-# Colours are classes, so that the picture follows the reader's choice of a light or a dark page.
+# Colours are CSS classes, so that the picture follows the reader's choice of a light or a dark theme.
 STYLE = """
 text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif }
 .page { fill: #ffffff } .card { fill: #f4f5f7 } .strong { fill: #17202a } .soft { fill: #5c6670 }
@@ -23,7 +23,7 @@ text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "
 
 
 def svg(height: float, title: str, shapes: Sequence[str]) -> str:
-    """A picture of these shapes on a page of its own."""
+    """A complete SVG document with these shapes on a background."""
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}"'
     )
@@ -32,7 +32,7 @@ def svg(height: float, title: str, shapes: Sequence[str]) -> str:
 
 
 def box(x: float, y: float, width: float, height: float, kind: str, rounded: float = 0) -> str:
-    """A rectangle in the colour of a class of STYLE."""
+    """A rectangle in the colour of a CSS class of STYLE (`kind`)."""
     corners = f' rx="{rounded:g}"' if rounded else ""
     return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"{corners} class="{kind}"/>'
 
@@ -40,7 +40,7 @@ def box(x: float, y: float, width: float, height: float, kind: str, rounded: flo
 def text(
     x: float, y: float, content: str, size: float, kind: str = "strong", weight: int = 400, anchor: str = ""
 ) -> str:
-    """One line of text whose baseline is at `y`; `anchor` is "end" to write up to `x`, or "middle"."""
+    """A line of text with its baseline at `y`. It starts at `x`, ends there ("end") or is centred there ("middle")."""
     aligned = f' text-anchor="{anchor}"' if anchor else ""
     bold = f' font-weight="{weight}"' if weight != 400 else ""
     return f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" class="{kind}"{bold}{aligned}>{escape(content)}</text>'
@@ -57,7 +57,7 @@ def fitted(
     anchor: str = "",
     weight: int = 400,
 ) -> list[str]:
-    """Text wrapped, and set smaller where it must be, into `width` x `height`, whose vertical middle is `middle`."""
+    """Lines of text that fit `width` x `height`, centred vertically at `middle`: wrapped, and smaller if needed."""
     lines = wrap(content, width / size, ems)
     while len(lines) * size * LEADING > height and size > 4:
         size -= 1
@@ -67,12 +67,12 @@ def fitted(
 
 
 def ems(content: str) -> float:
-    """About how wide text is, in font sizes: no font is at hand, so rather too wide than too narrow."""
+    """An estimate of a text's width in multiples of the font size; without font metrics, it errs on the wide side."""
     return sum(1.1 if unicodedata.east_asian_width(character) in "WF" else 0.6 for character in content)
 
 
 def escape(content: str) -> str:
-    """Text for XML, which admits no control characters at all."""
+    """Text escaped for XML; control characters, which XML does not allow at all, are replaced."""
     visible = re.sub(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", content)
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
         visible = visible.replace(character, entity)

@@ -1,4 +1,4 @@
-"""Contact sheets of single images: what the model gets wrong, where it hesitates, what it says of unlabelled ones."""
+"""Contact sheets of single images: mistakes, uncertain predictions, unlabelled images, and where the model looks."""
 
 import csv
 import itertools
@@ -27,17 +27,17 @@ MOST_UNCERTAIN = 24
 CELL = 160  # pixels
 ACROSS = 6
 FOR, AGAINST = np.array((255, 40, 0)), np.array((0, 90, 255))
-MOST_COLOUR = 0.75  # of the strongest cell; the image stays visible
-MOST_CLASSES = 60  # of unlabelled images, those that were predicted most often
-OF_CLASS = 8  # images of each
-OF_ROW = 16  # kernels
+MOST_COLOUR = 0.75  # opacity of the strongest cell of a map, so that the image stays visible
+MOST_CLASSES = 60  # how many predicted classes the sheet of unlabelled images shows: the most frequent ones
+OF_CLASS = 8  # how many images of each of these classes
+OF_ROW = 16  # how many kernels in a row
 
 
 def write(folder: Path, names: Sequence[str]) -> None:
     """Draws every sheet into a folder, which must not exist; a sheet without images is left out.
 
     Args:
-        names: of the classes, in the order of the probabilities.
+        names: the class names, in the order of the probabilities.
     """
     folder.mkdir()
     test, of_test = predictions.read("test"), Pack("data/packed/test")
@@ -52,7 +52,7 @@ def write(folder: Path, names: Sequence[str]) -> None:
 
 
 def write_mistakes(path: Path, test: Predictions, pack: Pack) -> None:
-    """Draws the wrong predictions, the surest first."""
+    """Draws the misclassified test images, the most confident mistakes first."""
     sure = test.highest
     strips = [
         (f"{test.class_names[row]}, taken for {test.predicted[row]} ({sure[row]:.2f})", [pack.image(row)])
@@ -62,14 +62,14 @@ def write_mistakes(path: Path, test: Predictions, pack: Pack) -> None:
 
 
 def write_least_certain(path: Path, test: Predictions, pack: Pack, names: Sequence[str]) -> None:
-    """Draws the test images whose two most probable classes are nearest to each other, right or wrong."""
+    """Draws the test images whose two most probable classes have the closest probabilities, right or wrong."""
     rows = np.argsort(margins(test.probabilities), kind="stable")[:MOST_UNCERTAIN].tolist()
     strips = [(f"{test.class_names[row]}: {two_likeliest(test, row, names)}", [pack.image(row)]) for row in rows]
     write_sheet(path, strips, per_strip=1, across=ACROSS, cell=CELL)
 
 
 def write_predicted(path: Path, unlabelled: Predictions, pack: Pack) -> None:
-    """Draws the surest images of each predicted class, the most frequent classes where they are too many."""
+    """Draws the most confident predictions of each class for unlabelled images; of many classes, the most frequent."""
     sure, counted = unlabelled.highest, Counter(unlabelled.predicted)
     shown = sorted(name for name, _ in counted.most_common(MOST_CLASSES))
     strips = []
@@ -105,7 +105,7 @@ def write_label_errors(path: Path) -> None:
 
 
 def write_looks(path: Path, pack: Pack) -> None:
-    """Draws the images of data/occlusion.parquet, each beside what speaks for its predicted class and against it."""
+    """Draws the images of data/occlusion.parquet, each beside its map of evidence for and against its prediction."""
     rows = {image_id: row for row, image_id in enumerate(pack.image_ids.tolist())}
     strips = []
     for one in tables.read(occlusion_table.PATH, occlusion_table.OCCLUSION).to_pylist():
@@ -117,7 +117,7 @@ def write_looks(path: Path, pack: Pack) -> None:
 
 
 def write_filters(folder: Path, found: Filters, pack: Pack) -> None:
-    """Draws a sheet for each layer of data/filters.npz: its kernels, or its maps of some test images beside these."""
+    """Draws a sheet for each layer of data/filters.npz: its kernels, or some test images with its feature maps."""
     for name, kernels in found.kernels.items():
         shown = kernel_pictures(kernels)
         strips = [
@@ -136,20 +136,20 @@ def write_filters(folder: Path, found: Filters, pack: Pack) -> None:
 
 
 def kernel_pictures(kernels: npt.NDArray[np.float32]) -> list[Pixels]:
-    """Each kernel (height, width, 3, filters) as a picture: grey is 0, and its largest weight as bright as can be."""
+    """Each kernel of (height, width, 3, filters) as a picture: 0 is grey, its largest absolute weight 0 or 255."""
     scaled = kernels / np.maximum(np.abs(kernels).max(axis=(0, 1, 2)), 1e-9)
     pixels = (127.5 + 127.5 * scaled).round().astype(np.uint8)
     return [enlarged(one) for one in np.moveaxis(pixels, 3, 0)]
 
 
 def enlarged(pixels: Pixels) -> Pixels:
-    """A small picture of at least a cell's size whose pixels are still seen: (height, width, 3)."""
+    """A small picture enlarged to at least a cell's size without smoothing its pixels: (height, width, 3)."""
     times = max(1, -(-SHEET_CELL // max(pixels.shape[:2])))
     return pixels.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def with_map(image: Pixels, found: npt.NDArray[np.float64]) -> Pixels:
-    """An image in grey under its occlusion map: red speaks for the predicted class, blue against it."""
+    """An image in grey under its occlusion map: red is evidence for the predicted class, blue evidence against it."""
     height, width = image.shape[:2]
     strength = cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR) / max(
         float(np.abs(found).max()), 1e-9

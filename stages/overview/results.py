@@ -1,4 +1,4 @@
-"""What the other stages measured, read from metrics/: the one place that knows their files."""
+"""Reads what the other stages measured from metrics/; the only module of this stage that knows their files."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from temper.base.errors import TemperError
 
-SPLITS = ("validation", "train")  # of the curves, the one that decides first
+SPLITS = ("validation", "train")  # of the curves; validation first, because it decides which epoch is kept
 MEASURES = ("accuracy", "loss")
 
 
@@ -19,15 +19,15 @@ class Phase:
     """One phase of training.
 
     Attributes:
-        name: for people: "warm-up" or "fine-tune".
-        curves: the value at each epoch, by split and measure. The first epoch is 1; the fine-tune has validation values
-            at epoch 0 too, those of the warm-up that it starts from.
-        rates: the learning rate of each epoch; empty where there is none, as in a logistic regression.
-        epochs: how many were trained.
-        kept: the epoch whose weights were kept; 0: those from before the phase.
-        accuracy: on validation, of the weights that were kept.
-        parameters: how many numbers could be trained.
-        C: of a logistic regression, the one that was kept: each value that was tried is an epoch.
+        name: on the page: "warm-up" or "fine-tune".
+        curves: the value at each epoch, by split and measure. The first epoch is 1. The fine-tune also has validation
+            values at epoch 0: those of the warm-up that it starts from.
+        rates: the learning rate of each epoch; empty for a logistic regression.
+        epochs: how many epochs were trained.
+        kept: the epoch whose weights were kept; 0: the weights from before the phase.
+        accuracy: on validation, with the weights that were kept.
+        parameters: how many parameters were trainable.
+        C: the chosen value of C of a logistic regression, where each tried value counts as an epoch; else None.
     """
 
     name: str
@@ -42,14 +42,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one class is told from the others, on the test images.
+    """How well the model recognizes a class, on the test images.
 
     Attributes:
-        images: how many images of it each split has.
-        tested: test images of it.
-        right: how many of them were recognised.
+        images: how many images of the class each split has.
+        tested: how many test images the class has.
+        right: how many of them were classified correctly.
+        taken_for: how many of them were taken for each other class.
         f1_interval: the 95 % interval of F1, low and high.
-        taken_for: how many of them were taken for which other class.
     """
 
     name: str
@@ -64,7 +64,7 @@ class ClassScore:
 
     @property
     def most_taken_for(self) -> tuple[str, int] | None:
-        """The class that it is most often taken for, and how often; of equals the first by name."""
+        """The class that it is most often taken for, and how often; the first by name if several are equal."""
         return min(self.taken_for.items(), key=lambda item: (-item[1], item[0]), default=None)
 
 
@@ -73,11 +73,11 @@ class Results:
     """Everything that the page shows.
 
     Attributes:
-        phases: in the order in which they ran.
+        phases: warm-up and fine-tune.
         data: metrics/normalize/metrics.json, the counts of images.
         test: metrics/evaluate/metrics.json, the figures on the test images.
         classes: in the order of data/classes.txt.
-        shorter_sides: (pixels, images), as normalize grouped them.
+        shorter_sides: the histogram of the images' shorter sides from normalize: (range of pixels, images).
         intervals: metrics/evaluate/intervals.json, the 95 % intervals of the figures in `test`: "low" and "high".
         reliability: the rows of metrics/evaluate/reliability.csv, confidence against accuracy.
         curves: the rows of metrics/evaluate/curves.csv, the points of the ROC and precision-recall curves.
@@ -94,10 +94,10 @@ class Results:
 
 
 def read_results(folder: str | Path = "metrics") -> Results:
-    """Reads what normalize, warm_up, fine_tune and evaluate wrote.
+    """Reads the metrics of normalize, warm_up, fine_tune and evaluate.
 
     Raises:
-        TemperError: a file is missing or is not what that stage writes.
+        TemperError: a file is missing or does not have the expected contents.
     """
     root = Path(folder)
     try:
@@ -117,7 +117,7 @@ def read_results(folder: str | Path = "metrics") -> Results:
 
 
 def read_phase(name: str, folder: Path) -> Phase:
-    """Reads a phase's metrics.json and the curves beside it, a TSV for each measure."""
+    """Reads a phase's metrics.json and its curves, a TSV file for each measure."""
     curves = folder / "plots/metrics"
     figures = {key.removeprefix(f"{folder.name}_"): value for key, value in _read_json(folder / "metrics.json").items()}
     return Phase(
@@ -133,7 +133,7 @@ def read_phase(name: str, folder: Path) -> Phase:
 
 
 def read_classes(root: Path) -> list[ClassScore]:
-    """Reads what is known of each class: its images, its scores, and what it was taken for."""
+    """Reads the figures of each class: its images, its scores, and what it was taken for."""
     images = {row["class_name"]: row for row in _read_rows(root / "normalize/classes.csv")}
     taken = Counter((row["actual"], row["predicted"]) for row in _read_rows(root / "evaluate/confusion.csv"))
     taken_for: dict[str, dict[str, int]] = {}
@@ -157,7 +157,7 @@ def read_classes(root: Path) -> list[ClassScore]:
 
 
 def _read_curve(path: Path) -> dict[int, float]:
-    """The values of a TSV of DVCLive by the epoch; its columns are the step, which is the epoch, and the value."""
+    """The values in a TSV file of DVCLive by epoch: the first column is the step (the epoch), the last the value."""
     with path.open(encoding="utf-8", newline="") as file:
         return {int(row[0]): float(row[-1]) for row in list(csv.reader(file, delimiter="\t"))[1:]}
 

@@ -1,4 +1,4 @@
-"""The picture on top of the page: what was trained on what, the headline figures, the classes that fail."""
+"""Draws the picture at the top of the page: backbone and data, the headline figures, the classes that fail."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ GAP = 20
 CARD_TOP, CARD_HEIGHT = 132, 172
 ROWS_TOP, ROW_HEIGHT = 384, 40
 MOST_FAILING = 8
-MOST_LINES = 3  # of explanation, in a card
+MOST_LINES = 3  # of explanation in the test card, to which another line is added only if there is room
 WIDEST_NAME, BAR_WIDTH = 380, 180
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What was trained on what, as the params name it.
+    """The model and the data, as params.yaml names them.
 
     Attributes:
-        source: where the photos come from.
+        source: the names of the photos' sources.
         image_size: height and width in pixels.
         backbone: the architecture.
-        weights: what the backbone started from: "imagenet", "none" or a path.
+        weights: the initial weights of the backbone: "imagenet", "none" or the name of a file or network.
     """
 
     source: str
@@ -35,12 +35,12 @@ class Setup:
 
     @property
     def headline(self) -> str:
-        """What was trained on what, in a few words."""
+        """The backbone and the sources in a few words."""
         return f"{self.backbone} on {self.source}"
 
     @property
     def start(self) -> str:
-        """What the backbone started from."""
+        """The initial weights of the backbone in words."""
         if self.weights == "none":
             return "random weights"
         return "ImageNet weights" if self.weights == "imagenet" else f"weights of {self.weights}"
@@ -66,11 +66,11 @@ def draw(setup: Setup, results: Results) -> str:
     return svg(ROWS_TOP + len(shown) * ROW_HEIGHT + 24, setup.headline, shapes)
 
 
-Card = tuple[str, str, list[str]]  # its label, its figure, lines of explanation
+Card = tuple[str, str, list[str]]  # label, figure, lines of explanation
 
 
 def phase_card(phase: Phase, before: Phase | None) -> Card:
-    """What a phase reached on the validation images, and what it gained over the phase before it."""
+    """The card of a phase: its accuracy on the validation images, and the gain over the phase before it."""
     lines = [f"epoch {phase.kept} of {phase.epochs} was kept"]
     if phase.C is not None:
         lines = [f"logistic regression, C {phase.C:g} of {phase.epochs} tried"]
@@ -84,7 +84,7 @@ def phase_card(phase: Phase, before: Phase | None) -> Card:
 
 
 def test_card(figures: Mapping[str, Any], interval: Mapping[str, float] | None) -> Card:
-    """What the finished classifier reached on the test images, and between what its true accuracy lies."""
+    """The card of the finished classifier: its accuracy on the test images with a 95 % interval."""
     lines = [f"macro F1 {percent(figures['macro_f1'])}"]
     if "top_5_accuracy" in figures:
         lines[0] += f" · top-5 accuracy {percent(figures['top_5_accuracy'])}"
@@ -100,7 +100,7 @@ def test_card(figures: Mapping[str, Any], interval: Mapping[str, float] | None) 
 
 
 def draw_card(place: int, cards: int, label: str, figure: str, lines: Sequence[str]) -> list[str]:
-    """A card of a row of `cards`; the last, the result, stands out."""
+    """Draws a card in a row of `cards`; the last one, the result, is highlighted."""
     width = (INNER - (cards - 1) * GAP) / cards
     left, last = MARGIN + place * (width + GAP), place == cards - 1
     shapes = [box(left, CARD_TOP, width, CARD_HEIGHT, "accent-card" if last else "card", 10)]
@@ -112,7 +112,13 @@ def draw_card(place: int, cards: int, label: str, figure: str, lines: Sequence[s
 
 
 def draw_failing(shown: Sequence[ClassScore], failing: int, classes: Sequence[ClassScore]) -> list[str]:
-    """The classes of the lowest F1, a row each."""
+    """Draws a row for each of the classes with the lowest F1.
+
+    Args:
+        shown: the classes to draw.
+        failing: how many classes have mistakes in all.
+        classes: all classes.
+    """
     tested = [score for score in classes if score.tested]
     if not shown:
         return [text(MARGIN, ROWS_TOP - 6, "Every test image is classified correctly.", 20, "accent", 600)]
@@ -138,7 +144,7 @@ def draw_failing(shown: Sequence[ClassScore], failing: int, classes: Sequence[Cl
 
 
 def failure(score: ClassScore, classes: Sequence[ClassScore]) -> str:
-    """How a class fails, in words."""
+    """How a class fails, in words: what it is taken for or, if it is always recognized, what is taken for it."""
     said = f"{score.right} of {score.tested} right"
     if score.most_taken_for is not None:
         other, times = score.most_taken_for
@@ -148,7 +154,7 @@ def failure(score: ClassScore, classes: Sequence[ClassScore]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share with one decimal; with more where it would be rounded to all or nothing and is neither."""
+    """A share as a percentage with one decimal; with up to three if it would otherwise be rounded to 0 or 100."""
     for decimals in (1, 2, 3):
         shown = f"{100 * share:.{decimals}f}"
         if share in (0, 1) or float(shown) not in (0, 100):

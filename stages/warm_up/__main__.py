@@ -1,7 +1,7 @@
 """warm_up: embeddings and the backbone -> models/warm_up.keras, metrics/warm_up/.
 
-The first phase: a new head is trained on the frozen backbone's embeddings, where an epoch costs next to nothing, or
-solved for exactly if it is linear. It saves the whole classifier.
+The first phase. It trains a new head on the frozen backbone's embeddings, where an epoch costs next to nothing; a
+linear head can be solved for exactly instead (`warm_up.solver: logistic`). It saves the whole classifier.
 """
 
 from temper.base import starting
@@ -24,28 +24,28 @@ from temper.training.unfinished import unfinished
 
 
 def head_settings(settings: Settings) -> Head:
-    """What the head is built by: with the solver `logistic` nothing is left out at random, in the fine-tune neither."""
+    """The settings to build the head with. The solver `logistic` sets dropout to 0, also for the fine-tune."""
     chosen = settings.warm_up
     return chosen.head if chosen.solver == "gradient" else chosen.head.model_copy(update={"dropout": 0.0})
 
 
 def train_head(backbone: keras.Model, head: keras.Model, made: card.Card, settings: Settings) -> Result:
-    """Trains the head and saves the classifier, with its progress in metrics/warm_up."""
+    """Trains the head, saves the classifier, and logs each epoch to metrics/warm_up."""
     with unfinished("warm_up", settings) as state, logged("warm_up") as live:
         if settings.warm_up.solver == "gradient":
             result = gradient.train(head, settings, state, live)
         else:
-            result = regression.train(head, settings, live)  # in seconds: after a kill it just starts again
+            result = regression.train(head, settings, live)  # takes seconds: a killed run simply starts again
         classifier = assemble(backbone, head)
         freeze_backbone(classifier)
         made = made.model_copy(update={"temperature": temperature(head)})
-        # Before the state that could make it again is removed:
+        # Save inside the block: on leaving it, the state from which a killed run continues is deleted.
         keras_files.save(classifier, "models/warm_up.keras", made.as_entry())
     return result
 
 
 def temperature(head: keras.Model) -> float:
-    """By how much the head's probabilities are to be softened or sharpened, by the validation images."""
+    """The temperature that calibrates the head's probabilities, fitted on the validation images."""
     held_out = Embeddings("validation", head.output_shape[-1])
     return fit_temperature(head.predict(held_out.every_view()[:, 0], batch_size=1024, verbose=0), held_out.labels)
 

@@ -1,4 +1,4 @@
-"""The solver `gradient`: epochs of an optimizer over the embeddings, for any head."""
+"""The solver `gradient`: trains any head on the embeddings, epoch by epoch, with an optimizer."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from temper.training.unfinished import Unfinished
 
 
 def epoch_batches(embeddings: Embeddings, classes: int, settings: Settings, epoch: int) -> Batches:
-    """An epoch's training batches: every image once, in one of its views."""
+    """An epoch's training batches: every image once, in one of its views drawn at random."""
     count = len(embeddings.labels)
     views = np.random.default_rng([settings.seed, epoch, 1]).integers(embeddings.views, size=(count,))
     order = shuffled(count, settings.seed, epoch)
@@ -23,14 +23,14 @@ def epoch_batches(embeddings: Embeddings, classes: int, settings: Settings, epoc
 
 
 def plain_batches(embeddings: Embeddings, classes: int) -> Batches:
-    """The plain images of a split, in order."""
+    """The embeddings of a split's plain images (view 0), in order."""
     rows = np.arange(len(embeddings.labels))
     targets = one_hot(embeddings.labels, classes)
     return Batches(lambda rows: embeddings.take(rows, np.zeros_like(rows)), targets, rows, 1024)
 
 
 def train(head: keras.Model, settings: Settings, state: Unfinished, live: Live) -> Result:
-    """Trains the head; it is left with the weights of its best epoch on validation."""
+    """Trains the head, which ends with the weights of its best epoch on validation."""
     classes = head.output_shape[-1]
     embeddings, validation = Embeddings("train", classes), plain_batches(Embeddings("validation", classes), classes)
     chosen = settings.warm_up

@@ -1,4 +1,4 @@
-"""Heads, and what they are put on: the layers of `warm_up.head`."""
+"""Builds the head that `warm_up.head` describes, and puts it on a backbone."""
 
 import keras
 
@@ -14,7 +14,7 @@ def build_head(features: int, classes: int, settings: Head) -> keras.Model:
     """The head: (n, features) embeddings -> (n, classes) probabilities.
 
     Raises:
-        TemperError: `output: sigmoid` with other than two classes.
+        TemperError: `output` is `sigmoid`, but there are not exactly two classes.
     """
     inputs = keras.Input((features,), name="embedding")
     x = inputs
@@ -34,8 +34,9 @@ def build_head(features: int, classes: int, settings: Head) -> keras.Model:
 def _output(x: keras.KerasTensor, classes: int, settings: Head) -> keras.KerasTensor:
     """The last layers: (n, classes) probabilities in float32.
 
-    Of two classes, `sigmoid` has a single logit z, the second against the first. The softmax of (0, z) is
-    (1 - sigmoid(z), sigmoid(z)), and unlike these it loses no digits where one of them is nearly 1.
+    `sigmoid` is for two classes and has a single logit z, that of the second class against the first. Its output is
+    computed as the softmax of (0, z), which equals (1 - sigmoid(z), sigmoid(z)) but stays exact when z is large:
+    1 - sigmoid(z) would lose digits there.
     """
     if settings.output == "softmax":
         return keras.layers.Dense(
@@ -52,14 +53,14 @@ def _output(x: keras.KerasTensor, classes: int, settings: Head) -> keras.KerasTe
 
 
 def penalty(settings: Head) -> keras.Regularizer | None:
-    """What large weights of a layer's kernel add to the loss."""
+    """The L1 and L2 penalties on a layer's kernel, which are added to the loss; None if both are 0."""
     if settings.l1 == settings.l2 == 0:
         return None
     return keras.regularizers.L1L2(settings.l1, settings.l2)
 
 
 def write_linear(head: keras.Model, linear: Linear) -> None:
-    """Makes a head without hidden layers say what a linear classifier says."""
+    """Sets the weights of a head without hidden layers to those of a linear classifier."""
     if LOGIT in [layer.name for layer in head.layers]:
         kernel, bias = linear.kernel[:, 1:] - linear.kernel[:, :1], linear.bias[1:] - linear.bias[:1]
         head.get_layer(LOGIT).set_weights([kernel, bias])
@@ -68,6 +69,6 @@ def write_linear(head: keras.Model, linear: Linear) -> None:
 
 
 def assemble(backbone: keras.Model, head: keras.Model) -> keras.Model:
-    """The classifier: (n, height, width, 3) pixels -> (n, classes) probabilities. It shares the layers it is given."""
+    """The classifier: (n, height, width, 3) pixels -> (n, classes) probabilities. It shares both models' layers."""
     inputs = keras.Input(backbone.input_shape[1:], name="pixels")
     return keras.Model(inputs, head(backbone(inputs)), name="classifier")

@@ -1,4 +1,4 @@
-"""The solver `logistic`: the exact logistic regression of all views, at the value of C that validation prefers."""
+"""The solver `logistic`: exact logistic regression on all views of the training images, with C chosen on validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ from temper.logistic import Images, Linear, Trial, fold_trials, judged, log_loss
 from temper.settings.warm_up import Settings
 from temper.training.phases import Result
 
-# Of fewer validation images, folds of the training images judge as well, if there are no more of these than MANY.
+# With fewer than FEW validation images, C is chosen on FOLDS folds of the training images too, unless these are more
+# than MANY.
 FEW, MANY, FOLDS = 100, 2000, 5
 
 Record = dict[str, float]
-NAMES = {  # of the curves in metrics/warm_up/plots
+NAMES = {  # the names of the curves in metrics/warm_up/plots
     "accuracy": "train/accuracy",
     "loss": "train/loss",
     "val_accuracy": "validation/accuracy",
@@ -31,13 +32,14 @@ NAMES = {  # of the curves in metrics/warm_up/plots
 
 @dataclass(frozen=True)
 class Search:
-    """What came of the values of C that were tried, in their order.
+    """The results of the values of C that were tried, in their order.
 
     Attributes:
-        records: their figures: accuracy and loss on all views of train, `val_accuracy` and `val_loss` on validation,
-            and `judged_loss`, by which the best is chosen: with few validation images, that of folds of train as well.
-        best: the place of the lowest `judged_loss`, of equal ones the first.
-        linear: the classifier of that place.
+        records: for each value of C: `accuracy` and `loss` on all views of train, `val_accuracy` and `val_loss` on
+            validation, and `judged_loss`, by which C is chosen. With few validation images, `judged_loss` also covers
+            folds of the training images.
+        best: the index of the lowest `judged_loss`, the first one if several are equal.
+        linear: the classifier for that value of C.
     """
 
     records: list[Record]
@@ -46,7 +48,7 @@ class Search:
 
 
 def search(train: Images, validation: Images, classes: int, strengths: Sequence[float], seed: int) -> Search:
-    """Learns from train at one value of C after the other, until validation no longer gains."""
+    """Fits the training images with one value of C after the other, until validation no longer improves."""
     trials = [Trial(train, validation.plain, validation.labels)]
     if len(validation.labels) < FEW and len(train.labels) <= MANY:
         trials += fold_trials(train, stratified_folds(train.labels, FOLDS, seed))
@@ -61,7 +63,7 @@ def search(train: Images, validation: Images, classes: int, strengths: Sequence[
 
 
 def measured(linear: Linear, train: Images, validation: Images) -> Record:
-    """The figures of a classifier on all views of train, and on validation."""
+    """A classifier's accuracy and loss on all views of train and on validation."""
     record: Record = {}
     views = train.views.reshape(-1, train.views.shape[-1])
     for prefix, rows, labels in (
@@ -75,10 +77,10 @@ def measured(linear: Linear, train: Images, validation: Images) -> Record:
 
 
 def read(split: str, classes: int) -> Images:
-    """All views of a split.
+    """The embeddings of all views of a split.
 
     Raises:
-        TemperError: it has no images.
+        TemperError: the split has no images.
     """
     embeddings = Embeddings(split, classes)
     if not len(embeddings):
@@ -87,7 +89,7 @@ def read(split: str, classes: int) -> Images:
 
 
 def train(head: keras.Model, settings: Settings, live: Live) -> Result:
-    """Gives the head the weights of the best regression; each value of C that was tried counts as an epoch."""
+    """Sets the head's weights to those of the best regression. In the result, each value of C counts as an epoch."""
     classes = head.output_shape[-1]
     images, validation = read("train", classes), read("validation", classes)
     found = search(images, validation, classes, settings.warm_up.C, settings.seed)

@@ -1,4 +1,4 @@
-"""Bounds for fuzzing: an input may take so much processor time and memory, and no more."""
+"""Limits for fuzzing: how much processor time and memory an input may take."""
 
 import resource
 import signal
@@ -9,12 +9,12 @@ from types import FrameType
 
 
 class TooSlow(BaseException):
-    """No code under test may take it for an error of its own."""
+    """The time is over. It is a BaseException, so that code under test does not catch it as an error of its own."""
 
 
 @contextmanager
 def bounded(seconds: float, mebibytes: int) -> Iterator[None]:
-    """Raises TooSlow after some processor seconds, and MemoryError where more memory is asked for."""
+    """Raises TooSlow after some processor seconds, and MemoryError if more memory is requested."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise TooSlow(f"more than {seconds} processor seconds")

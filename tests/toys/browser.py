@@ -1,4 +1,4 @@
-"""A real browser without a window, told what to do by its own protocol (Chrome DevTools), for the server's page."""
+"""A real headless browser, controlled through the Chrome DevTools protocol, for tests of the server's page."""
 
 import asyncio
 import base64

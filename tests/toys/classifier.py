@@ -1,4 +1,4 @@
-"""Classifiers with random weights, and what they are fed."""
+"""Classifiers with random weights, and inputs for them."""
 
 from typing import Any
 
@@ -38,9 +38,9 @@ def classifier(name: str = "MobileNet", side: int = 32, input_size: int | None =
 
 
 def alive(model: keras.Model, images: npt.NDArray[np.uint8]) -> None:
-    """Gives a classifier with random weights answers that differ between images.
+    """Changes a classifier with random weights so that its answers differ between images.
 
-    Its norms take the statistics of these images, and its last layer gets larger weights.
+    Its norms get the statistics of these images, and its last layer larger weights.
     """
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     trainable = [norm.trainable for norm in norms]

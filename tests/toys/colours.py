@@ -1,4 +1,4 @@
-"""A classifier that anybody can check, exported: it says whether a photo is mostly red, green or blue."""
+"""An exported classifier whose answers are easy to check: whether a photo is mostly red, green or blue."""
 
 import zipfile
 from pathlib import Path

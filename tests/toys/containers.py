@@ -1,8 +1,8 @@
-"""Dockerfiles without Docker: their instructions, and images built of them in folders, as far as that goes.
+"""Dockerfiles without Docker: parses their instructions and builds images in folders, as far as this is possible.
 
-Each stage is a folder, in which absolute paths of the image lie; `FROM` gives an empty one. `RUN` and what an image
-starts are run by this machine with the paths rewritten, so what the base image brings, the user and the network are
-this machine's.
+Each stage is a folder with the absolute paths of the image in it; `FROM` gives an empty one. `RUN` and the image's
+command are run on this machine with rewritten paths. So the programs of the base image, the user and the network are
+those of this machine.
 """
 
 import json
@@ -42,7 +42,7 @@ def read(path: Path) -> list[Instruction]:
 
 
 def is_sent(file: str, patterns: list[str]) -> bool:
-    """Whether a file is part of what an image is made of, by the lines of .dockerignore: the last that fits decides."""
+    """Whether a file is part of the build context, by the lines of .dockerignore; the last line that fits decides."""
     parts = file.split("/")
     beginnings = ["/".join(parts[: count + 1]) for count in range(len(parts))]
     sent = True
@@ -56,11 +56,11 @@ def is_sent(file: str, patterns: list[str]) -> bool:
 
 @dataclass
 class Image:
-    """What a Dockerfile makes.
+    """The image that a Dockerfile makes.
 
     Attributes:
-        root: where its paths lie.
-        environment: what ENV says.
+        root: the folder with its paths.
+        environment: the variables that ENV sets.
         start: ENTRYPOINT and CMD.
         health: the command of HEALTHCHECK; none: NONE.
     """
@@ -82,7 +82,7 @@ class Image:
         return Path(self.here(self.work))
 
     def told(self) -> dict[str, str]:
-        """The environment that a container of it has: nothing of this machine's."""
+        """The environment of a container of the image, without variables of this machine."""
         return {"PATH": f"{_python(self.root.parent)}:/usr/bin:/bin", **self.environment}
 
 
@@ -101,7 +101,7 @@ def build(instructions: list[Instruction], context: Path, folder: Path, stages: 
     """Builds an image of a context in a folder.
 
     Args:
-        stages: those that were built before, by their names, which are used again; the new ones are added.
+        stages: stages that were built before, by name; they are used again, and new ones are added.
     """
     patterns = (context / ".dockerignore").read_text(encoding="utf-8").splitlines()
     patterns = [line for line in patterns if line and not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""Detectors in YOLOX's format of a few hundred bytes, written without the package `onnx`; and how tests run any."""
+"""Detectors in YOLOX's format of a few hundred bytes, written without the package `onnx`; and helpers to run them."""
 
 import hashlib
 import math
@@ -62,7 +62,7 @@ def model(nodes: Sequence[bytes], tensors: Sequence[bytes], output_shape: Sequen
 def write_toy_detector(path: Path, objects: Sequence[tuple[str, float, tuple[float, float, float, float]]]) -> Path:
     """A model that sees the same objects in every photo that is brighter than black: (class, score, box in its input).
 
-    Scores are in proportion to the photo's mean: as given at 255, nothing at 0.
+    Scores are proportional to the photo's mean: as given at 255, and 0 at 0.
     """
     cells, strides = grid(SIDE, SIDE)
     output = np.zeros((len(cells), 5 + len(CLASSES)), np.float32)
@@ -113,15 +113,15 @@ def nano_settings(shared: Path, **changes: Any) -> Settings:
 
 
 def as_photos(data: Sequence[bytes]) -> Iterator[Photo]:
-    """Encoded photos as a detector takes them, with their numbers as image_ids."""
+    """Encoded photos as input for a detector, with their numbers as image_ids."""
     return (Photo(str(number), f"{number}.jpg", image) for number, image in enumerate(data))
 
 
 def find_new(images: pa.Table, chosen: Detector) -> Iterator[tuple[str, Boxes]]:
-    """The boxes of each image; only new photos are shown to the detector."""
+    """The boxes of each image; the detector runs only on new photos."""
     return unseen.find_boxes(images, "test", lambda: chosen, EngineSettings(detector="test"))
 
 
 def rows(found: Iterator[tuple[str, Boxes]]) -> list[Any]:
-    """Boxes as values that compare."""
+    """Boxes as plain values that can be compared."""
     return [(image_id, b.corners.tolist(), b.scores.tolist(), list(b.classes)) for image_id, b in found]

@@ -1,4 +1,4 @@
-"""Embeddings as a backbone might give them: a cloud around a centre for each class."""
+"""Embeddings as a backbone might output them: a cloud around a centre for each class."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What the stages of a finished experiment wrote, as toys."""
+"""Toy outputs of the stages of a finished experiment."""
 
 import json
 import zipfile
@@ -49,6 +49,6 @@ def write_experiment(folder: Path, params: dict[str, Any] | None = None) -> Path
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a text, and the folder of its file."""
+    """Writes a text to a file, and creates the file's folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

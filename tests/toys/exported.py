@@ -30,7 +30,7 @@ def write_exported(folder: Path, made: Card = WHOLE, model: keras.Model | None =
 
 
 def set_card(path: Path, made: Card) -> None:
-    """Gives a model of any format a card, in place of the one that it has, if any."""
+    """Replaces the card of a model of any format, or adds one."""
     text = made.as_entry()[NAME]
     if path.suffix == ".onnx":
         import onnx  # noqa: PLC0415 (half a second, and only for this format)

@@ -1,4 +1,4 @@
-"""How the tests that draw random inputs run: the same inputs every time, or as many others as FUZZ_EXAMPLES says."""
+"""Settings for tests with random inputs: the same inputs every time, or as many other ones as FUZZ_EXAMPLES says."""
 
 import os
 
@@ -8,7 +8,7 @@ _MORE = "FUZZ_EXAMPLES"
 
 
 def same_every_time(examples: int) -> settings:
-    """Settings for `examples` inputs of each test, without a limit of time for one."""
+    """Settings for `examples` inputs per test, without a time limit for each."""
     return settings(
         max_examples=int(os.environ.get(_MORE, examples)),
         derandomize=_MORE not in os.environ,

@@ -1,4 +1,4 @@
-"""A Darwin Core archive, as GBIF's downloads are (https://dwc.tdwg.org/text/)."""
+"""A Darwin Core archive (https://dwc.tdwg.org/text/), as GBIF publishes its downloads."""
 
 import zipfile
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ SEPARATED = 'fieldsTerminatedBy="\\t" linesTerminatedBy="\\n" fieldsEnclosedBy="
 
 
 def described(tag: str, kind: str, name: str, key: str, terms: Sequence[str]) -> str:
-    """What meta.xml says of one file."""
+    """The description of a file in meta.xml."""
     fields = "\n".join(f'    <field index="{index}" term="{term}"/>' for index, term in enumerate(terms))
     return f"""
   <{tag} encoding="UTF-8" {SEPARATED} rowType="{kind}">

@@ -1,4 +1,4 @@
-"""A web host as plain as they come: it sends the files of a folder, without any header of its own, until it is gone."""
+"""A web host as simple as possible: it sends the files of a folder, without any headers of its own."""
 
 import functools
 import threading
@@ -10,12 +10,12 @@ from typing import Any
 
 
 class Host:
-    """A host that runs.
+    """A running host.
 
     Attributes:
         sent: the path and the bytes of each file that was sent, in order.
-        missing: paths that were asked for and are not there.
-        url: of the folder.
+        missing: the requested paths that do not exist.
+        url: the URL of the folder.
     """
 
     def __init__(self, folder: Path, port: int) -> None:
@@ -29,7 +29,7 @@ class Host:
         self.url = f"http://127.0.0.1:{self.port}/"
 
     def end(self) -> None:
-        """From now on nobody answers."""
+        """Stops the host: from now on, requests are not answered."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._server.server_close()
@@ -55,7 +55,7 @@ def _handler(host: Host) -> type[SimpleHTTPRequestHandler]:
 
 @contextmanager
 def hosted(folder: Path, port: int = 0) -> Iterator[Host]:
-    """Starts a host of a folder, on a free port if none is said, and ends it."""
+    """Runs a host for a folder, on a free port if none is given, until the context ends."""
     host = Host(folder, port)
     try:
         yield host

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def serving(folder: Path, repository: str, commit: str) -> Iterator[tuple[str, list[str]]]:
-    """Its address, and the paths that were asked for; at another repository or commit it has nothing."""
+    """Yields the server's address and the requested paths. It answers for this repository and commit only."""
     asked: list[str] = []
 
     class Answers(BaseHTTPRequestHandler):

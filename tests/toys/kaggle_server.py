@@ -1,4 +1,4 @@
-"""A local kaggle.com that speaks what the real client (kaggle 2.2) asks: its API, and a storage with signed addresses.
+"""A local kaggle.com for the real client (kaggle 2.2): its API, and a storage with signed URLs.
 
 The client reaches it as an HTTP proxy for http://localhost (KAGGLE_API_ENVIRONMENT=LOCALHOST), on any free port.
 KaggleApi does not read the TEST environment of kagglesdk, whose port is fixed.
@@ -46,10 +46,10 @@ class Request:
 
 
 class KaggleServer:
-    """Serves datasets (`owner/name`, by version) and competitions to a client with the right key, within a `with`.
+    """A context manager that serves datasets (`owner/name`, by version) and competitions to clients with the right key.
 
-    Bytes that nobody reads fill the connection's buffers: a response that the client drops counts up to
-    `UNREAD` bytes, so faults are to be set further in than that.
+    Bytes that nobody reads fill the connection's buffers: of a response that the client drops, up to `UNREAD` bytes
+    count as sent. So set faults further into a file than that.
     """
 
     UNREAD = 2**20
@@ -101,7 +101,7 @@ class KaggleServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a process that is to use this server; give it a HOME of its own, where no credentials are."""
+        """The environment for a process that uses this server; also give it a HOME of its own without credentials."""
         address = f"http://127.0.0.1:{self._listening.server_port}"
         unset = ("KAGGLE_API_TOKEN", "KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME", "no_proxy", "NO_PROXY")
         return {
@@ -118,7 +118,7 @@ class KaggleServer:
         self.datasets[slug][version] = files
 
     def cut_after(self, size: int, times: int = 1) -> None:
-        """Closes the connection `size` bytes into a file, in as many of the next responses that get so far."""
+        """Closes the connection `size` bytes into a file, in the next `times` responses that get that far."""
         self._cuts = (size, times)
 
     def hold_after(self, size: int) -> None:
@@ -136,7 +136,7 @@ class KaggleServer:
         self._failures = (status, times, only_ranges)
 
     def asked(self, ending: str) -> list[str | None]:
-        """The ranges of the requests whose path ends so; None: without."""
+        """The Range headers of the requests whose path has this ending; None: without the header."""
         return [request.range for request in self.requests if request.path.endswith(ending)]
 
     # What it answers
@@ -203,7 +203,7 @@ class KaggleServer:
             self.served_bytes += size
 
     def takes(self, ranged: bool) -> int:
-        """The status with which the storage refuses the next request; 0: it does not."""
+        """The status with which the storage refuses the next request; 0: it accepts it."""
         status, times, only_ranges = self._failures
         if not times or (only_ranges and not ranged):
             return 0
@@ -236,7 +236,7 @@ class _Listening(ThreadingHTTPServer):
         return connection, address
 
     def handle_error(self, *_: object) -> None:
-        """A client that goes away is no error."""
+        """A client that disconnects is not an error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -287,7 +287,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self) -> None:
-        """The storage: it knows addresses by their signature, and wants no other credentials."""
+        """The storage: it recognizes URLs by their signature, and needs no other credentials."""
         address = urlsplit(self.path)
         asked = self.headers["Range"]
         self.kaggle.requests.append(Request(unquote(address.path), asked))

@@ -1,4 +1,4 @@
-"""AWS Lambda as a function sees it: the runtime API, to which the real `awslambdaric` talks, in a few lines.
+"""AWS Lambda as a function sees it: a small runtime API, with which the real `awslambdaric` communicates.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -26,16 +26,16 @@ COMMAND = ("-m", "apps.serve.lambda_handler")
 
 
 class Runtime:
-    """A function that runs, and the service that hands it events."""
+    """A running function, and the service that sends it events."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", log: Path, api: "Api") -> None:
         self.process, self.log, self._api = process, log, api
 
     def invoke(self, event: Any, seconds: float = 30) -> dict[str, Any]:
-        """What the function says of an event.
+        """The function's answer to an event.
 
         Args:
-            seconds: that it is told it has.
+            seconds: how much time it is told that it has.
         """
         self._api.events.put((json.dumps(event).encode(), seconds))
         kind, answer = self._api.answers.get(timeout=60)
@@ -44,23 +44,23 @@ class Runtime:
         return found
 
     def said(self) -> str:
-        """What it has written to its log."""
+        """The contents of its log."""
         return self.log.read_text(encoding="utf-8")
 
     def processor_seconds(self, processes: Sequence[int] = ()) -> float:
-        """What it has computed so far, or what these processes have."""
+        """The processor time so far, of the function or of these processes."""
         stats = [Path(f"/proc/{pid}/stat").read_text() for pid in processes or [self.process.pid]]
         ticks = sum(sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats)
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self, processes: Sequence[int] = ()) -> float:
-        """Megabytes, the most that it ever had, or that these processes had."""
+        """The largest memory so far in megabytes, of the function or of these processes."""
         statuses = [Path(f"/proc/{pid}/status").read_text() for pid in processes or [self.process.pid]]
         return sum(int(status.split("VmHWM:")[1].split()[0]) for status in statuses) / 1000
 
 
 class Api(http.server.ThreadingHTTPServer):
-    """The runtime API: `next` waits for an event, `response` and `error` take what became of it."""
+    """The runtime API: `next` waits for an event, `response` and `error` receive its result."""
 
     daemon_threads = True
 
@@ -70,7 +70,7 @@ class Api(http.server.ThreadingHTTPServer):
         self.answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def handle_error(self, *_: object) -> None:
-        """Says nothing of connections that end with the function."""
+        """Ignores connections that end with the function."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -110,11 +110,11 @@ def running(
     folder: Path = ROOT,
     **environment: str,
 ) -> Iterator[Runtime]:
-    """Starts the function in the environment of the server's lock, or of another Python, and ends it.
+    """Runs the function in the server's environment, or with another Python, until the context ends.
 
     Args:
-        command: what Python runs.
-        folder: where.
+        command: the arguments for Python.
+        folder: the working folder.
     """
     with Api() as api:
         threading.Thread(target=api.serve_forever, daemon=True).start()
@@ -174,7 +174,7 @@ def _body(body: bytes | str) -> dict[str, Any]:
 
 
 def require_lambda() -> None:
-    """Skips where the environment of the server has not been made, or has no `awslambdaric`."""
+    """Skips the test if the server's environment has not been made, or has no `awslambdaric`."""
     require_environment()
     if not has_lambda():
         pytest.skip("awslambdaric is not in the server's environment: make serve-environment, on Linux")

@@ -1,4 +1,4 @@
-"""A real MLflow server on this machine, for a test; its program is a package that Temper does not need."""
+"""A real MLflow server on this machine for tests; its program is in a package that Temper itself does not need."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """The address of a server whose database and artifacts are in a folder; skips the test where there is none."""
+    """The address of a server whose database and artifacts are in a folder; skips the test without MLflow's program."""
     program = os.environ.get("TEMPER_MLFLOW") or shutil.which("mlflow")
     if program is None:
         pytest.skip("no mlflow server here: pip install mlflow elsewhere, and set TEMPER_MLFLOW to its program")
@@ -36,7 +36,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         "--artifacts-destination",
         f"{folder}/artifacts",
     ]
-    # An interpreter of its own: what this one sets for itself must not reach it.
+    # It has an interpreter of its own, which must not get the variables that this one sets for itself.
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "server.log").open("w") as log:

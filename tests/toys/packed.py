@@ -1,4 +1,4 @@
-"""What `gallery` reads: a raw table, images, packs and crops, as the stages before it would write them."""
+"""Inputs for `gallery`: a raw table, images, packs and crops, as the stages before it would write them."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ def toy_photo(label: int, number: int, side: int = 24, ending: str = ".png") -> 
 
 
 def write_toy_photos(folder: Path, per_class: int = 40, first: int = 0) -> Path:
-    """Three class folders of toy photos; `first` is the number of the first photo of each, which makes it another."""
+    """Writes three class folders of toy photos, numbered from `first`; photos with different numbers differ."""
     for label, name in enumerate(("ant", "bee", "cat")):
         (folder / name).mkdir(parents=True)
         for number in range(first, first + per_class):

@@ -1,4 +1,4 @@
-"""A repository whose runs cost nothing, with our params and the real DVC, and the server of apps/queue on it."""
+"""A repository whose runs cost nothing, with Temper's params and the real DVC, and the server of apps/queue for it."""
 
 import json
 import os
@@ -29,8 +29,8 @@ stages:
     plots:
       - metrics/fine_tune/plots/metrics
 """
-# Says in the original repository when it begins and when it ends. A seed above 1000 makes it wait, until there is a
-# file `go` in the original repository, and lets it show a curve meanwhile.
+# The stage. It records in the original repository when it begins and ends, and it writes a curve. With a seed above
+# 1000, it then waits until there is a file `go` in the original repository.
 SCRIPT = """
 import json, os, time
 from pathlib import Path
@@ -72,14 +72,14 @@ def make_repository(folder: Path) -> Workspace:
 
 @dataclass
 class Served:
-    """A server that runs."""
+    """A running server."""
 
     process: "subprocess.Popen[bytes]"
     url: str
     folder: Path
 
     def post(self, wish: Any, **how: Any) -> requests.Response:
-        """Asks for a run."""
+        """Posts a run."""
         return requests.post(f"{self.url}/runs", json=wish, timeout=300, **how)
 
     def tasks(self) -> dict[str, dict[str, Any]]:
@@ -93,7 +93,7 @@ class Served:
         return {name: task["state"] for name, task in self.tasks().items()}
 
     def kill(self) -> None:
-        """Ends the server and what it started to queue, as a power cut does."""
+        """Kills the server and the process with which it queues runs, as a power cut does."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -101,7 +101,7 @@ class Served:
 
 @contextmanager
 def served(repository: Workspace, *options: str, token: str | None = None) -> Iterator[Served]:
-    """Starts a server on a free port, and kills it."""
+    """Runs a server on a free port, and kills it at the end of the context."""
     log = repository.folder / "server.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -121,7 +121,7 @@ def served(repository: Workspace, *options: str, token: str | None = None) -> It
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 240, show: Callable[[], Any] = str) -> None:
-    """Waits until something is true; if it does not become so, the error shows something else."""
+    """Waits until a condition is true; if it never is, the error shows the other value."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"expected it to become true in time: {show()}"
@@ -129,7 +129,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 240, show: Callabl
 
 
 def kill_workers(folder: Path) -> int:
-    """Kills workers and all that they started, as a power cut does; returns how many lived."""
+    """Kills workers and all their child processes, as a power cut does; returns how many were running."""
     workers = Queue(folder).workers()
     for worker in workers:
         os.killpg(os.getpgid(worker.pid), signal.SIGKILL)
@@ -138,7 +138,7 @@ def kill_workers(folder: Path) -> int:
 
 
 def said(folder: Path) -> list[str]:
-    """What the runs said when they began and ended."""
+    """The lines that the runs wrote when they began and ended."""
     path = folder / "ran.txt"
     return path.read_text().splitlines() if path.exists() else []
 

@@ -1,4 +1,4 @@
-"""The server of apps/serve as its users have it: a process in the environment of its own lock, with clients."""
+"""The server of apps/serve as users run it, a process in an environment with its own lock; and a client for it."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ PYTHON = ROOT / ".venv-serve/bin/python"
 
 @dataclass
 class Served:
-    """A server that runs."""
+    """A running server."""
 
     process: "subprocess.Popen[bytes]"
     url: str
@@ -36,7 +36,7 @@ class Served:
         return requests.post(f"{self.url}/predict{query}", data=data, headers=headers, timeout=60, **arguments)
 
     def said(self) -> str:
-        """What it has written to its log."""
+        """The contents of its log."""
         return self.log.read_text(encoding="utf-8")
 
     def wait_for(self, text: str, seconds: float = 20) -> None:
@@ -56,24 +56,24 @@ class Served:
         return sum(self.memory_of(pid, field) for pid in [self.process.pid, *self.decoders()])
 
     def memory_of(self, pid: int, field: str = "VmRSS") -> float:
-        """The same of one process."""
+        """The same for one process."""
         status = Path(f"/proc/{pid}/status").read_text()
         return int(status.split(f"{field}:")[1].split()[0]) / 1000
 
     def processor_seconds(self) -> float:
-        """What the server and its decoders have computed so far."""
+        """The processor time of the server and its decoders so far."""
         stats = [Path(f"/proc/{pid}/stat").read_text() for pid in [self.process.pid, *self.decoders()]]
         ticks = sum(sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats)
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Ends it; returns its exit code."""
+        """Ends the server; returns its exit code."""
         self.process.send_signal(how)
         return self.process.wait(60)
 
 
 def require_environment() -> None:
-    """Skips where the environment of the server has not been made."""
+    """Skips the test if the server's environment has not been made."""
     if not PYTHON.exists():
         pytest.skip("the server's environment is not here: make serve-environment")
 
@@ -83,7 +83,7 @@ _IN_ANOTHER = "import runpy, sys; sys.path.append({!r}); runpy.run_module('apps.
 
 
 def command_with(python: Path) -> list[str]:
-    """What starts the server with the Python of another environment, such as the one that has Keras."""
+    """The command that starts the server with the Python of another environment, such as the one with Keras."""
     (site,) = (PYTHON.parent.parent / "lib").glob("python3*/site-packages")
     return [str(python), "-c", _IN_ANOTHER.format(str(site))]
 
@@ -96,10 +96,10 @@ def served(
     token: str | None = None,
     start: Sequence[str] = (str(PYTHON), "-m", "apps.serve"),
 ) -> Iterator[Served]:
-    """Starts a server on a free port, and ends it.
+    """Runs a server on a free port until the context ends.
 
     Args:
-        start: the command.
+        start: the command that starts it.
     """
     environment = {name: value for name, value in os.environ.items() if name != "TEMPER_TOKEN"}
     environment |= {"TMPDIR": str(log.parent)} | ({"TEMPER_TOKEN": token} if token else {})

@@ -1,4 +1,4 @@
-"""Thousands of good and bad requests at once, for a test and a benchmark of the server."""
+"""Thousands of good and bad requests by many clients, for a test and a benchmark of the server."""
 
 import base64
 import json
@@ -26,13 +26,13 @@ PHOTOS = [
 
 @dataclass
 class Outcome:
-    """What a soak found.
+    """The result of a soak.
 
     Attributes:
-        statuses: how many answers had which status, by kind of request; 0: none was expected, and none came.
+        statuses: for each kind of request, how many answers had each status; 0: no answer, as expected.
         wrong: what should not have happened, in words.
-        memory: megabytes of the server, after each tenth of the requests.
-        seconds: of the clock, of those requests that were good.
+        memory: the server's memory in megabytes, after each tenth of the requests.
+        seconds: the wall time of each good request.
     """
 
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def bomb(side: int = 30_000) -> bytes:
-    """A PNG of less than a megabyte that is gigabytes of pixels."""
+    """A PNG of less than a megabyte that decodes to gigabytes of pixels."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -55,13 +55,13 @@ def bomb(side: int = 30_000) -> bytes:
 
 
 class Client:
-    """One of many: sends what its dice say, and checks what comes back."""
+    """One of many clients: sends random requests and checks the answers."""
 
     def __init__(self, server: Served, seed: int) -> None:
         self.server, self.dice, self.session = server, random.Random(seed), requests.Session()
 
     def send(self, kind: str) -> tuple[int, bool]:
-        """Sends a request of a kind; returns the status, 0 for none, and whether all is as it should be."""
+        """Sends a request of a kind; returns the status (0 for no answer), and whether it is as expected."""
         status, right = getattr(self, kind)()
         return status, bool(right)
 
@@ -78,7 +78,7 @@ class Client:
         return answer.status_code, answer.status_code == 200 and self._is(answer.json()["photos"][0], label)
 
     def form(self) -> tuple[int, bool]:
-        """Good photos and one that is none, as a form."""
+        """Good photos and a file that is no photo, as a form."""
         chosen = self.dice.choices(PHOTOS, k=self.dice.randint(1, 4))
         files = [("photo", (f"{number}.jpg", data)) for number, (_, data) in enumerate(chosen)]
         answer = self._post(files=[*files, ("photo", ("bad", b"none"))])
@@ -93,13 +93,13 @@ class Client:
         return answer.status_code, answer.status_code == 200 and self._is(answer.json()["photos"][0], label)
 
     def looked(self) -> tuple[int, bool]:
-        """Where the model looked in a good photo."""
+        """Asks where the model looked in a good photo."""
         label, data = self.dice.choice(PHOTOS)
         answer = self._post(data, "?look=true")
         return answer.status_code, answer.status_code == 200 and self._is(answer.json()["photos"][0], label)
 
     def damaged(self) -> tuple[int, bool]:
-        """A photo with bytes that are missing or changed; some can still be read."""
+        """A photo with missing or changed bytes; some of these can still be read."""
         _, data = self.dice.choice(PHOTOS)
         changed = bytearray(data[: self.dice.randint(1, len(data))])
         for _ in range(self.dice.randint(0, 5)):
@@ -137,7 +137,7 @@ class Client:
         return answer.status_code, answer.status_code == 200 and self._is(answer.json()["photos"][0], label)
 
     def garbage(self) -> tuple[int, bool]:
-        """Bytes that are no HTTP."""
+        """Bytes that are not HTTP."""
         with socket.create_connection(("127.0.0.1", self.server.port)) as line:
             line.settimeout(60)
             line.sendall(self.dice.randbytes(self.dice.randint(1, 200)) + b"\r\n\r\n")
@@ -170,7 +170,7 @@ GOOD = ("raw", "json")
 
 
 def soak(server: Served, count: int, clients: int = 8, shown: Callable[[int], None] = lambda done: None) -> Outcome:
-    """Sends `count` requests by so many clients at once."""
+    """Sends `count` requests from several clients at the same time."""
     outcome, lock = Outcome(), Lock()
     dice = random.Random(0)
     kinds = dice.choices(list(MIX), list(MIX.values()), k=count)

@@ -1,4 +1,4 @@
-"""How an app starts: what it imports, and the processor time that it takes."""
+"""Measures the start of an app: which modules it imports, and how much processor time it takes."""
 
 import resource
 import subprocess
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from tests.toys.workspace import ROOT
 
 HEAVY = ("keras", "tensorflow", "jax", "torch", "sklearn", "dvc")
-RUNS = 3  # of which the fastest counts: others may use the machine
+RUNS = 3  # the fastest one counts, since others may use the machine
 
 
 def start(app: str, arguments: Sequence[str]) -> tuple[float, str]:
-    """Runs an app in a process of its own: its processor seconds, and what it said or imported that it should not.
+    """Runs an app in a process of its own: its processor seconds, and output or imports that it should not have.
 
     The exit code must be 0.
     """

@@ -1,4 +1,4 @@
-"""The lower bound of Tango's interval, written down a second time, straight from its equation."""
+"""A second implementation of the lower bound of Tango's interval, directly from its equation."""
 
 import math
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def copy_working_tree(folder: Path) -> None:
-    """Copies what git tracks or would track, as it is now, without what the pipeline wrote."""
+    """Copies the files that git tracks or would track, as they are now, without the pipeline's outputs."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -37,13 +37,13 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> None:
 
 
 def toy_params(photos: Path) -> dict[str, Any]:
-    """recipes/digits.yaml cut down to toy photos and seconds."""
+    """recipes/digits.yaml reduced to toy photos, so that the pipeline runs in seconds."""
     values: dict[str, Any] = yaml.safe_load((ROOT / "recipes" / "digits.yaml").read_text(encoding="utf-8"))
     values |= {"image_size": 16, "batch_size": 16, "lr": 1e-3}
     values["fetch"] = {"photos": {"source": "folder", "path": str(photos)}}
     values["warm_up"] |= {"epochs": 2, "lr": 0.03}
     values["fine_tune"]["epochs"] = 3
-    values["export"] = {"formats": []}  # TensorFlow's converter takes 4 s to start: `make run` goes through it
+    values["export"] = {"formats": []}  # TensorFlow's converter takes 4 s to start; `make run` tests it
     return values
 
 
@@ -54,7 +54,7 @@ class Workspace:
         self.folder, self.environment = folder, environment
 
     def start(self, command: str, **how: Any) -> "subprocess.Popen[str]":
-        """Starts a shell command in it."""
+        """Starts a shell command in the workspace."""
         return subprocess.Popen(
             f"exec {command}",
             shell=True,
@@ -68,7 +68,11 @@ class Workspace:
         )
 
     def run(self, command: str, code: int | None = 0) -> str:
-        """Runs a shell command in it and returns what it prints; `code` is the expected exit code, `None` any but 0."""
+        """Runs a shell command in the workspace and returns its output.
+
+        Args:
+            code: the expected exit code; None: any but 0.
+        """
         process = self.start(command)
         output, _ = process.communicate()
         failed = process.returncode != 0
@@ -92,12 +96,12 @@ class Workspace:
 
 
 def ran(output: str) -> list[str]:
-    """The stages that a `dvc` command really ran."""
+    """The stages that a `dvc` command really executed."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage ")]
 
 
 def make(folder: Path, recipe: str, **changes: Any) -> None:
-    """A repository in `folder` with a recipe as params.yaml; `a__b=1` sets `a.b`."""
+    """Makes a repository in `folder` with a recipe as params.yaml; `a__b=1` sets `a.b`."""
     copy_working_tree(folder)
     values = yaml.safe_load((ROOT / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8"))
     change(values, changes)
@@ -107,7 +111,7 @@ def make(folder: Path, recipe: str, **changes: Any) -> None:
 
 
 def enter_copy(prepared: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of a repository below a folder, as the working folder until the test ends."""
+    """Copies a repository below a folder, and makes it the working folder until the test ends."""
     folder = shutil.copytree(prepared, place / "repository")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(place / "site"))
@@ -116,14 +120,14 @@ def enter_copy(prepared: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def environment() -> dict[str, str]:
-    """That of this process, with this interpreter's programs first, a name for git, and no analytics of DVC."""
+    """This process's environment, with this interpreter's programs first, a name for git, and no analytics of DVC."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     names = {f"GIT_{role}_{what}": "b@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return os.environ | names | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def run(folder: Path, command: str) -> float:
-    """Runs a command in `folder` and returns its wall seconds; what it printed is shown only if it fails."""
+    """Runs a command in `folder` and returns its wall seconds; its output is shown only if it fails."""
     start = time.perf_counter()
     done = subprocess.run(
         command.split(),

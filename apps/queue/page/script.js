@@ -1,19 +1,19 @@
-// The page of the queue. Names, params and logs come from others: they are only ever put into `textContent`, never
-// into HTML.
+// The page of the queue. Names, params and logs are not trusted: they are only ever put into `textContent`, never into
+// HTML.
 
 const byId = (id) => document.getElementById(id);
-const PAUSE = 3000; // milliseconds between two looks at the queue
+const PAUSE = 3000; // milliseconds between two requests for the tasks
 const SVG = "http://www.w3.org/2000/svg";
 let token = sessionStorage.getItem("token");
-let shown = ""; // what the table says, so that it is only made anew when something has changed
-let retry = null; // the request that was sent last and its id: sent again, it runs nothing twice
+let shown = ""; // the tasks in the table as JSON, so that it is only rebuilt when something has changed
+let retry = null; // the last request and its id; if it is sent again with this id, nothing runs twice
 
 const say = (text, isError = false) => {
   byId("said").textContent = text;
   byId("said").classList.toggle("error", isError);
 };
 
-/** Asks the server; the response, or an Error with one sentence. */
+/** Sends a request to the server; returns the response, or throws an Error with one sentence. */
 async function call(path, options = {}) {
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   let answer;
@@ -46,7 +46,7 @@ const element = (name, text = "", kind = "") => {
 };
 const short = (value) => typeof value === "number" ? String(+value.toPrecision(5)) : JSON.stringify(value) ?? "";
 
-/** The metrics that are worth a column: those to choose by, or the first few. */
+/** The metrics that get a column: the validation figures to choose by or, without any, the first four metrics. */
 function columns(tasks) {
   const names = [...new Set(tasks.flatMap((task) => Object.keys(task.metrics)))];
   const chosen = names.filter((name) => /^(warm_up_)?validation_(accuracy|loss|macro_f1)$/.test(name));
@@ -89,7 +89,7 @@ function row(task, names) {
   return made;
 }
 
-/** Makes the table anew if anything has changed, and keeps the focus where it was. */
+/** Rebuilds the table if anything has changed, and keeps the focus where it was. */
 function show(tasks) {
   const text = JSON.stringify(tasks);
   if (text === shown) return;
@@ -148,7 +148,7 @@ async function look() {
   await draw(tasks);
 }
 
-/** Shows a log, and what is added to it while the dialog is open. */
+/** Shows a log, and keeps adding to it while the dialog is open. */
 async function read(task) {
   const ended = new AbortController();
   byId("of").textContent = `Log of ${task.name}`;
@@ -175,7 +175,7 @@ function addSetting() {
   return made;
 }
 
-/** JSON if it is any, otherwise a text: 3e-6 is a number, adamw a word. */
+/** Parses a value as JSON if possible, otherwise takes it as a text: 3e-6 is a number, adamw a text. */
 function parsed(text) {
   try {
     return JSON.parse(text);
@@ -201,7 +201,7 @@ async function send() {
     byId("name").value = "";
     say(tasks.length === 1 ? `${tasks[0]} is queued.` : `${tasks.length} runs are queued.`);
   } catch (error) {
-    if (!error.cut) retry = null; // only a request that was cut off may have been accepted
+    if (!error.cut) retry = null; // keep the id only if the connection failed, since the request may have been accepted
     throw error;
   }
   await look();

@@ -1,10 +1,10 @@
-// Where the page has its answers from: the server that it was loaded from. The page without a server has a module of
-// the same name and the same functions in its place, temper/page/alone/answers.js.
+// Gets the page's answers from the server that it was loaded from. The page without a server uses another module with
+// the same name and functions in its place: temper/page/alone/answers.js.
 
 const byId = (id) => document.getElementById(id);
 let token = sessionStorage.getItem("token");
 
-/** Asks the server; the answer as JSON, or an Error with one sentence. */
+/** Sends a request to the server; returns the parsed JSON of the answer, or throws an Error with one sentence. */
 async function ask(path, options = {}) {
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   let answer, content;
@@ -30,7 +30,7 @@ const query = (names, more = {}) => {
   return `predict?${parameters}`;
 };
 
-/** What is sent for a photo: its bytes, or the address that it has. */
+/** The options of the request for a photo: they send its bytes, or its URL. */
 const body = (photo) => photo.blob
   ? { method: "POST", body: photo.blob, headers: { "Content-Type": "application/octet-stream" } }
   : {
@@ -39,7 +39,7 @@ const body = (photo) => photo.blob
     headers: { "Content-Type": "application/json" },
   };
 
-/** Shows what this server allows, and takes a token where it wants one; then `changed` lists the models again. */
+/** Shows what this server allows, and listens for a token if the server needs one; then calls `changed`. */
 export async function begin({ changed }) {
   byId("with-token").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -51,19 +51,19 @@ export async function begin({ changed }) {
   byId("by-address").hidden = !addresses;
 }
 
-/** The models that can be asked: name, classes, and whether they were trained on crops (`cropped`). */
+/** The models: `name`, `classes`, and `cropped`, whether they were trained on crops but get whole photos here. */
 export async function listModels() {
   const models = await ask("models");
   byId("with-token").hidden = true;
   return models;
 }
 
-/** What each of these models says of a photo: the most probable classes first. */
+/** The answer of each of these models for a photo, with the most probable classes first. */
 export async function answer(photo, names) {
   return (await ask(query(names), body(photo))).photos[0].answers;
 }
 
-/** The most probable class, and where a model looked: `look.map`, rows of numbers, and `look.picture`, an address. */
+/** The most probable class, and where a model looked: `look.map`, rows of numbers, and `look.picture`, a URL. */
 export async function look(photo, name) {
   return (await ask(query([name], { look: "true", top: "1" }), body(photo))).photos[0].answers[0];
 }

@@ -1,1 +1,1 @@
-"""A module for each detector, under its name in params.yaml: its settings, and how it finds boxes."""
+"""A module for each detector, named as in params.yaml; it has the detector's `Settings` and `find_boxes`."""

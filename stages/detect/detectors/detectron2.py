@@ -1,7 +1,7 @@
 """`detect.detector: detectron2`: any detector of Detectron2's model zoo (https://github.com/facebookresearch/detectron2).
 
-PyTorch stays out of TensorFlow's environment: a worker in an environment of its own does the work, on a GPU if there
-is one, and files are all that passes between them (detectron2_worker.py).
+PyTorch is not installed in TensorFlow's environment. A worker process in an environment of its own runs the model, on a
+GPU if there is one, and exchanges files with this process (detectron2_worker.py).
 """
 
 import hashlib
@@ -35,8 +35,8 @@ from temper.network.downloads import obtain
 from temper.settings.base import Count, Sha256, Share, Text
 from temper.settings.detect import EngineSettings
 
-CHUNK = 32  # photos in a message
-AHEAD = 2  # messages that wait while one is looked at
+CHUNK = 32  # photos per message
+AHEAD = 2  # messages that wait while the worker processes one
 ROOT = Path(__file__).parent.parent.parent.parent
 INSTALL = (
     "python3 -m venv {0} && {0}/bin/pip install -r requirements-detectron2.txt && "
@@ -73,7 +73,7 @@ class Detectron2Detector:
     """A model of Detectron2, run by a worker in another environment.
 
     Raises:
-        TemperError: the environment is missing or lacks a package, or the weights are not there.
+        TemperError: the environment is missing or lacks a package, or the weights are missing.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -90,7 +90,7 @@ class Detectron2Detector:
         self.key = hashlib.sha256(json.dumps([model, versions, code], sort_keys=True).encode()).hexdigest()[:16]
 
     def _versions(self) -> dict[str, str]:
-        """Of what computes the boxes."""
+        """The versions of the packages that compute the boxes."""
         code = (
             f"import importlib.metadata, json; print(json.dumps([importlib.metadata.version(p) for p in {PACKAGES}]))"
         )
@@ -105,12 +105,12 @@ class Detectron2Detector:
         return dict(zip(PACKAGES, json.loads(done.stdout), strict=True))
 
     def detect(self, photos: Iterator[Photo]) -> Iterator[tuple[str, Boxes]]:
-        """The boxes of each photo, in order; the next ones are read and decoded meanwhile."""
+        """The boxes of each photo, in order. While the model runs, the next photos are read and decoded."""
         if self._worker is None:
             settings, (kind, _, number) = self._settings, self._settings.device.partition(":")
-            ours = settings.engine == "local" and kind in ("auto", "cuda")  # with Ray, that keeps account of GPUs
+            ours = settings.engine == "local" and kind in ("auto", "cuda")  # with `engine: ray`, Ray assigns the GPUs
             if ours and gpus.lease(number=number if number.isdecimal() else None):
-                settings = settings.model_copy(update={"device": kind})  # its process sees this one only
+                settings = settings.model_copy(update={"device": kind})  # the worker sees only the leased GPU
             self._worker = Worker(self._python, settings, self._weights)
         whole = False
         try:
@@ -124,7 +124,7 @@ class Detectron2Detector:
                 yield from self._worker.receive(waiting.popleft())
             whole = True
         finally:
-            if not whole:  # the next photos are no answer to messages of these
+            if not whole:  # answers to these photos may still come, and must not be taken for those to later ones
                 self.close()
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class Detectron2Detector:
 
 
 class Worker:
-    """The other process, and the messages to and from it."""
+    """The worker process, and the messages to and from it."""
 
     def __init__(self, python: Path, settings: Settings, weights: Path | None) -> None:
         folder = Path(tempfile.mkdtemp(dir=scratch("messages").resolve(), prefix="detectron2-"))
@@ -154,13 +154,17 @@ class Worker:
             )
 
     def send(self, data: list[bytes]) -> None:
-        """Hands encoded photos over."""
+        """Sends encoded photos to the worker."""
         arrays = {str(place): np.frombuffer(image, np.uint8) for place, image in enumerate(data)}
         detectron2_worker.send(self._folder, "photos", self._sent, arrays)
         self._sent += 1
 
     def receive(self, chunk: list[Photo]) -> Iterator[tuple[str, Boxes]]:
-        """The boxes of the photos that were handed over first; waits for them."""
+        """Waits for the answer to the oldest unanswered message, and yields the boxes of its photos (`chunk`).
+
+        Raises:
+            TemperError: the worker has ended, or a photo cannot be decoded.
+        """
         while (answer := detectron2_worker.receive(self._folder, "boxes", self._received)) is None:
             if self._process.poll() is not None:
                 raise TemperError(self._last_words())
@@ -188,7 +192,7 @@ class Worker:
         return f"detect: detectron2: its process {how}{said}; what it found before is kept: {again}"
 
     def stop(self) -> None:
-        """Ends the other process and removes what they wrote to each other."""
+        """Ends the worker process and removes the messages."""
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self._folder)

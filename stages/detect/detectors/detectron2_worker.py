@@ -1,11 +1,11 @@
-"""Detectron2 in an environment of its own: photos in files in, boxes in files out.
+"""Runs Detectron2 in an environment of its own: files with photos in, files with boxes out.
 
     .venv-detectron2/bin/python -m stages.detect.detectors.detectron2_worker FOLDER
 
-FOLDER holds `settings.json`. Each `photos-<number>.npz` (encoded photos, uint8 arrays in order) is answered by
-`boxes-<number>.npz`. Files get their names only when they are whole. The worker ends when its parent is gone.
-That environment has neither pydantic nor pyarrow: nothing may be imported here but OpenCV, NumPy and temper.photos,
-and torch and detectron2 only where they run.
+FOLDER contains `settings.json`. Each `photos-<number>.npz` (encoded photos, uint8 arrays in order) is answered by
+`boxes-<number>.npz`. Files get their names only when they are complete. The worker ends when its parent process ends.
+The environment has neither pydantic nor pyarrow: import nothing here but OpenCV, NumPy and temper.photos, and import
+torch and detectron2 only inside the functions that need them.
 """
 
 import json
@@ -29,7 +29,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def send(folder: Path, kind: str, number: int, arrays: Arrays) -> None:
-    """Writes a message, at once or not at all."""
+    """Writes a message; the reader never sees an incomplete one."""
     partial = folder / f".partial-{kind}-{number}.npz"
     np.savez(partial, **arrays)  # type: ignore[arg-type]
     partial.rename(folder / f"{kind}-{number}.npz")
@@ -49,7 +49,7 @@ def receive(folder: Path, kind: str, number: int) -> Arrays | None:
 def make_predictor(settings: dict[str, Any]) -> Any:
     """Detectron2's own predictor for a config of its model zoo.
 
-    The config's MODEL.WEIGHTS would be those of the ImageNet backbone alone, and its device a GPU.
+    MODEL.WEIGHTS and MODEL.DEVICE are replaced: the config names the weights of the ImageNet backbone alone, and a GPU.
     """
     import torch
     from detectron2 import config, model_zoo
@@ -72,7 +72,7 @@ def make_predictor(settings: dict[str, Any]) -> Any:
 
 
 def prepare(predictor: Any, data: np.ndarray) -> dict[str, Any] | str:
-    """An encoded photo as a model of Detectron2 takes it, or why it does not decode."""
+    """The input that a model of Detectron2 takes for an encoded photo, or why the photo cannot be decoded."""
     import torch
 
     try:
@@ -88,9 +88,10 @@ def prepare(predictor: Any, data: np.ndarray) -> dict[str, Any] | str:
 
 
 def batches(inputs: list[dict[str, Any]], most: int) -> Iterator[list[int]]:
-    """The places of inputs, in batches whose photos are padded to the very size that they have alone.
+    """Batches of inputs of equal size, as lists of their positions, at most `most` in each.
 
-    Padding to a larger neighbour changes what a network sees beside the edge, and so the boxes.
+    With different sizes, a photo would be padded to the size of the largest one. That changes what the network sees at
+    the edge, and thereby its boxes.
     """
     sizes: dict[tuple[int, int], list[int]] = {}
     for place, one in enumerate(inputs):
@@ -102,7 +103,7 @@ def batches(inputs: list[dict[str, Any]], most: int) -> Iterator[list[int]]:
 
 
 def detect(predictor: Any, prepared: list[dict[str, Any] | str], most: int) -> Arrays:
-    """The answer to a message: how many boxes each photo has, then all boxes; and the photos that do not decode."""
+    """The answer to a message: how many boxes each photo has, all boxes, and the photos that cannot be decoded."""
     import torch
 
     problems = {place: one for place, one in enumerate(prepared) if isinstance(one, str)}
@@ -135,7 +136,7 @@ def main(folder: Path) -> None:
     with ThreadPoolExecutor(settings["threads"]) as pool:
         while os.getppid() == parent:
             message = receive(folder, "photos", received)
-            if message is not None:  # decoded on threads while the photos before it are looked at
+            if message is not None:  # decoded by threads while the model processes earlier photos
                 coming.append((received, [pool.submit(prepare, predictor, data) for data in message.values()]))
                 received += 1
             if coming and (message is None or len(coming) > 1):
@@ -144,7 +145,7 @@ def main(folder: Path) -> None:
                 send(folder, "boxes", number, detect(predictor, prepared, settings["batch"]))
             elif message is None:
                 time.sleep(POLL)
-    shutil.rmtree(folder, ignore_errors=True)  # nobody else is left to do it
+    shutil.rmtree(folder, ignore_errors=True)  # the parent process, which does it otherwise, is gone
 
 
 if __name__ == "__main__":

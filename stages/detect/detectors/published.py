@@ -1,4 +1,4 @@
-"""`detect.detector: published`: the boxes that the source itself ships, as Stanford Cars and CUB do."""
+"""`detect.detector: published`: the boxes that the source itself publishes, as Stanford Cars and CUB do."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -21,10 +21,10 @@ class Settings(DetectorSettings):
 def find_boxes(images: pa.Table, settings: Settings) -> Iterator[tuple[str, Boxes]]:
     """The published boxes of each image, with score 1 and without a class.
 
-    Images of equal bytes that were published with different boxes have all of them.
+    If images with equal bytes were published with different boxes, they get all of these boxes.
 
     Raises:
-        TemperError: the source publishes no boxes, or one that has no part inside its photo.
+        TemperError: the source publishes no boxes, or a box lies entirely outside its photo.
     """
     published = raw.read_metadata_of(images)
     corners = np.stack([published[name].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)  # nan: none

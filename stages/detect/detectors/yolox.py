@@ -1,6 +1,6 @@
-"""`detect.detector: yolox`: any model in YOLOX's format (Ge et al., arXiv:2107.08430), run by OpenCV itself.
+"""`detect.detector: yolox`: any model in YOLOX's format (Ge et al., arXiv:2107.08430), run by OpenCV.
 
-temper/yolox.py is the model; here are its settings, and how many photos are shown to it.
+temper/yolox.py has the model; this module has its settings and runs it on several photos in parallel.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Settings(EngineSettings):
 
 def find_boxes(images: pa.Table, settings: Settings) -> Iterator[tuple[str, Boxes]]:
     """All boxes of each image above the floor, from the model or from the cache."""
-    threads = 1 if settings.engine == "ray" else None  # of an actor, which has one core
+    threads = 1 if settings.engine == "ray" else None  # an actor has one core
     return unseen.find_boxes(images, "yolox", partial(YoloxDetector, settings, threads), settings)
 
 
@@ -47,7 +47,7 @@ class YoloxDetector:
     """A model in YOLOX's format.
 
     Raises:
-        TemperError: the weights are missing, have another checksum, are no model or one of another format.
+        TemperError: the weights are missing or have another checksum, or the file is not a model in this format.
     """
 
     def __init__(self, settings: Settings, threads: int | None = None) -> None:
@@ -58,16 +58,16 @@ class YoloxDetector:
         self.key = self._fingerprint()
 
     def detect(self, photos: Iterator[Photo]) -> Iterator[tuple[str, Boxes]]:
-        """The boxes of each photo, in order: one photo a thread, each decoding while others infer."""
+        """The boxes of each photo, in order. Each thread processes one photo, so some decode while others infer."""
         threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # ours are enough: splitting single layers over cores wastes a quarter of them
+        cv2.setNumThreads(1)  # no threads inside OpenCV: splitting single layers over cores wastes a quarter of them
         try:
             yield from ordered_map(self._detect, photos, self._threads)
         finally:
             cv2.setNumThreads(threads)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to release."""
 
     def _detect(self, photo: Photo) -> tuple[str, Boxes]:
         return photo.image_id, self._model.boxes(detector.decode(photo))

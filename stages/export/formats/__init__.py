@@ -1,1 +1,1 @@
-"""A module for each family of formats: `write...(request, path)` and `open_artefact(path)`, each with one signature."""
+"""A module for each family of formats, each with the functions `write...(request, path)` and `open_artefact(path)`."""

@@ -1,8 +1,8 @@
 """LiteRT, once called TensorFlow Lite: one file for Python, phones, browsers and servers without TensorFlow.
 
-It takes one image at a time, because LiteRT's runtime for browsers refuses a free batch. The card is appended as a zip,
-where readers of the model do not look and `zipfile` does: the convention of TensorFlow Lite's associated files. So is a
-checksum of the model.
+It takes one image at a time, because LiteRT's runtime for browsers refuses a variable batch size. The card and a
+checksum of the model are appended as a zip, which runtimes ignore and `zipfile` finds: this is the convention for
+associated files of TensorFlow Lite.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ from temper import card, graph_checksums
 from temper.base.machine import cores
 from temper.measures.calibration import Probabilities
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can store
 
 
 def write(request: Request, path: Path) -> None:
@@ -42,7 +42,7 @@ def write_float16(request: Request, path: Path) -> None:
 def write_int8(request: Request, path: Path) -> None:
     """Writes a classifier that computes in 8-bit integers; input and output stay float32.
 
-    The ranges of its values are those that the calibration images give.
+    The ranges of its activations are measured on the calibration images.
     """
 
     def quantize(converter: Any) -> None:
@@ -58,7 +58,7 @@ def _write(request: Request, path: Path, configure: Callable[[Any], None]) -> No
         saved = Path(folder) / "graph"
         graph.save(graph.frozen(request.classifier, batch=1), saved)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # no runtime here has TensorFlow's own
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # not TensorFlow's: runtimes lack them
         configure(converter)
         made = converter.convert()
     path.write_bytes(made)
@@ -74,7 +74,7 @@ def _one_by_one(images: Images) -> Iterator[list[npt.NDArray[np.float32]]]:
 
 def open_artefact(path: Path) -> Artefact:
     """Opens a file with LiteRT's runtime."""
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 (only who exports needs it)
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 (needed only for exporting)
 
     interpreter = Interpreter(str(path), num_threads=cores())
     interpreter.allocate_tensors()

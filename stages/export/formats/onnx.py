@@ -1,6 +1,6 @@
-"""ONNX, for ONNX Runtime and OpenCV: a file that takes any number of images, with the card in its metadata.
+"""ONNX, for ONNX Runtime and OpenCV: a file that takes any number of images at a time.
 
-So is a checksum of the model, which is written before them.
+Its metadata, at the end of the file, has the card and a checksum of the model before it.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from temper import card, graph_checksums
 from temper.base.machine import cores
 from temper.measures.calibration import Probabilities
 
-OPSET = 17  # of 2022: what ONNX Runtime since 1.12 reads
+OPSET = 17  # published in 2022; ONNX Runtime reads it since 1.12
 
 
 def write(request: Request, path: Path) -> None:
@@ -31,7 +31,7 @@ def write(request: Request, path: Path) -> None:
 
 
 def with_metadata(made: bytes, described: str) -> bytes:
-    """A model with its card and a checksum behind it: protobuf reads messages behind each other as one."""
+    """Appends metadata, the card and a checksum, to a serialized model: protobuf reads concatenated messages as one."""
     import onnx  # noqa: PLC0415 (an extra: `make onnx`)
 
     behind = onnx.ModelProto()
@@ -43,7 +43,7 @@ def with_metadata(made: bytes, described: str) -> bytes:
 
 
 def without_erfc(model: Any) -> None:
-    """Writes each `Erfc`, which TensorFlow makes of a GELU and ONNX does not know, as 1 - Erf, in place."""
+    """Replaces each `Erfc` by 1 - Erf, in place. TensorFlow makes `Erfc` from a GELU, and ONNX does not support it."""
     from onnx import TensorProto, helper  # noqa: PLC0415 (an extra: `make onnx`)
 
     of = model.graph
@@ -60,7 +60,7 @@ def without_erfc(model: Any) -> None:
 def in_fixed_order(model: Any) -> None:
     """Orders and names the nodes and weights of an ONNX model by how they are connected, in place.
 
-    tf2onnx orders and numbers them as sets come out in Python, which differs from run to run.
+    tf2onnx orders and numbers them by iterating over Python sets, whose order differs from run to run.
     """
     of = model.graph
     nodes = _depth_first(of.output[0].name, {output: node for node in of.node for output in node.output})
@@ -80,11 +80,11 @@ def in_fixed_order(model: Any) -> None:
         end.type.tensor_type.shape.dim[0].dim_param = "n"
     _replace(of.node, nodes)
     _replace(of.initializer, ordered)
-    del of.value_info[:]  # shapes that runtimes find by themselves
+    del of.value_info[:]  # intermediate shapes, which runtimes infer themselves
 
 
 def _depth_first(output: str, makers: dict[str, Any]) -> list[Any]:
-    """The nodes that an output needs, each after those that it needs itself."""
+    """The nodes that an output depends on, each after the nodes that it depends on itself."""
     order: list[Any] = []
     done: set[str] = set()
     waiting = [output]
@@ -102,7 +102,7 @@ def _depth_first(output: str, makers: dict[str, Any]) -> list[Any]:
 
 
 def _replace(repeated: Any, items: list[Any]) -> None:
-    """Gives a repeated field of a protocol buffer other items: copies, for clearing it empties the old ones."""
+    """Replaces the items of a repeated protobuf field by copies of `items`: clearing it empties the originals."""
     copies = [type(item).FromString(item.SerializeToString()) for item in items]
     del repeated[:]
     repeated.extend(copies)

@@ -1,6 +1,6 @@
-"""A page for any web host: the classifier runs in the browser of whoever opens it, also without a connection.
+"""A page for any web host: the classifier runs in the visitor's browser, also offline.
 
-What is compared with the classifier is the model that is in it, by LiteRT's runtime for Python.
+The comparison with the classifier uses the LiteRT model inside the page, and LiteRT's runtime for Python.
 """
 
 import tempfile

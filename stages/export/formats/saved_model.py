@@ -1,4 +1,4 @@
-"""SavedModel, for TensorFlow Serving and what else has TensorFlow: a folder, with the card in `assets/card.json`."""
+"""SavedModel, for TensorFlow Serving and other uses of TensorFlow: a folder, with the card in `assets/card.json`."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""How published files are read: archives, folders and their layouts, downloads, tables of addresses."""
+"""Reads published files: archives, folders and their layouts, Kaggle downloads, tables of URLs."""

@@ -1,7 +1,8 @@
-"""The files of a folder, a zip or a tar, read one after the other without unpacking anything to the disk.
+"""Reads the files of a folder, a zip or a tar one after the other, without unpacking anything to disk.
 
-Archives come from anywhere, so what their headers claim is compared with limits before anything is read, and what is
-read is counted again. A name that could not be used is refused with the file that has it.
+Archives are not trusted. The sizes that their headers claim are compared with limits before anything is read, and the
+bytes are counted again while they are read. An archive or folder with an unusable file name is refused; the error shows
+the name.
 """
 
 import errno
@@ -31,8 +32,8 @@ from temper.settings.fetch import Limits
 
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 _JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini", "Icon\r"}
-_LONGEST_NAME = 4096  # bytes, as on Linux
-_MOST_FOLDERS = 100  # that a file may lie in, one in the other
+_LONGEST_NAME = 4096  # bytes of a path, as on Linux
+_MOST_FOLDERS = 100  # how deep a file may be nested
 _BLOCK = 2**17
 _LINKS_TO_NOTHING = {
     errno.ENOENT: "a link to nothing",
@@ -47,7 +48,7 @@ DAMAGE = (  # what the libraries raise for damaged archives
     zlib.error,
     EOFError,
     struct.error,
-    ValueError,  # a number of thousands of digits, a place before the start
+    ValueError,  # a number of thousands of digits, an offset before the start
     OverflowError,
     RuntimeError,  # an encrypted member
     NotImplementedError,  # an unknown compression
@@ -56,9 +57,9 @@ DAMAGE = (  # what the libraries raise for damaged archives
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a folder or archive by their names, relative to the top, with forward slashes.
+    """The files of a folder or archive, by their paths relative to the top, with forward slashes.
 
-    Hidden files and system litter are left out.
+    Hidden files and files that operating systems leave behind (`__MACOSX`, `Thumbs.db`) are left out.
     """
 
     path: Path
@@ -66,25 +67,25 @@ class Listing:
     files: list[str]
     sizes: "array[int]"  # bytes of each file
     folders: list[str]
-    unreadable: dict[str, str] = field(default_factory=dict)  # why what is no file and no folder is not read, by name
+    unreadable: dict[str, str] = field(default_factory=dict)  # pipes, devices, broken links: name -> why it is not read
 
     def read(self, names: set[str]) -> Iterator[tuple[str, bytes]]:
         """The (name, bytes) of those files that are in `names`, in the order of the listing."""
         return read_files(self.path, names, self.limits)
 
     def bytes_of(self, names: set[str]) -> int:
-        """How much those files hold together that are in `names`."""
+        """The total size, in bytes, of those files that are in `names`."""
         return sum(size for name, size in zip(self.files, self.sizes, strict=True) if name in names)
 
 
 def is_of_the_disk(error: Exception) -> bool:
-    """Whether an error says nothing about the archive: a place before its start (EINVAL) is damage."""
+    """Whether an error comes from the disk, not from the archive. EINVAL (an offset before the start) is damage."""
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turns what the archive libraries raise for damaged files into one line."""
+    """Turns the exceptions of the archive libraries for damaged files into a TemperError of one line."""
     try:
         yield
     except tars.NoTar:
@@ -106,28 +107,29 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file is an archive by the ending of its name."""
+    """Whether a file is an archive, by its extension."""
     return name.lower().endswith(_ENDINGS)
 
 
 def without_ending(name: str) -> str:
-    """The name of the folder that an archive stands for: `a/images` for `a/images.tar.gz`."""
+    """The name of an archive without its extension, as the folder it stands for: `a/images` for `a/images.tar.gz`."""
     return name[: -max(len(ending) for ending in _ENDINGS if name.lower().endswith(ending))]
 
 
 def list_contents(path: str | Path, limits: Limits, archives_inside: bool = False, unpacked_before: int = 0) -> Listing:
-    """Lists a folder or archive, sorted; a tar in its own order, the only one in which it can be read.
+    """Lists a folder or archive, sorted by name. A tar keeps its own order, the only one in which it can be read.
 
-    Links in a folder are followed, wherever they lead. What they do not lead to, and what is no regular file, is
-    listed as unreadable: a named pipe would be waited for, and a device may have no end.
+    Symbolic links in a folder are followed, wherever they lead. Broken links and everything that is not a regular file
+    are listed as unreadable: opening a named pipe would block, and reading a device may never end.
 
     Args:
-        archives_inside: whether a dataset is expected, in which archives and tables may be larger than any photo.
-        unpacked_before: bytes of the files in the archives around this one, which count too.
+        archives_inside: whether the contents may be a dataset with archives and tables, to which the size limit for
+            photos does not apply.
+        unpacked_before: the size, in bytes, of what the archives around this one contain; it counts towards the limit.
 
     Raises:
-        TemperError: it is missing, damaged or of another format, or a name in it leads out of it (`../`, absolute),
-            comes twice or is no text, or what it holds is beyond the limits.
+        TemperError: the path does not exist, is damaged or has another format; or a name in it leads outside (`../`,
+            absolute), occurs twice or is not text; or its contents exceed the limits.
     """
     path = Path(path)
     seen = _Seen(path, limits, archives_inside, unpacked_before)
@@ -142,7 +144,7 @@ def list_contents(path: str | Path, limits: Limits, archives_inside: bool = Fals
     else:
         _refuse_what_is_no_file(path)
         with _readable(path), tars.open_tar(path) as tar:
-            # One after the other: a bomb is refused by its header, before it is unpacked to find the next one.
+            # Lazily, so that a bomb is refused by its header, before it is unpacked to find the next header.
             entries = (_tar_entry(path, member) for member in tars.members(tar))
             kept = [entry for entry in entries if seen.keeps(entry)]
     return _listed(path, limits, kept)
@@ -152,7 +154,7 @@ def _listed(path: Path, limits: Limits, kept: list["_Entry"]) -> Listing:
     folders = {entry.name for entry in kept if entry.is_folder}
     files = [entry for entry in kept if not entry.is_folder and not entry.problem]
     unreadable = {entry.name: entry.problem for entry in kept if entry.problem}
-    for name in [*(entry.name for entry in files), *unreadable]:  # archives need not list their folders
+    for name in [*(entry.name for entry in files), *unreadable]:  # archives do not always list their folders
         folders.update(parent.as_posix() for parent in PurePosixPath(name).parents)
     return Listing(
         path,
@@ -165,7 +167,7 @@ def _listed(path: Path, limits: Limits, kept: list["_Entry"]) -> Listing:
 
 
 def _walk(top: Path) -> Iterator["_Entry"]:
-    """All that lies below a folder, links followed, but none to a folder that it is itself in."""
+    """Everything below a folder. Links are followed, except those to a folder that contains the link itself."""
     state = top.stat()
     waiting = [(top, "", frozenset({(state.st_dev, state.st_ino)}))]
     while waiting:
@@ -191,7 +193,7 @@ def _walk(top: Path) -> Iterator["_Entry"]:
 
 
 def _irregular(mode: int) -> str | None:
-    """Why a file cannot be read as a photo, by its mode; `None` for a regular one."""
+    """Why a file cannot be read as a photo, by its mode; `None` for a regular file."""
     if stat.S_ISREG(mode):
         return None
     kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
@@ -199,9 +201,10 @@ def _irregular(mode: int) -> str | None:
 
 
 def unpack(path: Path, name: str, target: Path) -> None:
-    """Copies one file of an archive to `target`, block by block: it may be larger than memory.
+    """Copies one file of an archive to `target`, block by block, because it may be larger than memory.
 
-    It becomes no larger than the listing says: both libraries end there, and `zipfile` compares the checksum.
+    The copy never exceeds the size in the listing: `zipfile` and `tarfile` stop there, and `zipfile` also compares the
+    checksum.
 
     Raises:
         TemperError: the archive is damaged.
@@ -223,7 +226,7 @@ def read_files(path: str | Path, names: set[str], limits: Limits) -> Iterator[tu
     """The (name, bytes) of those files of a folder or archive that are in `names`, in the order of its listing.
 
     Raises:
-        TemperError: the archive is damaged, or a file is larger than its limit, whatever was claimed.
+        TemperError: the archive is damaged, or a file is really larger than the limit, whatever its header claims.
     """
     path = Path(path)
     if path.is_dir():
@@ -246,7 +249,7 @@ def read_files(path: str | Path, names: set[str], limits: Limits) -> Iterator[tu
 
 
 def _whole(file: IO[bytes], path: Path, name: str, limits: Limits) -> bytes:
-    """All that a file holds, which is counted while it is read: what was claimed need not be true."""
+    """The contents of a file. The bytes are counted while they are read, because headers may lie."""
     data = io.BytesIO()
     while block := file.read(_BLOCK):
         data.write(block)
@@ -275,7 +278,7 @@ def _refuse_what_is_no_file(path: Path) -> None:
 
 
 def _is_zip(path: Path) -> bool:
-    """Whether a file begins as a zip does: `zipfile` would also accept a tar that ends in a zip."""
+    """Whether a file starts and ends like a zip: `zipfile` alone would also accept a tar that ends with a zip."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -297,13 +300,13 @@ def _name(info: zipfile.ZipInfo) -> str:
 def _tar_entry(path: Path, member: tarfile.TarInfo) -> _Entry:
     if not (member.isreg() or member.isdir()):
         raise TemperError(f"{path}: expected files and folders, received a link or device named {member.name}")
-    if member.issparse():  # its holes are claimed, not packed: 100 bytes of tar may be an exabyte
+    if member.issparse():  # holes take no space in the archive: 100 bytes of tar may unpack to an exabyte
         raise TemperError(f"{path}: expected files without holes, received {member.name!r}; pack it without --sparse")
     return _Entry(member.name.removeprefix("./"), member.isdir(), member.size)
 
 
 class _Seen:
-    """What was seen of a folder or archive so far, to refuse the next entry as soon as it is met."""
+    """The entries of a folder or archive seen so far, so that an unusable entry is refused as soon as it is met."""
 
     def __init__(self, path: Path, limits: Limits, archives_inside: bool, unpacked: int = 0) -> None:
         self._path, self._limits, self._archives_inside = path, limits, archives_inside
@@ -312,10 +315,10 @@ class _Seen:
         self._is_archive = not path.is_dir()
 
     def keeps(self, entry: _Entry) -> bool:
-        """Whether an entry is none of those that systems leave behind.
+        """Whether to list an entry: all but hidden files and those that operating systems leave behind.
 
         Raises:
-            TemperError: its name cannot be used, or it is beyond the limits.
+            TemperError: its name cannot be used, or it exceeds the limits.
         """
         pure = PurePosixPath(entry.name.replace("\\", "/"))
         if pure.is_absolute() or ".." in pure.parts:
@@ -360,7 +363,7 @@ class _Seen:
 
 
 def _shown(name: str) -> str:
-    """A name with quotes for a message: what cannot be printed as Python escapes it, a very long one cut."""
+    """A name in quotes for a message, with unprintable characters escaped as in Python; a very long name is cut."""
     shown = repr(os.fsencode(name))[1:] if not _is_utf8(name) else repr(name)
     return shown if len(shown) <= 300 else f"{shown[:200]}...{shown[-50:]}"
 
@@ -371,7 +374,7 @@ def _is_text(name: str) -> bool:
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a name can be written as UTF-8: other bytes reach Python as lone surrogates."""
+    """Whether a name can be encoded as UTF-8; other bytes in file names reach Python as lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Published files wherever they lie: in a folder, in an archive, or in archives inside of either."""
+"""Opens a dataset whose files are in a folder, in an archive, or in archives inside either."""
 
 import fcntl
 import shutil
@@ -18,31 +18,31 @@ from temper.base.paths import repository
 from temper.endings import is_image
 from temper.settings.fetch import Limits
 
-_DEEPEST = 3  # archives in archives in archives
+_DEEPEST = 3  # how deep archives may be nested in archives
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Files of one dataset, by names as if every archive were a folder of its name without the ending."""
+    """The files of a dataset, named as if every archive were a folder with its name without the extension."""
 
     files: list[str]
     folders: list[str]
-    places: list[tuple[str, Listing, set[str]]]  # prefix of the names, folder or archive, names inside
-    unreadable: dict[str, str] = field(default_factory=dict)  # why what is no file and no folder is not read, by name
+    places: list[tuple[str, Listing, set[str]]]  # for each folder or archive: prefix of its names, listing, names in it
+    unreadable: dict[str, str] = field(default_factory=dict)  # pipes, devices, broken links: name -> why it is not read
 
     def images(self) -> list[str]:
-        """All that is named like an image, also what cannot be read."""
+        """All files with an image's extension, also unreadable ones."""
         return [name for name in [*self.files, *self.unreadable] if is_image(name)]
 
     def read(self, names: set[str]) -> Iterator[tuple[str, bytes]]:
-        """The (name, bytes) of those files that are in `names`, place by place, each in its own order."""
+        """The (name, bytes) of those files that are in `names`: one place after the other, each in its own order."""
         for prefix, listing, inside in self.places:
             wanted = {name for name in inside if prefix + name in names}
             if wanted:
                 yield from ((prefix + name, data) for name, data in listing.read(wanted))
 
     def bytes_of(self, names: set[str]) -> int:
-        """How much those files hold together that are in `names`."""
+        """The total size, in bytes, of those files that are in `names`."""
         return sum(
             listing.bytes_of({name for name in inside if prefix + name in names})
             for prefix, listing, inside in self.places
@@ -53,20 +53,21 @@ class Bundle:
         return next(data for _, data in self.read({name}))
 
     def find(self, ending: str) -> str | None:
-        """The file whose path ends in `ending`, a path of whole parts; the first by name, if there are several."""
+        """The file whose path ends with the path `ending`, compared part by part; the first by name of several."""
         parts = PurePosixPath(ending).parts
         found = (name for name in self.files if PurePosixPath(name).parts[-len(parts) :] == parts)
         return min(found, default=None)
 
 
 def open_bundle(path: Path, limits: Limits) -> Bundle:
-    """Opens a folder or archive with what is in it, unpacking only archives that lie in another one.
+    """Opens a folder or archive and all archives in it.
 
-    Those are kept in `.temper/unpacked/`, outside DVC's outputs, until `forget_unpacked`.
+    Only archives inside another archive are copied to disk: to `.temper/unpacked/`, outside DVC's outputs, until
+    `forget_unpacked` is called.
 
     Raises:
-        TemperError: nothing is there, an archive is damaged or unsafe, two files have one name, or there is more than
-            the limits or the free disk space allow.
+        TemperError: there is nothing at `path`, an archive is damaged or unsafe, two files have the same name, or the
+            contents exceed the limits or the free disk space.
     """
     opening = _Opening(limits)
     opening.add(path, str(path), "", 0)
@@ -78,7 +79,7 @@ def open_bundle(path: Path, limits: Limits) -> Bundle:
 
 
 class _Opening:
-    """A bundle as far as it was opened."""
+    """Collects the files of a bundle while its folders and archives are opened one by one."""
 
     def __init__(self, limits: Limits) -> None:
         self.places: list[tuple[str, Listing, set[str]]] = []
@@ -90,14 +91,17 @@ class _Opening:
         """Adds a folder or archive, and the archives in it.
 
         Args:
-            shown: the path for messages, in which archives are folders.
+            path: the folder or archive on disk, which may be a temporary copy.
+            shown: its path for messages, in which archives appear like folders.
+            prefix: the start of the names that its files get in the bundle.
+            depth: how many archives it is nested in.
         """
         try:
             listing = list_contents(path, self._limits, archives_inside=True, unpacked_before=self._unpacked)
         except TemperError as error:
             raise TemperError(str(error).replace(str(path), shown)) from None
         for name, problem in listing.unreadable.items():
-            if not is_image(name):  # an archive or a table of the dataset: without it, photos would be missing unseen
+            if not is_image(name):  # an archive or a table: without it, photos would be missing unnoticed
                 raise TemperError(f"{shown}/{name}: expected a file, received {problem}; remove or mend it")
             self.unreadable[prefix + name] = problem
         archives = {name for name in listing.files if is_archive(name)}
@@ -114,7 +118,7 @@ class _Opening:
             self.add(inner, f"{shown}/{name}", f"{prefix}{without_ending(name)}/", depth + 1)
 
     def _unpacks(self, listing: Listing, archives: set[str], shown: str) -> None:
-        """Counts what an archive holds, and asks for the room that copies of the archives in it take."""
+        """Counts the size of an archive's contents, and makes sure that copies of the archives in it fit on disk."""
         self._unpacked += sum(listing.sizes)
         if archives:
             copies = listing.bytes_of(archives)
@@ -124,7 +128,7 @@ class _Opening:
 # --- Copies of archives that lie in another one
 
 _LOCK = "lock"
-_own: dict[Path, tuple[Path, IO[str]]] = {}  # this process's folder of copies, with its lock, by the folder of all
+_own: dict[Path, tuple[Path, IO[str]]] = {}  # common folder -> this process's folder of copies in it, and its lock
 
 
 def _common() -> Path:
@@ -132,21 +136,21 @@ def _common() -> Path:
 
 
 def _alone() -> AbstractContextManager[None]:
-    """While it is held, no other process makes or removes folders of copies."""
+    """A lock: while it is held, no other process creates or removes folders of copies."""
     return held(_common().parent / "locks" / "unpacked.lock", "fetch: waiting for another fetch to remove its copies")
 
 
 def _unpacked(archive: Path, name: str) -> Path:
-    """A copy of an archive that lies in another one."""
+    """Copies an archive out of the archive that contains it, and returns the path of the copy."""
     target = Path(tempfile.mkdtemp(dir=_folder())) / "copy"
     unpack(archive, name, target)
     return target
 
 
 def _folder() -> Path:
-    """This process's folder of copies, so that two fetches at once do not clear each other's.
+    """This process's own folder of copies, so that parallel fetches do not delete each other's copies.
 
-    It is locked for as long as the process lives.
+    It stays locked for as long as the process lives, or until `forget_unpacked`.
     """
     common = _common()
     if common not in _own:
@@ -161,9 +165,9 @@ def _folder() -> Path:
 
 
 def forget_unpacked() -> None:
-    """Removes the copies of archives: they are read once, and would double what a dataset takes on the disk.
+    """Removes this process's copies of archives, which are read only once and would double a dataset's disk space.
 
-    Those that other processes use stay. What killed ones left goes: it may be damaged, and is made again quickly.
+    Copies that other processes use are kept. Those of killed processes are removed too: they may be incomplete.
     """
     common = _common()
     with _alone():
@@ -173,14 +177,14 @@ def forget_unpacked() -> None:
 
 
 def _remove_abandoned(common: Path) -> None:
-    """Removes all in the folder of copies whose lock no process holds."""
+    """Removes every folder of copies whose lock no process holds."""
     if not common.is_dir():
         common.unlink(missing_ok=True)
         return
     for path in common.iterdir():
         if not _is_in_use(path):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-    with suppress(OSError):  # somebody's copies are in it
+    with suppress(OSError):  # not empty: another process's copies are in it
         common.rmdir()
 
 

@@ -1,7 +1,7 @@
-"""What Kaggle's own client is asked: who the user is, what there is, where its bytes lie; and what it answers in error.
+"""Requests to Kaggle through its own client: authentication, lists of files, download addresses; and its errors.
 
-The client prints each step, logs requests if the environment says so, and waits for ever: `_asked` puts an end to that.
-What Kaggle answers is shown without the credentials, which a server may repeat.
+The client prints each step, waits without a timeout, and logs requests if an environment variable says so; `_asked` and
+`_make_client` prevent that. Answers of Kaggle are shown without the credentials, which a server may repeat in them.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from temper.base.errors import TemperError
 from temper.network.downloads import in_time
 from temper.network.redaction import forms, redacted
 
-_PAGE = 200  # names in one answer; the most that Kaggle gives
+_PAGE = 200  # names per answer, the most that Kaggle allows
 _MOST_PAGES = 50_000
 _SLUG = re.compile(r"(?:(?P<owner>[\w-]+)/)?(?P<name>[\w-]+)(?:/versions/(?P<version>[1-9]\d*))?", re.ASCII)
 _CREDENTIALS = (
@@ -35,18 +35,18 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Place:
-    """A dataset, or a competition, which has neither owner nor version."""
+    """A dataset on Kaggle, or a competition, which has neither owner nor version."""
 
-    owner: str | None
+    owner: str | None  # None: a competition
     name: str
-    version: int | None  # None: of a dataset, the latest, not known yet
+    version: int | None  # None: for a dataset, the latest version, whose number is not known yet
 
     @classmethod
     def parse(cls, slug: str) -> "Place":
-        """The place that the end of an address on kaggle.com names.
+        """Parses a slug, the end of an address on kaggle.com.
 
         Raises:
-            TemperError: it names none.
+            TemperError: the slug is malformed.
         """
         found = _SLUG.fullmatch(slug)
         if found is None or (found["version"] and not found["owner"]):
@@ -63,7 +63,7 @@ class Place:
 
     @property
     def page(self) -> str:
-        """Its address on kaggle.com."""
+        """The URL of its page on kaggle.com."""
         if self.owner is None:
             return f"https://www.kaggle.com/competitions/{self.name}"
         pinned = f"/versions/{self.version}" if self.version else ""
@@ -71,21 +71,21 @@ class Place:
 
     @property
     def folder(self) -> str:
-        """A name of its own for each version; slugs have no dots."""
+        """The name of its download folder, unique for each version; the dots are unambiguous, as slugs have none."""
         return f"{self.owner}.{self.name}.{self.version}" if self.owner else self.name
 
 
 def _asked(call: Callable[[], Result]) -> Result:
-    """What a call of the client returns, without what it prints, and in a limited time."""
+    """Calls the client with a timeout and without its output, and returns its result."""
     with contextlib.redirect_stdout(io.StringIO()):
         return in_time(call)
 
 
 def authenticate(slug: str, secrets: set[str]) -> Any:
-    """The client, with the credentials it finds, which are added to `secrets` even if they are refused.
+    """The client, logged in with the user's credentials. These are added to `secrets`, even if Kaggle refuses them.
 
     Raises:
-        TemperError: there are none, or an access token is refused.
+        TemperError: there are no credentials, or Kaggle refuses an access token.
     """
     from kagglesdk import get_access_token_from_env  # noqa: PLC0415
 
@@ -108,7 +108,8 @@ def authenticate(slug: str, secrets: set[str]) -> Any:
 
 
 def _make_client() -> Any:
-    # VERBOSE, common in CI, would make the client log the Authorization header, and read each download into memory.
+    # With the environment variable VERBOSE, which is common in CI, the client would log the Authorization header and
+    # read each download into memory.
     verbose = {name: os.environ.pop(name) for name in ("VERBOSE", "VERBOSE_OUTPUT") if name in os.environ}
     try:
         from kaggle.api.kaggle_api_extended import KaggleApi  # noqa: PLC0415 (it authenticates when imported)
@@ -118,7 +119,7 @@ def _make_client() -> Any:
 
 
 def describe(api: Any, place: Place) -> tuple[Place, dict[str, object]]:
-    """The place with its version decided, and what Kaggle says of it."""
+    """The place with the number of its version filled in, and facts about it for source.json."""
     from kagglesdk.competitions.types.competition_api_service import ApiGetCompetitionRequest  # noqa: PLC0415
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest  # noqa: PLC0415
 
@@ -142,7 +143,7 @@ def describe(api: Any, place: Place) -> tuple[Place, dict[str, object]]:
 
 
 def check_names(api: Any, place: Place, names: Sequence[str]) -> None:
-    """Raises a TemperError for names that are not published, before anything is downloaded."""
+    """Raises a TemperError for names that the dataset does not have, before anything is downloaded."""
     published: list[str] = []
     token: str | None = None
     for _ in range(_MOST_PAGES):
@@ -165,14 +166,21 @@ def check_names(api: Any, place: Place, names: Sequence[str]) -> None:
 
 
 def _files_listed(api: Any, place: Place, token: str | None) -> Any:
-    """A page of what there is; `token` is that of the page before."""
+    """A page of the list of files; `token` comes from the page before, None for the first page."""
     if place.owner is None:
         return api.competition_list_files(place.name, token, _PAGE)
     return api.dataset_list_files(f"{place.slug}/{place.version}", token, _PAGE)
 
 
 def ask(api: Any, place: Place, name: str | None) -> requests.Response:
-    """The client's answer to a download, with its bytes unread: it followed the redirect to a signed address."""
+    """Starts a download through the client, which follows Kaggle's redirect to a signed URL.
+
+    Args:
+        name: the file to download; None: all files, as a zip.
+
+    Returns:
+        The response, with its body unread.
+    """
     from kagglesdk.competitions.types import competition_api_service as competitions  # noqa: PLC0415
     from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest  # noqa: PLC0415
 
@@ -204,14 +212,15 @@ _RAISED = (  # RequestException is an OSError
 
 @contextlib.contextmanager
 def in_one_line(place: Place) -> Iterator[set[str]]:
-    """Turns what the client and the network raise into a TemperError; none shows a secret that was added meanwhile.
+    """Turns the exceptions of the client and the network into a TemperError of one line.
 
-    Where an answer is not what the client takes for granted, it raises what its own code stumbles over.
+    It yields a set; secrets that are added to it are removed from the messages. `_RAISED` is long because the client
+    does not validate answers: an unexpected one makes its own code fail with any of these exceptions.
     """
     secrets: set[str] = set()
     try:
         yield secrets
-    except TemperError as error:  # it may repeat names and checksums that a server sent
+    except TemperError as error:  # it may contain texts from a server, which may repeat a secret
         raise TemperError(redacted(str(error), secrets)) from None
     except _RAISED as error:
         reason = redacted(_reason(error), secrets)
@@ -219,7 +228,7 @@ def in_one_line(place: Place) -> Iterator[set[str]]:
 
 
 def _reason(error: Exception) -> str:
-    """What Kaggle, the client or the network says, without the signatures in addresses."""
+    """The reason that Kaggle, the client or the network gives, without the query strings (signatures) of URLs."""
     answer = getattr(error, "response", None)
     if answer is None:
         cause = error.args[0] if error.args else error

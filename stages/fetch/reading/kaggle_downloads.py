@@ -1,8 +1,8 @@
-"""Datasets and competitions of kaggle.com, downloaded once into a cache that a kill cannot spoil.
+"""Downloads datasets and competitions from kaggle.com once, into a cache that a killed run leaves intact.
 
-Kaggle's own client finds the credentials, asks what there is and where it lies. The bytes are fetched here, because the
-client (2.2.4) writes a half download under its final name, and an error page over it, behind which it then resumes
-(Kaggle/kaggle-cli#1179).
+Kaggle's own client finds the credentials, the list of files and their download addresses. The bytes are fetched here,
+because the client (2.2.4) writes an incomplete download under its final name, overwrites it with an error page, and
+then resumes behind that page (Kaggle/kaggle-cli#1179).
 """
 
 import base64
@@ -33,28 +33,32 @@ from temper.base.texts import write_json
 from temper.network.downloads import complete, file_name, length_of
 from temper.network.redaction import redacted
 
-_TIMEOUT = 60  # seconds without a byte
-_WAITS = (0.5, 2, 5, 10, 20)  # seconds before another attempt, as long as none gets on
-_PROGRESS = 2**16  # bytes that count as getting on
+_TIMEOUT = 60  # seconds without receiving a byte
+_WAITS = (0.5, 2, 5, 10, 20)  # seconds before each further attempt, as long as no attempt makes progress
+_PROGRESS = 2**16  # received bytes that count as progress
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What `obtain_dataset` was asked for."""
+    """The downloaded files of a dataset or competition."""
 
-    folder: Path  # exactly the files asked for, as published: archives not unpacked
-    facts: dict[str, object]  # for source.json: from where, version, licence, checksums; no times, no machine paths
+    folder: Path  # has exactly the requested files, as published: archives are not unpacked
+    facts: dict[str, object]  # for source.json: origin, version, licence, checksums; no times, no machine paths
 
 
 def obtain_dataset(slug: str, files: Sequence[str]) -> Downloaded:
-    """The files of a dataset (`owner/name`, `owner/name/versions/3`) or competition (`name`); by default all, as a zip.
+    """Downloads files of a dataset (`owner/name`, `owner/name/versions/3`) or competition (`name`).
 
-    They are kept in `.temper/downloads/kaggle/`, outside DVC's outputs, a folder for each version. A download that was
-    cut off, by `kill -9` too, goes on where it stopped; what was damaged since is downloaded again. A competition has
-    no versions: what is whole stays as it is.
+    Downloads are kept in `.temper/downloads/kaggle/`, outside DVC's outputs, in a folder for each version. A download
+    that was cut off, even by `kill -9`, continues where it stopped. A file that was damaged since is downloaded again.
+    A competition has no versions, so a complete file of it is never checked for updates.
+
+    Args:
+        files: the names of the files; empty: all of them, as one zip.
 
     Raises:
-        TemperError: no or refused credentials, no such slug, version or file, rules not accepted, no connection.
+        TemperError: the credentials are missing or refused, the slug, version or a file does not exist, the rules of a
+            competition are not accepted, or there is no connection.
     """
     place = Place.parse(slug)
     names = sorted(set(files))
@@ -75,9 +79,12 @@ def obtain_dataset(slug: str, files: Sequence[str]) -> Downloaded:
 
 
 def _obtain(api: Any, place: Place, name: str | None, root: Path) -> dict[str, object]:
-    """Downloads a file, or all as a zip, unless it is there; returns its facts.
+    """Downloads a file unless it is in the cache, and returns its facts: name, bytes and sha256.
 
-    Its checksum is noted beside it, so that damage of what was whole is found.
+    The checksum is stored next to it, so that later damage is detected.
+
+    Args:
+        name: the file; None: all files, as one zip.
     """
     path = root / "whole" / f"{place.name}.zip" if name is None else root / "files" / name
     key = _digest(str(path.relative_to(root)))
@@ -96,7 +103,7 @@ def _obtain(api: Any, place: Place, name: str | None, root: Path) -> dict[str, o
 
 
 def _read_note(noted: Path) -> object | None:
-    """The facts of a file as it was downloaded; `None`: it was by an earlier version, or the note is damaged."""
+    """The stored facts of a downloaded file; `None` if an earlier version stored none, or they are damaged."""
     if not is_file(noted, "the checksum of a download"):
         return None
     try:
@@ -113,7 +120,7 @@ def _file_facts(name: str, path: Path) -> dict[str, object]:
 
 
 def _gather(root: Path, names: Sequence[str]) -> Path:
-    """A folder of exactly these files, without what other calls downloaded."""
+    """A folder with exactly these files (hard links), without the files that other calls downloaded."""
     folder = root / f"chosen-{_digest(chr(0).join(names))}"
     if not _holds(folder, root / "files", names):
         with atomic_folder(folder) as partial:
@@ -128,7 +135,7 @@ def _gather(root: Path, names: Sequence[str]) -> Path:
 
 
 def _holds(folder: Path, files: Path, names: Sequence[str]) -> bool:
-    """Whether a folder holds these files as they are now, and nothing else."""
+    """Whether a folder has hard links to these files as they are now, and nothing else."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         put_aside(folder, "a folder of links", "something else")
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
@@ -144,19 +151,19 @@ def _digest(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Located:
-    """Where the bytes of one file lie at the moment."""
+    """Where the bytes of a file can be downloaded at the moment."""
 
-    request: requests.PreparedRequest  # its address is signed: it is never shown
-    served_as: str
+    request: requests.PreparedRequest  # its URL is signed and must never be shown
+    served_as: str  # the file name in the URL
     size: int | None  # bytes
-    identity: str | None  # of these bytes, an ETag or a date; None: they cannot be resumed
+    identity: str | None  # identifies this version of the bytes: an ETag or a date; None: no resuming
     md5: str | None  # base64
 
 
 def _locate(api: Any, place: Place, name: str | None) -> _Located:
     with contextlib.closing(kaggle_client.ask(api, place, name)) as answer:
         headers = answer.headers
-        plain = "Content-Encoding" not in headers  # else its length is not that of the file
+        plain = "Content-Encoding" not in headers  # otherwise Content-Length is not the length of the file
         checksum = re.search(r"\bmd5=([\w+/=]+)", headers.get("x-goog-hash", "")) if plain else None
         return _Located(
             request=answer.request,
@@ -168,7 +175,7 @@ def _locate(api: Any, place: Place, name: str | None) -> _Located:
 
 
 def _download(api: Any, place: Place, name: str | None, path: Path, partials: Path) -> None:
-    """Downloads to `path`, which appears only when it is whole and has the checksum that Kaggle tells."""
+    """Downloads to `path`, which is created only when the file is complete and has the checksum that Kaggle sent."""
     if partials.exists() and not partials.is_dir():
         put_aside(partials, "a folder of parts of a download", "a file")
     partials.mkdir(parents=True, exist_ok=True)
@@ -187,7 +194,7 @@ def _download(api: Any, place: Place, name: str | None, path: Path, partials: Pa
 
 
 def _complete(api: Any, place: Place, name: str | None, partials: Path, label: str) -> tuple[_Located, Path]:
-    """Downloads what is missing; tries again as long as attempts get on."""
+    """Downloads the missing bytes; tries again as long as attempts make progress, and `len(_WAITS)` times without."""
     failures = 0
     while True:
         before = _bytes_in(partials)
@@ -208,7 +215,7 @@ def _bytes_in(partials: Path) -> int:
 
 
 def _partial(partials: Path, located: _Located) -> Path:
-    """Where to collect exactly these bytes: others, such as those of an archive packed again, get another name."""
+    """The file that collects exactly these bytes. Other bytes, as of a newly packed archive, get another file."""
     partial = partials / _digest(f"{located.size} {located.identity}")
     if is_file(partial, "a part of a download"):
         if located.size is None or located.identity is None:
@@ -219,7 +226,7 @@ def _partial(partials: Path, located: _Located) -> Path:
 
 
 def _append(located: _Located, partial: Path, label: str) -> None:
-    """Downloads what is missing at the end of `partial`."""
+    """Downloads the bytes that are missing at the end of `partial`."""
     if partial.exists() and partial.stat().st_size == located.size:
         return
 
@@ -248,7 +255,7 @@ def _md5(path: Path) -> str:
 
 
 def _finish(located: _Located, partial: Path, path: Path) -> None:
-    """Gives the whole file its name, without the zip in which Kaggle wraps some single files, such as large tables."""
+    """Moves the complete file to `path`, unpacked if Kaggle has wrapped it in a zip, as it does with large tables."""
     if located.served_as == f"{path.name}.zip" and zipfile.is_zipfile(partial):
         with zipfile.ZipFile(partial) as wrapper, wrapper.open(path.name) as member:
             require_room(path.parent, wrapper.getinfo(path.name).file_size, path.name, "put .temper on another disk")

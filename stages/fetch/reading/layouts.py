@@ -1,8 +1,9 @@
-"""Where a published file belongs: its split and label, by the names of its folders or by a pattern.
+"""Finds the split and label of each published file, from the names of its folders or by a pattern.
 
-The names travel as published: a split folder called `training_set` gives the split `training_set`, and `normalize`
-decides which split that is. What was understood is printed (`describe`) and written to source.json (`facts`); folders
-that can be read in two ways stop the run, with both readings and the `layout` that chooses each.
+Names are kept as published: a split folder called `training_set` gives the split `training_set`, and `normalize`
+decides which split that is. The interpretation is printed and written to source.json (`understood.describe`,
+`understood.facts`, `read_as`). Folders that can be interpreted in two ways stop the run; the error shows both
+interpretations and the `layout` that selects each.
 """
 
 import json
@@ -16,27 +17,28 @@ from temper.base.errors import TemperError
 from temper.endings import is_image
 from temper.split_names import meaning, prefix, says_nothing
 
-Place = tuple[str | None, str | None]  # split, label, both as published; None: the source says none
-Home = tuple[str, ...]  # the folders that a file is in, from the top
+Place = tuple[str | None, str | None]  # split and label, both as published; None: the source gives none
+Home = tuple[str, ...]  # the names of the folders that a file is in, from the top
 
-_SHOWN = 5  # names in a line
+_SHOWN = 5  # how many names of a list a message shows
 
 
 # --- By patterns
 
 
 def place_by_patterns(files: Iterable[str], patterns: Sequence[str]) -> dict[str, Place]:
-    """The (split, label) of each image by the first of `patterns` that fits the end of its path.
+    """The (split, label) of each image, by the first of `patterns` that matches the end of its path.
 
-    A pattern is a path such as `{split}/{label}/{name}` or `{split}/{label}.{name}`. `{split}` is any one folder,
-    whatever its name; `*` is anything within one folder's name; `**/` is any number of folders, also none. Images
-    that no pattern fits are unlabelled; files that are no images are left out.
+    A pattern is a path such as `{split}/{label}/{name}` or `{split}/{label}.{name}`. `{split}` matches any folder,
+    whatever its name; `*` matches anything within a folder's name; `**/` matches any number of folders, including none.
+    Images that no pattern matches are unlabelled; files other than images are left out.
 
-    A label that only repeats the split does not count: Kaggle unpacks `test.zip`, which holds `test/`, into
-    `test/test/`, and that is no class. It does count beside other folders, as in `train/{bus,car,train}/`.
+    A folder that repeats the name of its split is not a class if it is the only folder in the split: Kaggle unpacks
+    `test.zip`, which contains `test/`, into `test/test/`. Next to other folders it is a class, as in
+    `train/{bus,car,train}/`.
 
     Raises:
-        TemperError: no pattern fits any image.
+        TemperError: no pattern matches any image.
     """
     images = [name for name in files if is_image(name)]
     compiled = [_compile(pattern) for pattern in patterns]
@@ -68,7 +70,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def _fit(pattern: re.Pattern[str], name: str, children: Mapping[Home, set[str]]) -> Place | None:
-    """The place of an image by one pattern, at the first folder from which it fits to the end."""
+    """The (split, label) of an image by one pattern, which is tried from each folder of its path on; None: no match."""
     found = pattern.search(name)
     while found:
         parts = found.groupdict()
@@ -86,15 +88,15 @@ def _fit(pattern: re.Pattern[str], name: str, children: Mapping[Home, set[str]])
 def place_by_folders(files: Iterable[str], folders: Iterable[str]) -> dict[str, Place]:
     """The (split, label) of each file, from the names of the folders that it is in.
 
-    Folders that hold everything (`flowers/...`) say nothing. Below them come split folders (all named as one, see
-    `temper.split_names`) with class folders in them, or class folders at once, or class folders that each hold split
-    folders. Inside a split, a folder that holds the whole of it and is called like the split (`test/test/`) or only
-    after what it is (`train/images/`) is passed over. Images directly in a split, or above all class folders, are
+    Folders that contain everything (`flowers/...`) are skipped. Below them there are either split folders (all of them
+    with names of splits, see `temper.split_names`) that contain class folders, or class folders, or class folders that
+    each contain split folders. A folder that holds the whole of a split is skipped if it repeats the split's name
+    (`test/test/`) or has a generic name (`train/images/`). Images directly in a split, or above all class folders, are
     unlabelled. Other files above or beside these folders (a README, `annotations/`) are left out.
 
     Raises:
-        TemperError: no class folder, a class folder without files, split folders among other folders, or folders
-            that could be read in two ways.
+        TemperError: there are no class folders, a class folder has no files, split folders stand among other folders,
+            or the folders can be interpreted in two ways.
     """
     homes_of = {name: _home(name) for name in files}
     homes = Counter(home for name, home in homes_of.items() if is_image(name))
@@ -113,18 +115,22 @@ def place_by_folders(files: Iterable[str], folders: Iterable[str]) -> dict[str, 
 
 @dataclass(frozen=True)
 class _Reading:
-    """At which depths of a path the split and the label stand. The folder below `above` is called a head."""
+    """An interpretation of the folders: the depths at which a path has its split and its label.
 
-    above: Home  # the folders that hold every image
-    split: int | None
-    labels: Mapping[str, int]  # by head, since one split may be nested deeper than another
+    The folders directly below `above` are called heads.
+    """
+
+    above: Home  # the folders that contain every image
+    split: int | None  # the depth of the split's name; None: no splits
+    labels: Mapping[str, int]  # the depth of the label for each head; splits may be nested differently
 
     def label_depth(self, home: Home) -> int | None:
-        """Where the label of a file stands; None outside of them, as in `annotations/` beside splits."""
+        """The depth of a file's label; None for a file outside all heads, as in `annotations/` beside splits."""
         top = len(self.above)
         if len(home) <= top or home[:top] != self.above:
             return None
-        # A class folder without images, whose files may be of an unknown format, is a class nevertheless.
+        # Without splits, a head that is not listed has no images. It is a class nevertheless: its files may be photos
+        # of an unknown format.
         return self.labels.get(home[top], None if self.split == top else top)
 
     def place(self, home: Home) -> Place:
@@ -138,14 +144,14 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Tree:
-    """The folders that hold images, and how many leading ones of them (`top`) hold everything."""
+    """The folders that contain images."""
 
-    homes: Counter[Home]  # the number of images directly in each
-    top: int
+    homes: Counter[Home]  # the number of images directly in each folder
+    top: int  # how many leading folders of every path are the same and contain everything
 
     @cached_property
     def heads(self) -> dict[str, list[Home]]:
-        """The first folders that tell images apart, sorted, each with the folders of images in it."""
+        """The first folders in which paths differ (heads), sorted, each with the folders of images below it."""
         heads: dict[str, list[Home]] = defaultdict(list)
         for home in sorted(self.homes):
             if len(home) > self.top:
@@ -154,27 +160,27 @@ class _Tree:
 
     @property
     def above(self) -> Home:
-        """The folders that hold every image."""
+        """The folders that contain every image."""
         return next(iter(self.homes))[: self.top]
 
     @cached_property
     def children(self) -> Mapping[Home, set[str]]:
-        """The folders in each folder."""
+        """The names of the folders in each folder."""
         return _children(self.homes)
 
     def holds_images(self, head: str) -> bool:
-        """Whether images lie directly in a head, as they do in a class and not in a split."""
+        """Whether a head has images directly in it, which is typical of a class and not of a split."""
         return any(len(home) == self.top + 1 for home in self.heads[head])
 
     def counted(self, heads: Iterable[str]) -> str:
-        """Some heads with their numbers of images."""
+        """The names of some heads with their numbers of images, for messages."""
         return _counted({head: sum(self.homes[home] for home in self.heads[head]) for head in heads})
 
     def layout(self, *fields: str, folders: int | None = None) -> str:
-        """The setting that reads the folders from the heads on as `fields`.
+        """The setting `layout` that interprets the folders from the heads on as `fields`, for messages.
 
         Args:
-            folders: how many an image lies in, if all lie equally deep and the last are `fields`.
+            folders: how deep the images are nested, if all are nested equally deep and `fields` are the last folders.
         """
         if {len(home) for home in self.homes} == {folders or self.top + len(fields)}:
             return f"layout: {json.dumps(['/'.join([*fields, '{name}'])], ensure_ascii=False)}"
@@ -187,13 +193,13 @@ class _Tree:
 
 
 def _depth_of_top(homes: set[Home]) -> int:
-    """How many leading folders hold every image and are neither a split nor the only class."""
+    """How many leading folders contain every image and are neither a split nor the only class."""
     first, last = min(homes), max(homes)
     differ = (depth for depth, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
     shared = next(differ, min(len(first), len(last)))
     meanings = {meaning(home[shared]) if len(home) > shared else None for home in homes}
     if len(meanings) > 1 and None not in meanings:
-        return shared  # train/ and test/, whatever the folder that holds both is called
+        return shared  # train/ and test/, whatever the folder that contains both is called
     for depth in range(shared):
         if meaning(first[depth]):
             return depth
@@ -218,9 +224,10 @@ def _read(tree: _Tree) -> _Reading:
 
 
 def _is_split_among(head: str, heads: Sequence[str]) -> bool:
-    """Whether a folder is named as a split of the dataset that the others are of.
+    """Whether a folder has the name of a split, judged together with the folders beside it.
 
-    Plain `train` is, and `cars_train` alone or beside `cars_test`; not `steam_train` beside `freight_train` or `bus`.
+    `train` is a split. `cars_train` is a split if it stands alone or beside `cars_test`. `steam_train` beside
+    `freight_train` or `bus` is a class.
     """
     if not meaning(head) or not prefix(head) or len(heads) == 1:
         return meaning(head) is not None
@@ -228,12 +235,12 @@ def _is_split_among(head: str, heads: Sequence[str]) -> bool:
 
 
 def _holds_splits_only(inside: Iterable[Home], top: int) -> bool:
-    """Whether a head holds nothing but folders named as splits."""
+    """Whether a head contains only folders with names of splits, and no images of its own."""
     return all(len(home) > top + 1 and meaning(home[top + 1]) for home in inside)
 
 
 def _read_splits(tree: _Tree) -> _Reading:
-    """The reading of heads that are all splits: where in each its classes are."""
+    """The interpretation of heads that are all splits: at which depth each one has its class folders."""
     paths: dict[str, Home] = {}
     for head, inside in tree.heads.items():
         path = inside[0][: tree.top + 1]
@@ -257,7 +264,7 @@ def _read_splits(tree: _Tree) -> _Reading:
 
 
 def _past_a_folder_of_all_classes(tree: _Tree, paths: dict[str, Home]) -> dict[str, Home]:
-    """Goes one folder deeper where every split has its classes in one: `train/flowers/{rose,tulip}`."""
+    """Goes one folder deeper if all splits have their classes in a folder of one name: `train/flowers/{rose,tulip}`."""
     filled = {path: names for path in paths.values() if (names := tree.children.get(path))}
     names = set().union(*filled.values())
     if len(names) != 1:
@@ -269,7 +276,7 @@ def _past_a_folder_of_all_classes(tree: _Tree, paths: dict[str, Home]) -> dict[s
 
 
 def _refuse_empty_classes(homes: set[Home], folders: Iterable[str], reading: _Reading) -> None:
-    """Stops at a folder beside the class folders that holds no file."""
+    """Refuses a folder beside the class folders that contains no files."""
     depths = {home: depth for home in homes if (depth := reading.label_depth(home)) is not None}
     filled = {home[:end] for home in homes for end in range(1, len(home) + 1)}
     parents = {home[:depth] for home, depth in depths.items() if len(home) > depth}
@@ -279,7 +286,7 @@ def _refuse_empty_classes(homes: set[Home], folders: Iterable[str], reading: _Re
             raise TemperError(f"expected images in every class folder, found none in {folder}; fill it or remove it")
 
 
-# --- What can be read in two ways
+# --- What can be interpreted in two ways
 
 
 def _two_ways(received: str, first: str, second: str) -> TemperError:
@@ -289,7 +296,7 @@ def _two_ways(received: str, first: str, second: str) -> TemperError:
 
 
 def _refuse_several_prefixes(tree: _Tree) -> None:
-    """Stops at `cats_train/`, `cats_test/`, `dogs_train/`, `dogs_test/`."""
+    """Refuses folders such as `cats_train/`, `cats_test/`, `dogs_train/`, `dogs_test/`."""
     prefixes = sorted({prefix(head) for head in tree.heads} - {""})
     if len(prefixes) > 1:
         between = next((mark for mark in "_- ." if all(mark in head for head in tree.heads)), "_")
@@ -301,7 +308,7 @@ def _refuse_several_prefixes(tree: _Tree) -> None:
 
 
 def _refuse_mixed_heads(tree: _Tree) -> None:
-    """Stops at split folders among others. One that holds images itself, beside class folders, is a class."""
+    """Refuses split folders among other folders. A folder with images directly in it counts as a class, not a split."""
     named = [head for head in tree.heads if _is_split_among(head, list(tree.heads))]
     splits = [head for head in named if not tree.holds_images(head)]
     others = [head for head in tree.heads if head not in named]
@@ -316,7 +323,7 @@ def _refuse_mixed_heads(tree: _Tree) -> None:
 
 
 def _refuse_splits_in_some_classes(tree: _Tree) -> None:
-    """Stops where some class folders hold folders for several splits and others do not."""
+    """Refuses class folders of which some contain folders for several splits and others do not."""
     for head, inside in tree.heads.items():
         names = {home[tree.top + 1] for home in inside if len(home) > tree.top + 1}
         splits = sorted(filter(meaning, names))
@@ -333,7 +340,7 @@ def _refuse_splits_in_some_classes(tree: _Tree) -> None:
 
 
 def _refuse_splits_in_a_split(tree: _Tree, path: Home) -> None:
-    """Stops at `train/{train,val}/...`."""
+    """Refuses splits in a split, such as `train/{train,val}/...`."""
     deeper = any(tree.children.get((*path, name)) for name in tree.children[path])
     inner = ["{split}/{label}/{name}", "{split}/{name}"] if deeper else ["{split}/{name}"]
     raise _two_ways(
@@ -345,11 +352,12 @@ def _refuse_splits_in_a_split(tree: _Tree, path: Home) -> None:
 
 
 def _refuse_look_alikes(tree: _Tree, reading: _Reading) -> None:
-    """Stops where class folders hold folders of the same names: `set1/{cats,dogs}`, `set2/{cats,dogs}`.
+    """Refuses class folders that contain folders of the same names: `set1/{cats,dogs}`, `set2/{cats,dogs}`.
 
-    The other reading, in which those are the classes, needs two of them: `ant/images/`, `bee/images/` can be read in
-    one way only. It also needs most folders to take part, which one does if at least half of the names in it are found
-    in another folder too: two genera with one species name in common are no splits.
+    The inner folders could be the classes instead, but only if there are at least two different ones: `ant/images/`,
+    `bee/images/` can be interpreted in one way only. In addition, at least half of the class folders must be alike. A
+    class folder counts as alike if at least half of the names in it also occur in another class folder: two genera that
+    share one species name are not splits.
     """
     counts: Counter[str] = Counter()
     inside: dict[str, Counter[str]] = defaultdict(Counter)
@@ -385,11 +393,11 @@ def _refuse_look_alikes(tree: _Tree, reading: _Reading) -> None:
     )
 
 
-# --- What was understood, as patterns
+# --- The interpretation as patterns
 
 
 def read_as(places: Mapping[str, Place]) -> list[str]:
-    """The patterns that folders were read as, in the form of the setting `layout`: ["{split}/{label}/{name}"]."""
+    """The patterns that describe how folders were interpreted, as in `layout`: ["{split}/{label}/{name}"]."""
     found = [(_home(name), split, label) for name, (split, label) in places.items() if is_image(name)]
     by_split: dict[str | None, list[tuple[Home, str]]] = defaultdict(list)
     for home, split, label in found:
@@ -397,7 +405,7 @@ def read_as(places: Mapping[str, Place]) -> list[str]:
             by_split[split].append((home, label))
     split_depth = _usual_depth((home, split) for home, split, _ in found if split is not None)
     label_depths = {split: _usual_depth(pairs, split_depth) for split, pairs in by_split.items()}
-    deepest: dict[Home, int] = {}  # of each shape, how deep its images lie
+    deepest: dict[Home, int] = {}  # pattern, as a tuple of folders -> the largest depth of its images
     for home, split, label in found:
         fields = {} if split is None else {split_depth: "{split}"}
         if label is not None:
@@ -413,7 +421,7 @@ def read_as(places: Mapping[str, Place]) -> list[str]:
 
 
 def _usual_depth(pairs: Iterable[tuple[Home, str]], other_than: int | None = None) -> int | None:
-    """At which depth the names stand in their paths, most often; None: in none."""
+    """The depth at which the names most often occur in their paths; None if no name occurs in its path."""
     depths = Counter(
         depth for home, name in pairs for depth, folder in enumerate(home) if folder == name and depth != other_than
     )
@@ -428,7 +436,7 @@ def _home(name: str) -> Home:
 
 
 def _children(homes: Iterable[Home]) -> dict[Home, set[str]]:
-    """The folders in each folder."""
+    """The names of the folders in each folder."""
     children: dict[Home, set[str]] = defaultdict(set)
     for home in homes:
         for depth, name in enumerate(home):
@@ -437,12 +445,12 @@ def _children(homes: Iterable[Home]) -> dict[Home, set[str]]:
 
 
 def _repeats(name: str, split: str) -> bool:
-    """Whether a folder is called like the split that it is in, or stands for the same one."""
+    """Whether a folder has the same name as the split that it is in, or a name with the same meaning."""
     return name.casefold() == split.casefold() or (meaning(split) is not None and meaning(name) == meaning(split))
 
 
 def _literal(folder: str) -> str:
-    """A folder's name in a pattern, where braces and stars have a meaning of their own."""
+    """A folder's name as part of a pattern: "*" if it has braces or stars, which are special characters there."""
     return "*" if re.search(r"[{}*]", folder) else folder
 
 

@@ -1,4 +1,4 @@
-"""Notations that the settings of several sources share: Kaggle's slugs, and patterns of paths."""
+"""Types of settings that several sources share: Kaggle's slugs, and path patterns."""
 
 import re
 from typing import Annotated

@@ -1,8 +1,8 @@
-"""The members of a tar, plain or compressed, read so that no header of it is trusted.
+"""Reads the members of a tar, plain or compressed, without trusting its headers.
 
-`tarfile` takes damage after the first member for the end of the archive, reads a header of any length into memory,
-searches its digits in quadratic time (CVE-2024-6232), and follows a negative length back to where it was
-(CVE-2025-8194). Here each of them is an error.
+`tarfile` treats damage after the first member as the end of the archive, reads headers of any length into memory,
+parses digits in quadratic time (CVE-2024-6232), and on a negative length seeks back and loops forever (CVE-2025-8194).
+Here each of these is an error.
 """
 
 import bz2
@@ -16,22 +16,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-_MOST_HEADER = 2**20  # bytes of all headers of one member; usual ones have a thousand
-_MOST_MEMORY = 2**28  # bytes to unpack xz; `xz -9` takes a quarter of it
-_DIGITS = re.compile(rb"\d{300}")  # no number in a header is as long
+_MOST_HEADER = 2**20  # bytes of all headers of one member; a usual member has about a thousand
+_MOST_MEMORY = 2**28  # bytes of memory for unpacking xz; `xz -9` needs a quarter of it
+_DIGITS = re.compile(rb"\d{300}")  # longer than any number in a genuine header
 _BLOCK = 2**17
 
 
 class NoTar(tarfile.ReadError):
-    """A file does not even begin as a tar."""
+    """The file does not even start like a tar."""
 
 
 @contextmanager
 def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """Opens a tar as it is compressed by its first bytes: gzip, bzip2, xz or not at all.
+    """Opens a tar; its first bytes tell the compression: gzip, bzip2, xz or none.
 
     Raises:
-        tarfile.TarError, OSError, lzma.LZMAError, zlib.error, EOFError, ValueError: it is no tar, or damaged.
+        tarfile.TarError, OSError, lzma.LZMAError, zlib.error, EOFError, ValueError: it is not a tar, or damaged.
     """
     with _decompressed(path) as file:
         try:
@@ -43,10 +43,10 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """All members of a tar that `open_tar` opened, and nothing else up to its very end.
+    """Yields all members of a tar that `open_tar` opened, then checks that only zeros follow the last one.
 
     Raises:
-        tarfile.TarError, ...: as `open_tar`.
+        tarfile.TarError, ...: as `open_tar`; also for a member of negative length, or data after the last member.
     """
     headers = cast(_Headers, tar.fileobj)
     last = "its start"
@@ -61,28 +61,28 @@ def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             break
         if member.size < 0 or tar.offset < member.offset_data:
             raise tarfile.ReadError(f"{member.name!r} has a negative length")
-        cast(Any, tar).members.clear()  # it keeps each, a thousand bytes
+        cast(Any, tar).members.clear()  # `tarfile` would keep every member, about a thousand bytes each
         last = repr(member.name)
         yield member
     headers.seek(tar.offset)
-    while block := headers.read(_BLOCK):  # to the very end, where gzip compares its checksum
+    while block := headers.read(_BLOCK):  # up to the very end, because gzip compares its checksum only there
         if block.strip(b"\0"):
             raise tarfile.ReadError(f"no member at byte {tar.offset}, after {last}")
 
 
 class _Headers:
-    """What `tarfile` reads from: a file that refuses endless headers."""
+    """The file object that `tarfile` reads from; it refuses headers of excessive length."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._left: int | None = _MOST_HEADER  # None: no header is being read
 
     def begin(self) -> None:
-        """From here on a header is read."""
+        """Call before a header is read."""
         self._left = _MOST_HEADER
 
     def end(self) -> None:
-        """From here on the content of a file is read."""
+        """Call after a header was read, before the content of the file."""
         self._left = None
 
     def read(self, length: int) -> bytes:
@@ -116,7 +116,7 @@ def _decompressed(path: Path) -> IO[bytes]:
 
 
 class _Xz(io.RawIOBase):
-    """An xz or lzma file, as `lzma.open` reads it, but with a limit for the memory that its header asks for."""
+    """An xz or lzma file, as `lzma.open` reads it, but with a limit on the memory that its header can request."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -150,7 +150,7 @@ class _Xz(io.RawIOBase):
         while not data:
             chunk = b""
             if self._stream.eof:
-                # Another stream may follow, and zeros up to a multiple of four bytes.
+                # The file may go on with padding of zeros (up to a multiple of four bytes) and another stream.
                 chunk = (self._stream.unused_data or self._file.read(_BLOCK)).lstrip(b"\0")
                 if not chunk and not (chunk := self._file.read(_BLOCK).lstrip(b"\0")):
                     return 0

@@ -1,4 +1,4 @@
-"""Images labelled by the folders that they lie in, for all sources that read folders or archives."""
+"""Images labelled by the folders they are in; used by all sources that read folders or archives."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -16,32 +16,35 @@ class Tree(Protocol):
 
     @property
     def files(self) -> Sequence[str]:
-        """Their names."""
+        """The names of the readable files, relative to the top."""
 
     @property
     def folders(self) -> Sequence[str]:
-        """Those that hold the files, and empty ones."""
+        """All folders, also empty ones."""
 
     @property
     def unreadable(self) -> Mapping[str, str]:
-        """Why others, which lie among the files, have no bytes; where a photo would be, each is a row."""
+        """Entries that cannot be read, such as named pipes and broken links, with the reason.
+
+        An entry in the place of a photo becomes a row of the raw table with this problem.
+        """
 
     def read(self, names: set[str]) -> Iterator[tuple[str, bytes]]:
-        """The (name, bytes) of some of the files."""
+        """Yields the (name, bytes) of these files."""
 
     def bytes_of(self, names: set[str]) -> int:
-        """How much those files hold."""
+        """The total size of these files in bytes."""
 
 
 def open_tree(name: str, tree: Tree, layout: Sequence[str] | None, facts: Mapping[str, object]) -> Source:
-    """The source of the images in a tree, placed by `layout` or by the names of their folders.
+    """The images of a tree as a source; `layout` or else the names of the folders give each image its split and label.
 
     Args:
-        name: of the whole, for messages.
-        facts: for source.json.
+        name: the name of the tree in error messages.
+        facts: further entries for source.json.
 
     Raises:
-        TemperError: no image fits, or the folders can be read in two ways.
+        TemperError: no image fits, or the folders can be interpreted in two ways.
     """
     unreadable = tree.unreadable
     listed = [*tree.files, *unreadable]

@@ -1,6 +1,7 @@
-"""Tables of the addresses of published photos: a CSV, TSV or Parquet, or a Darwin Core archive.
+"""Reads tables of the URLs of published photos: CSV, TSV, Parquet, or a Darwin Core archive.
 
-Only the columns that are needed are read, into Arrow's memory: 665,803 rows are some 100 MB, not some GB of objects.
+Only the needed columns are read, and they stay in Arrow's memory: 665,803 rows take some 100 MB instead of some GB of
+Python objects.
 """
 
 import codecs
@@ -30,18 +31,18 @@ from temper.network.redaction import redacted
 
 COLUMNS = ("url", "label", "split", "licence")
 MOST_BYTES = 4 * 10**9
-_BLOCK = 4 * 2**20  # bytes; no row may be longer
+_BLOCK = 4 * 2**20  # bytes that Arrow reads at a time; no row may be longer
 _LONGEST_LINE = 2**20  # characters of the header
 _LONGEST_FILE_NAME = 255
-_META_BYTES = 2**20  # of meta.xml; published ones have 30 KB
-_LICENCES = 20  # that source.json counts by name
+_META_BYTES = 2**20  # how much of meta.xml is read; published files have 30 KB
+_LICENCES = 20  # how many licences source.json lists by name
 
 
 @dataclass(frozen=True)
 class UrlTable:
     """The rows of a table, and facts about it."""
 
-    rows: pa.Table  # COLUMNS, texts, null where nothing is said (never a url); each (url, label, split) once, in order
+    rows: pa.Table  # COLUMNS as texts, null for empty cells (a url never is); each (url, label, split) once, in order
     facts: dict[str, object]
 
 
@@ -49,7 +50,7 @@ def read_url_table(path: Path, label: str, most_bytes: int = MOST_BYTES) -> UrlT
     """Reads the table at `path`, with the labels of its column `label`.
 
     Args:
-        most_bytes: of the columns that are needed, in memory.
+        most_bytes: how much memory the needed columns may take.
 
     Raises:
         TemperError: the file, or a column of it, is missing, damaged, too large or of another format.
@@ -66,7 +67,7 @@ def read_url_table(path: Path, label: str, most_bytes: int = MOST_BYTES) -> UrlT
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turns what the libraries raise for files of another format into one line."""
+    """Turns the libraries' exceptions for damaged files or other formats into a TemperError of one line."""
     try:
         yield
     except FileNotFoundError:
@@ -74,7 +75,7 @@ def _readable(path: Path) -> Iterator[None]:
     except (pa.ArrowException, csv.Error, LookupError, *DAMAGE) as error:
         if is_of_the_disk(error):
             raise
-        # The error may repeat a row, and the row hold an address with a token.
+        # The error may quote a row, and the row may contain a URL with a token.
         raise TemperError(f"{path}: expected a readable table, received {redacted(str(error))[:300]}") from None
 
 
@@ -106,13 +107,13 @@ def _read_table(path: Path, label: str, most_bytes: int) -> pa.Table:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a text file holds a table."""
+    """The format of a table in a text file."""
 
     delimiter: str
     quote: str | None = '"'
     header_lines: int = 1
     encoding: str = "utf8"
-    width: int | None = None  # columns of every row; None: as many as the first row has
+    width: int | None = None  # how many columns each row must have; None: as many as the first row
 
 
 def _header(path: Path, layout: _Layout) -> list[str]:
@@ -126,10 +127,10 @@ def _named(names: Sequence[str], wanted: Sequence[int | None]) -> list[str]:
 
 
 def _gather(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, most_bytes: int) -> pa.Table:
-    """A table of batches, which are counted as they come: a small file may hold any number of equal rows.
+    """A table of these batches. Their size is counted as they arrive, since a small file may expand to many equal rows.
 
     Raises:
-        TemperError: they are more than `most_bytes`.
+        TemperError: they take more than `most_bytes`.
     """
     kept, left = [], most_bytes
     for batch in batches:
@@ -146,7 +147,12 @@ def _gather(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, mo
 def _column(
     path: Path, names: Sequence[str], *wanted: str, optional: bool = False, key: str | None = None
 ) -> int | None:
-    """The index of the column with one of the names `wanted`; if there is none, letter case does not matter."""
+    """The index of the column with one of the names `wanted`; if there is none, upper and lower case are ignored.
+
+    Args:
+        optional: whether None is returned if there is no such column.
+        key: the setting that the name comes from, for the error message.
+    """
     lower = ([name.lower() for name in names], [name.lower() for name in wanted])
     for known, asked in ((list(names), list(wanted)), lower):
         for name in asked:
@@ -165,11 +171,12 @@ def _column(
 def _read_columns(
     file: IO[bytes], layout: _Layout, wanted: Sequence[int | None], path: Path, most_bytes: int
 ) -> list[pa.ChunkedArray | None]:
-    """Some columns of a text file as text, by their indexes.
+    """Reads some columns of a text file, chosen by index, as text.
 
-    Arrow reads a stream block by block; it knows no limit of a field as the csv module has, only that of the block.
+    Arrow reads the stream block by block. It does not limit the length of a field, as the csv module does; only a row
+    cannot be longer than a block.
     """
-    names = {index: f"f{index}" for index in wanted if index is not None}  # as Arrow calls columns without names
+    names = {index: f"f{index}" for index in wanted if index is not None}  # Arrow's own names for unnamed columns
     reader = arrow_csv.open_csv(
         file,
         arrow_csv.ReadOptions(
@@ -193,7 +200,7 @@ def _read_columns(
 
 
 def _as_rows(columns: Sequence[pa.ChunkedArray | None]) -> pa.Table:
-    """A table of COLUMNS; an empty cell, or a column that is not there, is null."""
+    """A table with the columns COLUMNS; empty cells and missing columns (None) are null."""
     count = next(len(column) for column in columns if column is not None)
     return pa.table(
         [pa.nulls(count, pa.string()) if column is None else _tidy(column) for column in columns], names=COLUMNS
@@ -201,17 +208,17 @@ def _as_rows(columns: Sequence[pa.ChunkedArray | None]) -> pa.Table:
 
 
 def _tidy(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts without white space around them; null where nothing is left."""
+    """Texts without surrounding white space; null if nothing is left."""
     trimmed = pc.utf8_trim_whitespace(column)
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 
-# --- Darwin Core archives (https://dwc.tdwg.org/text/), as GBIF's downloads are
+# --- Darwin Core archives (https://dwc.tdwg.org/text/), the format of GBIF's downloads
 
 
 @dataclass(frozen=True)
 class _DwcFile:
-    """A file of the archive as meta.xml describes it."""
+    """A file of the archive, as described in meta.xml."""
 
     name: str
     layout: _Layout
@@ -220,7 +227,10 @@ class _DwcFile:
 
 
 def _read_archive(path: Path, label: str, most_bytes: int) -> tuple[pa.Table, dict[str, object]]:
-    """The images of multimedia.txt in its order, each with what its row of occurrence.txt says."""
+    """The images of multimedia.txt, in its order, each with the label and licence of its row in occurrence.txt.
+
+    An image's own licence takes precedence over that of its occurrence.
+    """
     with _readable(path):
         core, media = _read_meta(path)
         named = _field(path, core, label, key="label")
@@ -243,7 +253,7 @@ def _read_archive(path: Path, label: str, most_bytes: int) -> tuple[pa.Table, di
 
 
 def _are_images(kind: pa.ChunkedArray, form: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whether each medium is an image. If neither type nor format is given, decoding will tell."""
+    """Whether each medium is an image. A medium without type and format is taken for one: decoding will show."""
     still = pc.fill_null(pc.match_substring_regex(kind, "(?i)(^|/)(StillImage|image)$"), False)
     image = pc.fill_null(pc.match_substring_regex(form, "(?i)^image/"), False)
     return pc.or_(pc.or_(still, image), pc.and_(pc.is_null(kind), pc.is_null(form)))
@@ -257,7 +267,7 @@ def _field(path: Path, file: _DwcFile, term: str, key: str | None = None) -> int
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):
-    """Refuses a document type declaration: entities, and so bombs of them, can be declared nowhere else."""
+    """Refuses document type declarations, the only place where XML entities (and entity bombs) can be declared."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError("one with a DOCTYPE; remove that")
@@ -274,7 +284,7 @@ def _read_meta(path: Path) -> tuple[_DwcFile, _DwcFile]:
         if len(cores) != 1 or not media:
             found = ", ".join(str(part.get("rowType")) for part in cores + extensions)
             raise ValueError(f"row types {found or 'none'} instead of a core and .../Multimedia")
-        # GBIF's own extension is the interpreted one; Audubon Core's, as published, may stand beside it.
+        # Prefer GBIF's own extension, whose values are interpreted, to that of Audubon Core, with values as published.
         media.sort(key=lambda extension: "rs.gbif.org" not in extension.get("rowType", ""))
         return _described(cores[0], "id"), _described(media[0], "coreid")
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
@@ -284,10 +294,10 @@ def _read_meta(path: Path) -> tuple[_DwcFile, _DwcFile]:
 
 
 def _described(element: ElementTree.Element, identity: str) -> _DwcFile:
-    """Reads the description of one file; the defaults are those of the Darwin Core text guide.
+    """Parses the description of a file in meta.xml; the defaults are those of the Darwin Core text guide.
 
     Raises:
-        ValueError, LookupError: it describes no file that can be read.
+        ValueError, LookupError: the description is invalid, or the file cannot be read here.
     """
     names = [location.text or "" for location in element.findall("{*}files/{*}location")]
     joins = element.find(f"{{*}}{identity}")
@@ -312,7 +322,7 @@ def _number(text: str, what: str) -> int:
     """A number of lines or columns.
 
     Raises:
-        ValueError: it is none, or one that no table needs.
+        ValueError: the text is not a number from 0 to 9999.
     """
     if not re.fullmatch(r"[0-9]{1,4}", text.strip()):
         raise ValueError(f"{what}={text[:30]!r} instead of a number up to 9999")
@@ -320,10 +330,10 @@ def _number(text: str, what: str) -> int:
 
 
 def _encoding(name: str) -> str:
-    """The name of a text encoding as Python knows it.
+    """Python's name for a text encoding.
 
     Raises:
-        ValueError: there is no such encoding, or one that is not of text.
+        ValueError: Python does not know the encoding, or it is not one of text.
     """
     try:
         if "a\t".encode(name).decode(name) != "a\t":
@@ -335,7 +345,7 @@ def _encoding(name: str) -> str:
 
 @contextmanager
 def _open_inside(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """Opens a file of an archive, or of a folder that it was unpacked to."""
+    """Opens a file in an archive, or in the folder that the archive was unpacked to."""
     if path.is_dir():
         if not (path / name).is_file():
             raise TemperError(f"{path}: expected a Darwin Core archive, found no {name} in it")
@@ -354,7 +364,7 @@ def _open_inside(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def _doi(path: Path) -> str | None:
-    """The DOI under which GBIF keeps a download, which publications cite."""
+    """The DOI of a GBIF download, by which publications cite it; None if the archive does not contain it."""
     for name in ("metadata.xml", "citations.txt"):
         try:
             with _open_inside(path, name) as file:
@@ -366,12 +376,12 @@ def _doi(path: Path) -> str | None:
     return None
 
 
-# --- what all of them have in common
+# --- What all formats have in common
 
 
 def _without_repeats(rows: pa.Table) -> pa.Table:
-    """The first row of each (url, label, split): an address with two labels stays twice, for normalize to report."""
-    keys = np.zeros(len(rows), np.int64)  # a number for each triple: Arrow's grouping by texts takes thrice the memory
+    """Keeps the first row of each (url, label, split). A URL with two labels stays twice; `normalize` reports it."""
+    keys = np.zeros(len(rows), np.int64)  # a number for each triple: Arrow's group_by on texts needs 3 times the memory
     for name in ("url", "label", "split"):
         values = pc.unique(rows[name])
         keys = keys * len(values) + pc.index_in(rows[name], value_set=values).to_numpy()
@@ -380,7 +390,7 @@ def _without_repeats(rows: pa.Table) -> pa.Table:
 
 
 def _count_licences(column: pa.ChunkedArray) -> str:
-    """How many photos have each licence: `CC_BY_4_0 (120), CC0_1_0 (3), none stated (1)`."""
+    """The number of photos with each licence: `CC_BY_4_0 (120), CC0_1_0 (3), none stated (1)`."""
     counts: list[dict[str, Any]] = pc.value_counts(pc.fill_null(column, "none stated")).to_pylist()
     counts.sort(key=lambda count: (-count["counts"], count["values"]))
     named = [f"{count['values']} ({count['counts']})" for count in counts[:_LICENCES]]

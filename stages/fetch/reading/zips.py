@@ -1,16 +1,17 @@
-"""The files of a zip, read in small pieces, so that what unpacks to gigabytes never does so at once."""
+"""Reads the files of a zip in small pieces, so that a zip bomb never unpacks to gigabytes of memory at once."""
 
 import io
 import zipfile
 from typing import IO, Any, cast
 
 _PIECE = 2**17
-# `zipfile` hands bz2 and LZMA whole pieces, however much that makes: of zeros, 37 bytes of bz2 become 45 MB.
+# With bz2 and LZMA, `zipfile` decompresses each piece of input without limiting the output: 37 bytes of bz2 can become
+# 45 MB of zeros. So it gets very small pieces of input.
 _PIECES_WITHOUT_LIMIT = 64
 
 
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
-    """Opens a file of a zip for reading; it may be asked for any number of bytes."""
+    """Opens a file of a zip for reading; `read` may be called with any number of bytes."""
     file = archive.open(info)
     piece = _PIECE
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -19,7 +20,7 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
 
 
 class _InPieces(io.RawIOBase):
-    """A file that is read a piece at a time."""
+    """Reads another file at most `piece` bytes at a time."""
 
     def __init__(self, file: IO[bytes], piece: int) -> None:
         self._file, self._piece = file, piece

@@ -1,1 +1,1 @@
-"""A module for each kind of source, under its name in params.yaml: its settings, and how it is opened."""
+"""A module for each kind of source, named as in params.yaml; it has the source's `Settings` and `open_source`."""

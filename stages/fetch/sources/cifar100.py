@@ -35,7 +35,7 @@ class Settings(ArchiveSettings):
 
 
 class _Array:
-    """Stands for a NumPy array in a pickle: only the bytes in it are asked for, none of NumPy's code runs."""
+    """Replaces a NumPy array while unpickling: it only keeps the array's bytes, and none of NumPy's code runs."""
 
     data = b""
 
@@ -44,21 +44,21 @@ class _Array:
 
 
 class _Type:
-    """Stands for the data type of an array."""
+    """Replaces the dtype of an array while unpickling."""
 
     def __setstate__(self, state: Any) -> None:
         pass
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How bytes are written in pickles of this protocol since Python 3."""
+    """Python 3 writes bytes in pickles of this old protocol as a call of `_codecs.encode`, which this replaces."""
     if encoding != "latin1":
         raise ValueError(f"text encoded as {encoding!r}")
     return text.encode(encoding)
 
 
 class _CifarUnpickler(pickle.Unpickler):
-    """Admits only what CIFAR's files are made of: an archive with the right checksum is trusted no further."""
+    """Admits only the types that CIFAR's files need, because a right checksum is no reason to run an archive's code."""
 
     _ADMITTED: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
@@ -75,10 +75,10 @@ class _CifarUnpickler(pickle.Unpickler):
 
 
 def unpickle(data: bytes) -> dict[bytes, Any]:
-    """The mapping in one of the archive's files, with bytes for text as Python 2 wrote it.
+    """The dictionary in one of the archive's files. Its texts are bytes, because Python 2 wrote it.
 
     Raises:
-        ValueError: it is no pickle, or one of anything else.
+        ValueError: the data is not a pickle, or not one of a dictionary of arrays, lists and texts.
     """
     _refuse_endless_memo(data)
     try:
@@ -91,9 +91,10 @@ def unpickle(data: bytes) -> dict[bytes, Any]:
 
 
 def _refuse_endless_memo(data: bytes) -> None:
-    """Looks through a pickle without running it.
+    """Scans a pickle, without running it, for a memo that would exhaust the memory.
 
-    Ten bytes of a pickle can ask for a table of four billion places. Whatever writes pickles numbers them.
+    Ten bytes of a pickle can request a memo of four billion entries. Real picklers number the entries consecutively, so
+    no entry's number exceeds the count of operations before it.
     """
     for count, (code, argument, _) in enumerate(pickletools.genops(data)):  # raises ValueError where the data is none
         if "PUT" in code.name and int(argument or 0) > count:
@@ -109,7 +110,7 @@ def names_of(meta: dict[bytes, Any], key: bytes) -> list[str]:
 
 @dataclass(frozen=True)
 class _Batch:
-    """One of the two splits, checked."""
+    """The validated contents of one of the two splits."""
 
     names: list[str]
     pixels: npt.NDArray[np.uint8]  # (photos, 3, 32, 32), RGB
@@ -118,10 +119,14 @@ class _Batch:
 
 
 def batch_of(content: dict[bytes, Any], fine: list[str], coarse: list[str]) -> _Batch:
-    """What a batch says of each of its photos.
+    """Validates the contents of a split's file and translates its labels to names.
+
+    Args:
+        content: the unpickled file.
+        fine, coarse: the names of the fine and of the coarse labels.
 
     Raises:
-        ValueError: it lacks something, its columns are of several lengths, or a label is not among the names.
+        ValueError: a column is missing, columns differ in length, or a label has no name.
     """
     names, data = content.get(b"filenames"), content.get(b"data")
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
@@ -147,7 +152,7 @@ def open_source(settings: Settings) -> Source:
     The checksum is verified before anything in the archive is unpickled.
 
     Raises:
-        TemperError: the archive is not the published one, or one of its files is not what it should be.
+        TemperError: the archive is not the published one, or one of its files is missing or invalid.
     """
     path = obtain(settings.archive, settings.sha256, "archive")
     wanted = {f"{_FOLDER}/{name}" for name in ("meta", "train", "test")}

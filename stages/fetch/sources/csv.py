@@ -35,10 +35,14 @@ class Settings(ArchiveSettings):
 
 
 def open_source(settings: Settings) -> Source:
-    """The images that the table names, with its labels; then the unlabelled; then what it names and is not there.
+    """The images that the table names, with their labels, and the unlabelled images.
+
+    Files that cannot be read, and images that the table names but that do not exist, come last, as photos with a
+    problem.
 
     Raises:
-        TemperError: the table or one of its columns is missing, it is no UTF-8 text, or none of its images is there.
+        TemperError: the table or one of its columns is missing, the table is not UTF-8 text, or none of its images
+            exists.
     """
     downloaded = obtain_dataset(settings.kaggle, []) if settings.kaggle else None
     bundle = open_bundle(downloaded.folder if downloaded else existing(settings.path), settings.limits)
@@ -71,7 +75,7 @@ def open_source(settings: Settings) -> Source:
 
 
 def read_rows(bundle: Bundle, settings: Settings) -> dict[str, list[Place]]:
-    """The (split, label) pairs of each name in the table; a name with two labels has two."""
+    """The (split, label) pairs of each image name in the table; a name with two labels has two pairs."""
     table = bundle.find(settings.table)
     if table is None:
         raise TemperError(f"table: expected {settings.table}, found {', '.join(bundle.files[:5])}, ...")
@@ -112,10 +116,13 @@ def _place(row: dict[str, str], settings: Settings) -> Place:
 def match_rows(
     rows: dict[str, list[Place]], bundle: Bundle, settings: Settings
 ) -> tuple[dict[str, list[Place]], list[str]]:
-    """The places of each file that the table names, with or without its ending; and the names without a file."""
+    """The (split, label) pairs of each file that the table names, and the names that no file has.
+
+    The table may give the names with or without file extension.
+    """
     inside = {_inside(name, settings.images): name for name in sorted(bundle.images(), reverse=True)}
     inside.pop("", None)
-    # The whole name first; then without its ending, which the table may lack or write in another case.
+    # Try the full name first, then the name without extension: the table may omit it or write it in another case.
     spellings = [inside, {_stem(name): path for name, path in inside.items()}]
     places: dict[str, list[Place]] = {}
     missing = []
@@ -135,7 +142,7 @@ def _stem(name: str) -> str:
 
 
 def unlabelled_images(bundle: Bundle, settings: Settings) -> set[str]:
-    """The images in the folder of the unlabelled, and those in the table's folder that it does not name."""
+    """The images in the folder `images`, also those that the table names, and in the folder `unlabelled`."""
     folders = [settings.images, *filter(None, [settings.unlabelled])]
     found = {name for name in bundle.images() for folder in folders if _inside(name, folder)}
     if settings.unlabelled and not any(_inside(name, settings.unlabelled) for name in found):
@@ -144,14 +151,14 @@ def unlabelled_images(bundle: Bundle, settings: Settings) -> set[str]:
 
 
 def _inside(name: str, folder: str) -> str:
-    """The path of a file below a folder, which may itself lie below others; "" if it is not in it."""
+    """The path of a file relative to a folder, which may be at any depth; "" if the file is not in such a folder."""
     parts, wanted = PurePosixPath(name).parts, PurePosixPath(folder).parts
     if not wanted:
         return name
     for start in range(len(parts) - len(wanted)):
         if parts[start : start + len(wanted)] == wanted:
             rest = parts[start + len(wanted) :]
-            while len(rest) > len(wanted) and rest[: len(wanted)] == wanted:  # train.zip that holds train/
+            while len(rest) > len(wanted) and rest[: len(wanted)] == wanted:  # train.zip, which contains train/
                 rest = rest[len(wanted) :]
             return "/".join(rest)
     return ""

@@ -33,10 +33,10 @@ _TABLES = ("images", "classes", "image_class_labels", "train_test_split", "bound
 def open_source(settings: Settings) -> Source:
     """The photos with their published names (`001.Black_footed_Albatross`), splits and boxes.
 
-    The archive's own text files say all; its folders are not asked.
+    All of this comes from the archive's text files; the names of its folders are ignored.
 
     Raises:
-        TemperError: the archive is not the published one, or its tables do not fit each other.
+        TemperError: the archive is not the published one, or its tables contradict each other.
     """
     path = obtain(settings.archive, settings.sha256, "archive")
     listing = list_contents(path, settings.limits)
@@ -73,7 +73,7 @@ def open_source(settings: Settings) -> Source:
 
 
 def _describe(texts: dict[str, bytes]) -> dict[str, tuple[str, str, tuple[float, float, float, float]]]:
-    """The split, label and box of each image by its path below images/."""
+    """The split, label and box (x1, y1, x2, y2) of each image, by its path below images/."""
     tables = {
         name: dict(line.split(maxsplit=1) for line in text.decode().splitlines() if line)
         for name, text in texts.items()

@@ -35,5 +35,5 @@ def open_source(settings: Settings) -> Source:
         "origin": "The TensorFlow Team, Flowers, 2019",
         "licence": "CC BY 2.0; LICENSE.txt in the archive names the photographers",
     }
-    # LICENSE.txt beside the folders names every photographer: no photo, so it is left out.
+    # LICENSE.txt beside the class folders is not an image, so `open_tree` leaves it out.
     return open_tree(settings.archive, list_contents(path, settings.limits), None, facts)

@@ -21,10 +21,10 @@ class Settings(ArchiveSettings):
 
 
 def open_source(settings: Settings) -> Source:
-    """The files below the class folders of `path`, each labelled by the class folder it is in.
+    """The files below the class folders of `path`, each labelled with the class folder it is in, or by `layout`.
 
     Raises:
-        TemperError: nothing is there, it cannot be read, or it does not hold class folders with files in them.
+        TemperError: there is nothing at `path`, it cannot be read, or it has no class folders with files in them.
     """
     local = existing(settings.path)
     facts: dict[str, object] = {"source": "folder", "from": local.name, "licence": "as its owner says"}

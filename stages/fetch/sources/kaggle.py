@@ -23,10 +23,12 @@ class Settings(ArchiveSettings):
 
 
 def open_source(settings: Settings) -> Source:
-    """The images of the downloaded files, archives opened, placed by `layout` or by the names of their folders.
+    """The images of the downloaded files, also of archives among them.
+
+    `layout` or else the names of the folders give each image its split and label.
 
     Raises:
-        TemperError: what is missing or refused, or no image fits.
+        TemperError: the dataset, its files or the credentials are missing or refused, or no image fits the layout.
     """
     downloaded = obtain_dataset(settings.dataset, settings.files)
     bundle = open_bundle(downloaded.folder, settings.limits)

@@ -1,7 +1,7 @@
 """`source: stanford_cars`: 16,185 photos of 196 models of cars, with boxes.
 
-The devkit's `cars_meta.mat` names the classes, `cars_train_annos.mat` and `cars_test_annos_withlabels.mat` (or
-`cars_test_annos.mat`, without labels) say what is in the folders `cars_train` and `cars_test`.
+The devkit's `cars_meta.mat` names the classes. Its `cars_train_annos.mat` and `cars_test_annos_withlabels.mat` (or
+`cars_test_annos.mat`, without labels) annotate the photos in the folders `cars_train` and `cars_test`.
 """
 
 import io
@@ -34,7 +34,7 @@ class Settings(ArchiveSettings):
     kaggle: Slug | None = Field(None, description="owner/name of a copy on Kaggle; null: the files lie at `path`")
 
 
-_MOST_MEMORY = 8 * 2**30  # bytes of addresses; the devkit's files take some MB of it, the libraries one or two GB
+_MOST_MEMORY = 8 * 2**30  # bytes of address space; the devkit's files take some MB of it, the libraries one or two GB
 _MOST_SECONDS = 600
 _ANNOTATIONS = {
     "train": ("cars_train_annos.mat",),
@@ -44,19 +44,19 @@ _ANNOTATIONS = {
 
 @dataclass(frozen=True)
 class Annotation:
-    """What the devkit says of one photo; the label is None in the version of the test set without labels."""
+    """The devkit's annotation of a photo. The label is None in the version of the test set without labels."""
 
     label: str | None
     box: tuple[float, float, float, float] | None
 
 
 def open_source(settings: Settings) -> Source:
-    """The photos of cars_train and cars_test with names as published (`AM General Hummer SUV 2000`) and boxes.
+    """The photos of cars_train and cars_test with their published labels (`AM General Hummer SUV 2000`) and boxes.
 
-    A photo that no annotation names is unlabelled; annotations of photos that are not there are counted.
+    A photo without annotation is unlabelled. Annotations without a photo are counted in source.json.
 
     Raises:
-        TemperError: no photos or no devkit there, or files that are not the devkit's.
+        TemperError: there are no photos or no devkit, or the devkit's files are not the published ones.
     """
     downloaded = obtain_dataset(settings.kaggle, []) if settings.kaggle else None
     bundle = open_bundle(downloaded.folder if downloaded else existing(settings.path), settings.limits)
@@ -86,13 +86,13 @@ def open_source(settings: Settings) -> Source:
 
 
 def _split_of(name: str) -> str | None:
-    """The split of a photo by the folder that it is in; Kaggle's copies have cars_train/cars_train."""
+    """The split of a photo by the folder it is in, at any depth: copies on Kaggle have cars_train/cars_train."""
     folders = PurePosixPath(name).parts[:-1]
     return next((split for split in ("train", "test") if f"cars_{split}" in folders), None)
 
 
 def read_annotations(bundle: Bundle, where: str) -> dict[tuple[str, str], Annotation]:
-    """The annotations of each (split, file name)."""
+    """The annotation of each (split, file name)."""
     meta = bundle.find("cars_meta.mat")
     if meta is None:
         raise TemperError(f"{where}: expected the devkit's cars_meta.mat, found {', '.join(bundle.files[:3])}, ...")
@@ -110,7 +110,7 @@ def read_annotations(bundle: Bundle, where: str) -> dict[tuple[str, str], Annota
 
 
 def _label(number: int | None, names: list[str]) -> str | None:
-    """The name of a class by its number, which is counted from 1.
+    """The name of the class with this number, counted from 1; None for no number.
 
     Raises:
         IndexError: there is no such class.
@@ -123,10 +123,10 @@ def _label(number: int | None, names: list[str]) -> str | None:
 
 
 def _load(bundle: Bundle, name: str, key: str) -> Any:
-    """One variable of a .mat file, an array of any shape.
+    """A variable of a .mat file, an array of any shape.
 
-    It is read by another process with bounded memory: SciPy crashes on some damaged files, and believes all of them
-    how large they are.
+    A child process with limited memory reads it: SciPy crashes on some damaged files, and allocates whatever size a
+    file claims.
     """
     data = bundle.only(name)
     try:
@@ -147,7 +147,10 @@ def _read_mat(data: bytes, key: str) -> Any:
 
 
 def _box(row: Any) -> tuple[float, float, float, float]:
-    """A box of the devkit, which counts pixels from 1 and includes the last, counted from 0 with the end excluded."""
+    """The box of an annotation as x1, y1, x2, y2, counted from 0 with the end excluded.
+
+    The devkit counts pixels from 1 and includes the last one.
+    """
     return (
         float(row["bbox_x1"]) - 1,
         float(row["bbox_y1"]) - 1,

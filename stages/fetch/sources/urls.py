@@ -39,18 +39,19 @@ class Settings(SourceSettings):
     )
 
 
-_ROWS = 10_000  # made into Python objects at a time
-_NAMED = 5  # problems that the message about too many of them counts
+_ROWS = 10_000  # how many rows are converted to Python objects at a time
+_NAMED = 5  # how many kinds of problems the error message lists
 
 
 def open_source(settings: Settings) -> Source:
-    """The photos of the table at `path`, in its order, downloaded when the first of them is asked for.
+    """The photos of the table at `path`, in its order; all are downloaded when the first one is read.
 
-    What was downloaded stays in `.temper/downloads/urls/`, outside DVC's outputs: a killed run goes on, and an edited
-    table asks only for what is new. An address that fails for good is a photo with a problem.
+    Downloads are kept in `.temper/downloads/urls/`, outside DVC's outputs. So a killed run continues where it stopped,
+    and after an edit of the table only new URLs are downloaded. A URL that fails for good becomes a photo with a
+    problem.
 
     Raises:
-        TemperError: the table cannot be read; later, more downloads failed than `settings.failures` allows.
+        TemperError: the table cannot be read; or, while photos are read, more downloads failed than `failures` allows.
     """
     local = existing(settings.path)
     table = read_url_table(local, settings.label, settings.max_table_mb * 10**6)
@@ -79,12 +80,12 @@ def _read_photos(rows: pa.Table, folder: Path, failures: Mapping[str, str], mann
             if data is None and problem is None:  # damaged since it was downloaded
                 problem = download_missing([url], folder, manners).get(url)
                 data = url_cache.read(folder, url)
-            path = redacted(url, secrets_of(url))  # the raw table is shared: it holds no password and no signature
+            path = redacted(url, secrets_of(url))  # raw tables are shared, so they must not contain credentials
             yield Photo(path, label, split, data or b"", licence=licence, problem=problem)
 
 
 def refuse_too_many(failures: Mapping[str, str], total: int, share: float) -> None:
-    """Stops the stage if more than `share` of `total` downloads failed."""
+    """Raises a TemperError if more than `share` of the `total` downloads failed."""
     if len(failures) <= share * total:
         return
     counts = Counter(failures.values()).most_common()

@@ -1,33 +1,33 @@
-// Where the page has its answers from: models that run in the browser. The server's page has a module of the same name
-// and the same functions in its place, apps/serve/page/answers.js.
+// Gets the page's answers from models that run in the browser. The server's page uses another module with the same name
+// and functions in its place: apps/serve/page/answers.js.
 
 let worker;
 let asked = 0;
-const waiting = new Map(); // what the worker has been asked, by number: [resolve, reject]
+const waiting = new Map(); // requests to the worker that are not answered yet: number -> [resolve, reject]
 
-/** Has the service worker store all that the page needs, so that it is loaded once and works without a connection. */
+/** Lets the service worker store everything the page needs, so that it is loaded only once and works offline. */
 async function keep() {
-  if (!navigator.serviceWorker) return; // not over https, or not allowed: the page works, but only online
+  if (!navigator.serviceWorker) return; // no https, or not allowed: the page works, but only online
   try {
     const registration = await navigator.serviceWorker.register("service_worker.js", { updateViaCache: "none" });
     offerNewer(registration);
     if (!navigator.serviceWorker.controller) await inControl(registration);
   } catch {
-    // the same as without a service worker
+    // The page works as it does without a service worker.
   }
 }
 
-/** Waits until the service worker has stored everything and answers for this page, or has given up. */
+/** Waits until the service worker has stored everything and controls this page, or has failed. */
 const inControl = (registration) => new Promise((resolve) => {
   const installing = registration.installing ?? registration.waiting;
   navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
   installing?.addEventListener("statechange", () => {
     if (installing.state === "redundant" || (installing.state === "installed" && registration.active)) resolve();
   });
-  if (registration.active && !installing) resolve(); // it stays aside where a reload was forced
+  if (registration.active && !installing) resolve(); // after a forced reload, it does not control the page
 });
 
-/** Shows a button when a newer page or model is on the host. Until it is pressed, everything stays as it was loaded. */
+/** Shows a button if there is a newer page or model on the host. Until it is pressed, the loaded version stays. */
 function offerNewer(registration) {
   const offer = (newer) => {
     if (!navigator.serviceWorker.controller || document.getElementById("newer")) return;
@@ -50,7 +50,7 @@ function offerNewer(registration) {
   });
 }
 
-/** Starts what computes, beside the page so that it stays responsive. */
+/** Starts the worker that runs the models, so that the page stays responsive. */
 function start() {
   worker = new Worker("worker.js");
   worker.addEventListener("message", ({ data }) => {
@@ -68,7 +68,7 @@ function start() {
 
 const started = keep().then(start);
 
-/** Asks the worker; what it found, or an Error with one sentence. */
+/** Sends a request to the worker; returns its result, or throws an Error with one sentence. */
 async function ask(what, content) {
   await started;
   const number = asked++;
@@ -78,7 +78,7 @@ async function ask(what, content) {
   });
 }
 
-/** Loads the runtime and the first model, and says so. */
+/** Loads the runtime and the first model, and tells the user. */
 export async function begin({ say }) {
   say("Loading the model ...");
   try {
@@ -90,7 +90,7 @@ export async function begin({ say }) {
   }
 }
 
-/** The models that can be asked: name, classes, and whether they were trained on crops (`cropped`). */
+/** The models: `name`, `classes`, and `cropped`, whether they were trained on crops but get whole photos here. */
 export async function listModels() {
   await started;
   try {
@@ -100,8 +100,8 @@ export async function listModels() {
   }
 }
 
-/** What each of these models says of a photo: the most probable classes first. */
+/** The answer of each of these models for a photo, with the most probable classes first. */
 export const answer = (photo, names) => ask("answer", { photo: photo.blob, names });
 
-/** The most probable class, and where a model looked: `look.map`, rows of numbers, and `look.picture`, an address. */
+/** The most probable class, and where a model looked: `look.map`, rows of numbers, and `look.picture`, a URL. */
 export const look = (photo, name) => ask("look", { photo: photo.blob, name });

@@ -1,13 +1,13 @@
-// A photo's bytes -> a model's input, as temper/preparation.py and temper/photos.py make it: upright RGB, 0-255, shrunk
-// by averaging areas and enlarged by cubic interpolation, both with the weights of OpenCV's `resize`.
+// Turns a photo's bytes into a model's input, as temper/preparation.py and temper/photos.py do: upright RGB, 0-255,
+// shrunk by area averaging and enlarged by cubic interpolation, both with the weights of OpenCV's `resize`.
 
-const STRIP = 1 << 20; // pixels that are read from a decoded photo at once: phones refuse canvases of a whole one
+const STRIP = 1 << 20; // pixels read from a decoded photo at a time: phones refuse canvases of a whole photo
 const MOST_PIXELS = 200_000_000; // as in temper/photos.py
-const SHARPNESS = -0.75; // of the cubic kernel, as OpenCV has it
+const SHARPNESS = -0.75; // parameter of the cubic kernel, as in OpenCV
 const REDUCTIONS = [8, 4, 2];
-const LARGEST_SHIFT = 1 / 8; // pixels of the picture that a reduced one is used for
+const LARGEST_SHIFT = 1 / 8; // the most by which reducing may shift the picture, in pixels of the model's input
 
-/** An error whose message is a sentence for people. */
+/** An error whose message is a sentence for the user. */
 function problem(sentence) {
   return Object.assign(new Error(sentence), { forPeople: true });
 }
@@ -15,9 +15,9 @@ function problem(sentence) {
 /**
  * The inputs of models for a photo.
  *
- * @param {Blob} photo in a format that the browser reads
+ * @param {Blob} photo in a format that the browser can decode
  * @param {{height: number, width: number, fit: "stretch" | "crop" | "pad"}[]} preparations
- * @returns {Promise<Uint8ClampedArray[]>} for each of them height * width * 3 values, 0-255, row by row
+ * @returns {Promise<Uint8ClampedArray[]>} for each preparation height * width * 3 values, 0-255, row by row
  */
 export async function prepare(photo, preparations) {
   requireTruePixels();
@@ -34,7 +34,7 @@ export async function prepare(photo, preparations) {
   }
 }
 
-/** The photo as a viewer shows it, its colours as they are written: no colour profile is applied, as in OpenCV. */
+/** Decodes a photo and turns it upright. No colour profile is applied, as in OpenCV. */
 async function decode(photo) {
   const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
   let bitmap;
@@ -52,7 +52,7 @@ async function decode(photo) {
 
 const drawn = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
 
-/** Some browsers give other pixels than were drawn, to protect against tracking: answers would be wrong. */
+/** Throws if reading a canvas returns other pixels than were drawn, as browsers with tracking protection may do. */
 function requireTruePixels() {
   const side = 16;
   const context = drawn(new OffscreenCanvas(side, side));
@@ -65,7 +65,7 @@ function requireTruePixels() {
   }
 }
 
-/** By what temper/photos.py reduces the sides of a large JPEG while it decodes it; 1 for none. */
+/** The factor by which temper/photos.py reduces the sides of a large JPEG while decoding it; 1 for none. */
 export function reduction(full, wanted) {
   const isEnough = (scale) => ["height", "width"].every((side) => {
     const beyond = (Math.ceil(full[side] / scale) * scale - full[side]) / full[side];
@@ -74,13 +74,13 @@ export function reduction(full, wanted) {
   return REDUCTIONS.find(isEnough) ?? 1;
 }
 
-/** The rows of a part of a decoded and perhaps reduced photo, from the top: RGBA, several rows at a time. */
+/** Yields the rows of a part of a decoded and perhaps reduced photo, from the top: RGBA, several rows at a time. */
 function* strips(bitmap, part, scale) {
   const left = part.left * scale, width = Math.min(part.width * scale, bitmap.width - left);
   const end = Math.min((part.top + part.height) * scale, bitmap.height);
   const rows = scale * Math.max(1, Math.floor(STRIP / width / scale));
   const context = drawn(new OffscreenCanvas(width, Math.min(rows, end - part.top * scale)));
-  context.globalCompositeOperation = "copy"; // nothing of the strip before shines through
+  context.globalCompositeOperation = "copy"; // replace the previous strip, also where the new one is transparent
   for (let top = part.top * scale; top < end; top += rows) {
     const height = Math.min(rows, end - top);
     context.drawImage(bitmap, left, top, width, height, 0, 0, width, height);
@@ -89,7 +89,7 @@ function* strips(bitmap, part, scale) {
   }
 }
 
-/** RGBA with each square of pixels averaged, those at the right and at the bottom cut off by the edge. */
+/** RGBA reduced by averaging squares of pixels; the squares at the right and at the bottom may be incomplete. */
 export function reduced(rgba, height, width, scale) {
   const down = Math.ceil(height / scale), across = Math.ceil(width / scale);
   const found = new Uint8ClampedArray(4 * down * across);
@@ -106,7 +106,7 @@ export function reduced(rgba, height, width, scale) {
         }
       }
       const target = 4 * (row * across + column), count = rows * columns;
-      found[target] = red / count; // such an array rounds by itself
+      found[target] = red / count; // a Uint8ClampedArray rounds by itself
       found[target + 1] = green / count;
       found[target + 2] = blue / count;
     }
@@ -114,19 +114,19 @@ export function reduced(rgba, height, width, scale) {
   return found;
 }
 
-/** Rounds as Python and OpenCV do: a half to the even neighbour. */
+/** Rounds as Python and OpenCV do: a half to the nearest even number. */
 export function round(value) {
   const low = Math.floor(value), rest = value - low;
   return rest < 0.5 || (rest === 0.5 && low % 2 === 0) ? low : low + 1;
 }
 
 /**
- * A photo at the size and fit of a preparation.
+ * A photo resized to the size and fit of a preparation.
  *
- * @param read takes a part of the photo ({top, left, height, width}) and gives its rows as `strips` does
+ * @param read returns the rows of a part of the photo ({top, left, height, width}), as `strips` does
  * @param {number} tall the height of the photo
- * @param {number} wide its width
- * @param full the photo's height and width before it was reduced, by which the bars of "pad" are placed
+ * @param {number} wide the width of the photo
+ * @param full the photo's height and width before it was reduced, from which the position of the bars of "pad" follows
  */
 export function resize(read, tall, wide, { height, width, fit }, full = { height: tall, width: wide }) {
   const whole = { top: 0, left: 0, height: tall, width: wide };
@@ -153,7 +153,7 @@ export function resize(read, tall, wide, { height, width, fit }, full = { height
   return framed;
 }
 
-/** Rows of RGBA -> RGB of another size. Every way of scaling is a weighted sum along the rows, then down the columns. */
+/** Rows of RGBA -> RGB of another size. Each kind of scaling is a weighted sum along rows, then along columns. */
 function scale(rows, part, height, width) {
   const shrinks = height < part.height || width < part.width;
   const weights = !shrinks ? cubic : height <= part.height && width <= part.width ? area : linear;
@@ -173,7 +173,7 @@ function scale(rows, part, height, width) {
   return Uint8ClampedArray.from(sums, round);
 }
 
-/** One row of RGBA, which begins at `start`, to a row of RGB. */
+/** Scales one row of RGBA, which begins at `start`, to a row of RGB. */
 function scaleRow(rgba, start, across, line) {
   for (let column = 0; column < across.length; column++) {
     let red = 0, green = 0, blue = 0;
@@ -190,7 +190,7 @@ function scaleRow(rgba, start, across, line) {
   }
 }
 
-/** The same weights by the row that they are of: for each old row, [new row, weight]. */
+/** The same weights, grouped by old row: for each old row, pairs [new row, weight]. */
 function bySource(targets, count) {
   const found = Array.from({ length: count }, () => []);
   targets.forEach(({ first, weights }, target) => {
@@ -199,7 +199,7 @@ function bySource(targets, count) {
   return found;
 }
 
-/** Shrinking: each new pixel is the mean of what it covers. For each of them: its first old pixel, and the weights. */
+/** Shrinking: each new pixel is the mean of the area it covers. Returns for each: its first old pixel, the weights. */
 export function area(old, wanted) {
   const step = old / wanted;
   return Array.from({ length: wanted }, (_, place) => {
@@ -212,7 +212,7 @@ export function area(old, wanted) {
   });
 }
 
-/** Enlarging: a cubic through four old pixels, the outermost repeated beyond the edge. */
+/** Enlarging: cubic interpolation of four old pixels; beyond the edge, the outermost pixel is repeated. */
 export function cubic(old, wanted) {
   const step = old / wanted;
   return Array.from({ length: wanted }, (_, place) => {
@@ -228,8 +228,8 @@ function kernel(distance) {
 }
 
 /**
- * Longer one way and shorter the other: what OpenCV's area interpolation does then, between two pixels each way. It is
- * not smooth, so even the rounding of its numbers must be the same.
+ * Enlarging one side while shrinking the other: OpenCV's area interpolation then interpolates between two pixels along
+ * each side. The result is not continuous, so even the rounding of intermediate numbers must be the same.
  */
 export function linear(old, wanted) {
   const ratio = wanted / old, step = 1 / ratio;
@@ -241,7 +241,7 @@ export function linear(old, wanted) {
   });
 }
 
-/** Weights of pixels, those beyond an edge given to the outermost one. */
+/** The weights of pixels; the weights of those beyond an edge are added to the outermost pixel. */
 function atEdges(taps, old) {
   const inside = (pixel) => Math.min(old - 1, Math.max(0, pixel));
   const first = inside(taps[0][0]);

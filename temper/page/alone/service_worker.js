@@ -1,19 +1,19 @@
-// Stores the page, the runtime and the models at the first visit, and answers from there ever after. `STORED`, the files
-// with their SHA-256, is written above by temper/page/assembly.py: a changed file changes this one, by which browsers
-// notice, and then only what has changed is loaded.
+// Stores the page, the runtime and the models at the first visit, and serves them from there afterwards. `STORED`, the
+// files with their SHA-256, is inserted above by temper/page/assembly.py. So if any file changes, this script changes,
+// which browsers notice; then they load only the changed files.
 
 importScripts("runtime_name.js");
 
-const PLACE = self.registration.scope; // the folder of this page; others may be on the same host
+const PLACE = self.registration.scope; // the folder of this page; the host may have other pages
 const CACHE = `temper ${PLACE}`;
 const TYPES = { html: "text/html", css: "text/css", js: "text/javascript", json: "application/json" };
-// As in index.html, for the worker, which does not have that of the page.
+// The policy of index.html for the worker, to which the page's own policy does not apply.
 const POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'";
 
-/** Where a file is kept: under its checksum, so that an old and a new version lie side by side. */
+/** The cache key of a file. It contains the checksum, so that an old and a new version can be stored side by side. */
 const key = (file) => `${PLACE}${file}?${STORED[file]}`;
 
-/** Of the two builds of the runtime, only that for this browser. */
+/** The files to store: all, but of the two builds of the runtime only the one for this browser. */
 const needed = () => Object.keys(STORED)
   .filter((file) => !file.startsWith("runtime/litert_wasm") || file.startsWith(`runtime/${self.runtimeName()}.`));
 
@@ -22,7 +22,7 @@ async function sha256(bytes) {
   return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Loads what is not there yet. A host in the middle of being updated gives other bytes: then all stays as it was. */
+/** Loads missing files. If the host is just being updated and sends other bytes, it fails and the old version stays. */
 async function store() {
   const cache = await caches.open(CACHE);
   await Promise.all(needed().map(async (file) => {
@@ -36,7 +36,7 @@ async function store() {
   }));
 }
 
-/** Removes what only older versions had. */
+/** Removes files that only older versions used. */
 async function tidy() {
   const cache = await caches.open(CACHE);
   const wanted = new Set(needed().map(key));
@@ -46,7 +46,7 @@ async function tidy() {
 
 async function answer(request, file) {
   const found = await caches.match(key(file), { cacheName: CACHE });
-  return found ?? fetch(request); // a browser that is short of space throws stored files away
+  return found ?? fetch(request); // a browser that is short of space may have deleted stored files
 }
 
 self.addEventListener("install", (event) => event.waitUntil(store()));

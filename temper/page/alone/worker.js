@@ -1,9 +1,9 @@
-// Runs the models beside the page. A classic worker, not a module, because the runtime's own loader needs
+// Runs the models in a thread of its own. It is a classic worker, not a module, because the runtime's loader needs
 // `importScripts`.
 
 importScripts("runtime_name.js");
 
-const TOP = 5; // classes that are named, as the server's page has them
+const TOP = 5; // how many classes an answer has, as on the server's page
 const RUNTIME = "runtime/";
 
 /** The bytes of a file of this folder. */
@@ -16,21 +16,21 @@ async function bytes(file) {
   return answer.arrayBuffer();
 }
 
-/** LiteRT, whose WebAssembly is stored compressed: that of most hosts would travel as it is, three times as large. */
+/** Starts LiteRT. Its WebAssembly is stored compressed: most hosts would send it uncompressed, three times as large. */
 async function startRuntime() {
   const name = self.runtimeName();
   const [litert, packed] = await Promise.all([import(`./${RUNTIME}litert.js`), bytes(`${RUNTIME}${name}.bin`)]);
   const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  // The runtime's loader takes these from there. It tells of its start as if that were errors.
+  // The runtime's loader reads these. It reports its normal start as errors, hence `printErr`.
   self.Module = { wasmBinary: await new Response(unpacked).arrayBuffer(), printErr: console.debug };
   await litert.loadLiteRt(`${RUNTIME}${name}.js`);
   return litert;
 }
 
 let runtime, listed, preparing;
-const opened = new Map(); // models by their names, as promises
+const opened = new Map(); // name of a model -> promise of the opened model
 
-const once = (promise, forget) => promise.catch((error) => { forget(); throw error; }); // a later photo tries again
+const once = (promise, forget) => promise.catch((error) => { forget(); throw error; }); // so that a later photo retries
 
 const models = () => (listed ??= once(bytes("models.json").then((text) => JSON.parse(new TextDecoder().decode(text))),
   () => { listed = undefined; }));
@@ -76,7 +76,7 @@ const tasks = {
   },
 
   async answer({ photo, names, top = TOP }) {
-    const chosen = names.length ? names : [(await models())[0].name]; // given before the page had listed the models
+    const chosen = names.length ? names : [(await models())[0].name]; // empty if the page has not listed the models yet
     const asked = await Promise.all(chosen.map(model));
     const prepared = await (await preparation()).prepare(photo, asked);
     const answers = [];
@@ -97,7 +97,7 @@ const tasks = {
   },
 };
 
-/** What the model saw, as the address of a PNG. */
+/** The model's input as a PNG in a data URL. */
 async function picture({ height, width }, pixels) {
   const canvas = new OffscreenCanvas(width, height);
   const shown = new ImageData(width, height);
@@ -108,7 +108,7 @@ async function picture({ height, width }, pixels) {
   return new FileReaderSync().readAsDataURL(await canvas.convertToBlob());
 }
 
-let last = Promise.resolve(); // one photo after the other: a large one takes much memory while it is decoded
+let last = Promise.resolve(); // photos are processed one at a time, because decoding a large one takes much memory
 
 self.addEventListener("message", ({ data: { number, what, ...content } }) => {
   last = last.then(async () => {

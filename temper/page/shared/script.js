@@ -1,15 +1,15 @@
-// The page for people, of the server and of the folder that needs none; they differ in where answers come from. Names of
-// classes, models and files come from strangers: they are only ever put into `textContent`, never into HTML.
+// The page for people, used by the server and by the page without a server; only `answers.js` differs. Names of
+// classes, models and files are not trusted: they are only ever put into `textContent`, never into HTML.
 
 import * as answers from "./answers.js";
 
 const byId = (id) => document.getElementById(id);
-const AT_ONCE = 4; // photos that are asked about at the same time
+const AT_ONCE = 4; // how many photos are classified at the same time
 let models = []; // as `answers.listModels` describes them
 
 const say = (text) => { byId("said").textContent = text; };
 
-/** Shows which models there are; one alone is not worth a choice. */
+/** Lists the models to choose from; a single one is not shown. */
 async function showModels() {
   try {
     models = await answers.listModels();
@@ -35,7 +35,7 @@ const chosenModels = () => {
   return chosen.length ? chosen : models.slice(0, 1).map((model) => model.name);
 };
 
-/** Puts a card for a photo on top of the others, still without answers. */
+/** Adds a card for a photo above the others, still without answers. */
 function addCard(photo) {
   const card = byId("card").content.cloneNode(true).firstElementChild;
   card.querySelector("h2").textContent = photo.name;
@@ -80,7 +80,7 @@ function bar(guess) {
   share.className = "share";
   share.textContent = percent(guess.probability);
   progress.value = guess.probability;
-  progress.setAttribute("aria-hidden", "true"); // the number says it
+  progress.setAttribute("aria-hidden", "true"); // the number says the same
   item.append(name, share, progress);
   return item;
 }
@@ -123,7 +123,7 @@ async function look(photo, name, shown, button) {
   }
 }
 
-/** Paints a map over the picture: red where a part speaks for the class, blue where against it. */
+/** Paints a map over the picture: red where a part is evidence for the class, blue where it is evidence against it. */
 function paint(canvas, map) {
   const rows = map.length, columns = map[0].length;
   const most = Math.max(...map.flat().map(Math.abs), 1e-6);
@@ -142,7 +142,7 @@ function paint(canvas, map) {
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
-/** The strongest part of a map, for those who do not see it. */
+/** The position of the strongest part of a map in words, for users who cannot see it. */
 function inWords(map) {
   const flat = map.flat();
   const place = flat.indexOf(Math.max(...flat));
@@ -166,11 +166,11 @@ async function classify(photo, card) {
   }
 }
 
-/** Classifies photos, some at a time, and says what came out. */
+/** Classifies photos, some at a time, and reports the results. */
 async function classifyAll(photos) {
   if (!photos.length) return;
   say(photos.length === 1 ? "Asking ..." : `Asking about ${photos.length} photos ...`);
-  // From the last to the first, since each card goes on top of those that are there.
+  // Add the cards from the last to the first, since each card is put above the others.
   const waiting = [...photos].reverse().map((photo) => [photo, addCard(photo)]).reverse(), lines = [];
   const work = async () => {
     while (waiting.length) lines.push(await classify(...waiting.shift()));
@@ -204,10 +204,10 @@ function listenForFiles() {
   });
 }
 
-/** The camera in the page where the browser allows it, otherwise the phone's own. */
+/** Opens the camera in the page if the browser allows it, otherwise the phone's camera app. */
 async function useCamera() {
   if (!navigator.mediaDevices?.getUserMedia) {
-    byId("capture").click(); // over plain http browsers give no video, but phones take a photo
+    byId("capture").click(); // without https, browsers give no video, but phones can take a photo
     return;
   }
   let stream;
