@@ -1,4 +1,4 @@
-"""Who waits for a GPU to compute what a stage is set to: so that who computes the very same leaves its result."""
+"""Notes by processes that wait for a GPU, so that a process which computes the same leaves its state for them."""
 
 import hashlib
 import json
@@ -13,11 +13,11 @@ from temper.base.paths import program, scratch
 
 
 def name_of(stage: str) -> str:
-    """The name of the notes of who waits to run a stage with the params that it has now; it has no hyphen at its end.
+    """The name of the notes of processes that wait for a GPU to run a stage with its current params.
 
-    dvc.yaml says which params these are. Comparing them needs neither the stage's settings nor what it computes with.
+    dvc.yaml lists the stage's params. So the name needs neither the stage's settings nor the libraries that compute.
     """
-    import yaml  # noqa: PLC0415 (only who waits, and who trains)
+    import yaml  # noqa: PLC0415 (only processes that wait or train need it)
 
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     content = loading.read()
@@ -27,7 +27,7 @@ def name_of(stage: str) -> str:
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """Says that this process waits, as long as the block lasts; without dvc.yaml nobody asks."""
+    """Within its block, a file notes that this process waits; without a dvc.yaml, nobody would read such a note."""
     if not Path("dvc.yaml").exists():
         yield
         return
@@ -40,7 +40,7 @@ def noted() -> Iterator[None]:
 
 
 def _value(content: Any, key: str) -> Any:
-    """The value of a dotted key, `None` where there is none."""
+    """The value of a dotted key; `None` if there is none."""
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content
