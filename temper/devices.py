@@ -1,5 +1,4 @@
-"""The devices on which Keras computes (the processor, or the GPUs that its backend finds), and how they share batches.
-"""
+"""The devices on which Keras computes (the processor, or the GPUs that its backend finds); how they share a batch."""
 
 import math
 import os

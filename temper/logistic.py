@@ -93,7 +93,7 @@ def path(images: Images, classes: int, strengths: Sequence[float]) -> Iterator[L
     centre = rows.mean(axis=0, dtype=np.float64)
     scaled = rows - centre.astype(np.float32)
     with one_thread():
-        scale = float(np.linalg.norm(scaled)) / max(scaled.size, 1) ** 0.5 or 1.0  # not 0 if all are equal
+        scale = float(np.linalg.norm(scaled)) / max(scaled.size, 1) ** 0.5 or 1.0  # the norm is 0 if all are equal
     scaled /= np.float32(scale)
     labels, weights = np.repeat(images.labels, views), np.full(len(rows), 1 / views, np.float32)
     present = np.unique(labels)
