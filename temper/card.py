@@ -57,7 +57,7 @@ class Backbone(Part):
     name: str
     arguments: dict[str, Any]
     weights: str  # imagenet, none, or the name of a weights file
-    sha256: str | None  # of the weights file
+    sha256: str | None  # the checksum of the weights file; None if there is no such file
     # The backend it was trained with. It needs none in particular: any backend runs it. The value is here so that a
     # change of it reaches the stages after `backbone`. Left out if it is the default.
     backend: str = Field("tensorflow", exclude_if=lambda backend: backend == "tensorflow")
@@ -80,10 +80,10 @@ class Card(Part):
 
 
 def read(path: str | Path) -> Card:
-    """The card of a classifier.
+    """Reads the card of a classifier.
 
     Raises:
-        TemperError: the file is missing, is no model, or has no card.
+        TemperError: the file is missing, is not a model of this pipeline, or has no card.
     """
     return _read(Card, path)
 
@@ -94,7 +94,11 @@ def read_backbone(path: str | Path) -> Backbone:
 
 
 def read_preparation(path: str | Path = PACKED) -> Preparation:
-    """How `pack` prepared the photos."""
+    """Reads how `pack` prepared the photos.
+
+    Raises:
+        TemperError: the file is missing or damaged.
+    """
     try:
         return Preparation.model_validate_json(Path(path).read_bytes())
     except (OSError, ValueError) as error:

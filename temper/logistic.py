@@ -43,7 +43,7 @@ class Images:
     labels: Labels
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Images":
-        """Some of the images."""
+        """The images in these rows, with all their views."""
         return Images(self.views[rows], self.labels[rows])
 
     @property
@@ -65,7 +65,7 @@ class Linear:
     bias: Floats
 
     def probabilities(self, embeddings: Features) -> Floats:
-        """(N, features) -> (N, classes)."""
+        """The probabilities of embeddings: (N, features) -> (N, classes)."""
         with one_thread():
             logits = (embeddings @ self.kernel.astype(np.float32) + self.bias).astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)

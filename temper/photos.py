@@ -32,7 +32,7 @@ _MOST_SEGMENTS = 1000  # before the pixels of a JPEG; real photos have about ten
 
 
 class BadPhoto(ValueError):
-    """Why bytes are no usable image, in a few words."""
+    """The bytes are not a usable image; the message says why in a few words."""
 
 
 def decode(data: bytes, least: Dimensions | None = None) -> Pixels:
@@ -154,7 +154,7 @@ def _refuse_lack_of_memory(error: cv2.error, kind: str, claimed: Dimensions) -> 
 def _require_memory(kind: str, claimed: Dimensions) -> None:
     """Raises MemoryError if there is too little memory to decode: decoders do not tell this from other failures."""
     try:
-        np.empty(claimed[0] * claimed[1] * _MOST_BYTES_A_PIXEL, np.uint8)  # reserved, never touched
+        np.empty(claimed[0] * claimed[1] * _MOST_BYTES_A_PIXEL, np.uint8)  # memory is reserved but never touched
     except MemoryError:
         raise _no_memory(kind, claimed) from None
 

@@ -51,7 +51,7 @@ ROW_GROUP_BYTES = 16 * 2**20
 
 
 class RawWriter:
-    """Writes the raw table into a folder, part after part, holding one row group in memory."""
+    """Writes a raw table into a folder, part by part, with one row group in memory at a time."""
 
     def __init__(self, folder: Path, part_bytes: int = FILE_BYTES, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
         self._folder, self._part_bytes, self._row_group_bytes = folder, part_bytes, row_group_bytes
@@ -107,7 +107,11 @@ def sources(folder: str | Path = FOLDER) -> list[Path]:
 
 
 def parts(source: str, folder: str | Path = FOLDER) -> list[Path]:
-    """The parts of a source's raw table, in order."""
+    """The paths of the parts of a source's raw table, in order.
+
+    Raises:
+        TemperError: there are none.
+    """
     found = sorted((Path(folder) / source).glob("part-*.parquet"))
     if not found:
         raise TemperError(f"{folder}/{source}: expected part-00000.parquet, ..., found none; run dvc repro")

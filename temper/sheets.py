@@ -15,7 +15,7 @@ LINE = 17  # the height of a line of a caption in pixels
 FONT_SIZE = 12
 GAP = 4
 
-Strip = tuple[str, Sequence[Pixels]]  # a caption, and its pictures
+Strip = tuple[str, Sequence[Pixels]]  # a caption and its pictures
 
 
 def write_sheet(path: str | Path, strips: Sequence[Strip], per_strip: int, across: int, cell: int = CELL) -> None:

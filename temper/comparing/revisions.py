@@ -19,7 +19,7 @@ WORKSPACE = "workspace"
 
 
 class Absent(TemperError):
-    """A revision lacks a file, or neither cache nor remote has it."""
+    """A revision does not have a file, or neither cache nor remote has its content."""
 
 
 @dataclass(frozen=True)

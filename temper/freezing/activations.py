@@ -87,7 +87,7 @@ class Activations:
         return found[0] if len(found) == 1 else found
 
     def plain(self, rows: Indices) -> Floats | tuple[Floats, ...]:
-        """View 0 of some images, as `take` gives it."""
+        """View 0, the plain image, of some images, in the form that `take` returns."""
         return self.take(rows, np.zeros_like(rows))
 
 

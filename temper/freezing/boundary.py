@@ -18,7 +18,7 @@ PATH = Path("data/boundary.json")
 
 
 class Drawn(BaseModel):
-    """How the augmented views are drawn."""
+    """The settings by which augmented views are drawn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -87,7 +87,7 @@ def _weights(path: str | Path, sha256: str, choice: DetectorChoice) -> Path:
     kept = repository() / ".temper" / "downloads" / sha256  # where `detect` keeps what it downloads
     if kept.is_file():
         return _compared(path, kept, sha256)
-    if sha256 == NANO_SHA256 and find_spec("requests") is not None:  # which the server does without
+    if sha256 == NANO_SHA256 and find_spec("requests") is not None:  # the server's environment does not have requests
         from temper.network.downloads import obtain  # noqa: PLC0415
 
         return obtain(NANO, sha256, "--detector-weights")

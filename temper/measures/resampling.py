@@ -28,7 +28,7 @@ def resamples_of(images: int, wanted: int = RESAMPLES) -> int:
 
 
 def resample(images: int, wanted: int = RESAMPLES, seed: int = 0) -> Iterator[Weights]:
-    """How often each image is counted in each resample, in blocks of float32 (resamples, images)."""
+    """Yields blocks of resamples, float32 (resamples, images): how often each image is counted in each of them."""
     random = np.random.default_rng([seed, images])
     left = resamples_of(images, wanted)
     most = max(1, _BLOCK // images)

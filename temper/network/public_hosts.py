@@ -50,7 +50,7 @@ _LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa")
 
 
 class NotPublicError(OSError):
-    """A socket was to be connected to an address that is not public."""
+    """Raised instead of connecting a socket to an address that is not public."""
 
     def __init__(self) -> None:
         super().__init__("not a public address")  # the same text for all addresses of a name, which aiohttp compares

@@ -362,7 +362,7 @@ def parse_address(text: str, base: URL | None = None) -> URL | None:
     try:
         url = URL(text, encoded=re.fullmatch("[!-~]+", text) is not None)
         url = base.join(url) if base else url
-        (url.raw_host or "").rstrip(".").encode("idna")  # what the resolver would raise on
+        (url.raw_host or "").rstrip(".").encode("idna")  # raises for names on which the resolver would raise
     except ValueError:  # UnicodeError is a subclass
         return None
     return url if url.scheme in {"http", "https"} and url.host else None

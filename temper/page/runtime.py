@@ -95,7 +95,7 @@ def files() -> dict[str, bytes]:
     """
     packed = archives()
     core, utils = (_script(packed[one], "dist/index.js") for one in (CORE, WASM_UTILS))
-    bare = f'"{WASM_UTILS.name}"'  # a bare name needs an import map, which workers do not have
+    bare = f'"{WASM_UTILS.name}"'  # an import by bare name needs an import map, which workers do not have
     if core.count(bare) != 1:
         raise TemperError(f"{CORE.name} {CORE.version}: expected one import of {bare}, found {core.count(bare)}")
     found = {"litert.js": core.replace(bare, '"./wasm_utils.js"').encode(), "wasm_utils.js": utils.encode()}

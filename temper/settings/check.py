@@ -32,10 +32,11 @@ SOURCES, DETECTORS = "stages.fetch.sources", "stages.detect.detectors"
 
 
 def refuse_wrong_params(path: str | Path) -> None:
-    """Validates a whole params file.
+    """Checks a whole params file: every stage's settings, the sources, the detector, and what only they together show.
 
     Raises:
-        TemperError: a key is unknown, missing or has a wrong value; the message names it.
+        TemperError: a key is unknown or missing or has a wrong value, or a needed package or GPU is missing; the
+            message names it.
     """
     content = loading.read(path)
     stages = stage_settings()

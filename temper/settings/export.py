@@ -1,4 +1,4 @@
-"""The settings of `export`: the formats in which the classifier leaves the pipeline."""
+"""The settings of `export`: the formats to which the classifier is exported."""
 
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ NEEDS: dict[Format, dict[str, str]] = {
     "litert_int8": _LITERT,
     "onnx": _TENSORFLOW | _ONNX,
     "saved_model": _TENSORFLOW,
-    "page": _LITERT,  # and what `make page-runtime` fetches
+    "page": _LITERT,  # and LiteRT.js, which `make page-runtime` fetches
 }
 
 

@@ -69,7 +69,7 @@ class OnPlateau(Further):
     patience: Count = Field(
         1, description="epochs without improvement before more opens; counted anew after each opening"
     )
-    min_delta: NotNegative = Field(0.0, description="a figure must get better by more than this to improve")
+    min_delta: NotNegative = Field(0.0, description="only a gain larger than this counts as an improvement")
 
 
 UnfreezeFurther = Annotated[Never | Every | OnPlateau, Field(discriminator="name")]
@@ -79,13 +79,12 @@ Sampling = Literal["natural", "balanced", "sqrt"]
 
 
 class FineTune(Section):
-    """The second phase, at the top-level lr and with the top-level aug."""
+    """The second phase, which trains with the top-level lr and aug."""
 
     unfreeze_from: Place = Field(
         "all",
-        description="where the trainable part of the backbone begins: at a layer or block, given by name; all: the "
-        "whole backbone trains; none: the head alone; or the share of the layers that train, from the head, such as "
-        "0.3",
+        description="where the trainable part of the backbone begins: a layer or block, by name; a share of the "
+        "layers, counted from the head, such as 0.3; all (the whole backbone trains); or none (the head alone trains)",
     )
     unfreeze_further: UnfreezeFurther = Field(
         Never(), description="gradual unfreezing: when more of the backbone opens to training during the phase"
@@ -146,9 +145,9 @@ class FineTune(Section):
     )
     sampling: Sampling = Field(
         "natural",
-        description="what an epoch shows: natural: every image once; balanced and sqrt: as many images in all, but "
-        "each class equally often (balanced) or in proportion to the square root of its count (sqrt), so that images "
-        "of rare classes are repeated",
+        description="which images an epoch shows. natural: every image once; balanced and sqrt: as many images in "
+        "all, but each class equally often (balanced) or in proportion to the square root of its count (sqrt), so that "
+        "images of rare classes are repeated",
     )
 
     @model_validator(mode="after")

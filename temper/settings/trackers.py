@@ -27,7 +27,7 @@ TextOrNone = BeforeValidator(_nothing, json_schema_input_type=Text | None)
 
 
 class Mlflow(Section):
-    """Where finished experiments are logged."""
+    """The MLflow server to which finished experiments are logged, and what is logged."""
 
     uri: Annotated[Uri | None, TextOrNone] = Field(
         None,

@@ -131,7 +131,7 @@ class Constant(Warmed):
 
 
 class Piecewise(Warmed):
-    """`epochs: [7, 8], factors: [0.5, 0.05]`: lr for 7 epochs, half of it to epoch 8, then a twentieth."""
+    """`epochs: [7, 8], factors: [0.5, 0.05]`: lr for 7 epochs, half of it for the eighth, then a twentieth of it."""
 
     name: Literal["piecewise"]
     epochs: list[Count] = Field(
@@ -162,7 +162,9 @@ class Plateau(Warmed):
     name: Literal["plateau"]
     factor: Share = Field(0.5, description="what the learning rate is multiplied by at each reduction")
     patience: Count = Field(3, description="epochs without improvement before the learning rate is reduced")
-    min_delta: NotNegative = Field(1e-4, description="the validation loss must fall by more than this to improve")
+    min_delta: NotNegative = Field(
+        1e-4, description="only a fall of the loss by more than this counts as an improvement"
+    )
     cooldown: Whole = Field(
         0,
         description="epochs after a reduction in which patience does not count; as in Keras, the last of them counts "
@@ -239,5 +241,5 @@ class EarlyStopping(Section):
     patience: Count | None = Field(
         None, description="epochs without improvement before the phase ends; null: it never ends early"
     )
-    min_delta: NotNegative = Field(0.0, description="a figure must get better by more than this to improve")
+    min_delta: NotNegative = Field(0.0, description="only a gain larger than this counts as an improvement")
     min_epochs: Whole = Field(0, description="the phase never ends before this many epochs")

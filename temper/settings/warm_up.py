@@ -130,5 +130,7 @@ class Settings(StageSettings):
     """What `warm_up` reads."""
 
     seed: Seed
-    batch_size: Width = Field(description="images in a batch, in both phases")
+    batch_size: Width = Field(
+        description="images in a batch, in both phases; fine_tune.batch_size can set another size for the fine-tune"
+    )
     warm_up: WarmUp = Field(description="the first phase, which trains a new head on the frozen backbone")

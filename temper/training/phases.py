@@ -178,7 +178,7 @@ def fit(
     gc.collect()  # iterators in reference cycles, about which TensorFlow would complain when the process exits
     best_epoch = _best_epoch(phase, state)
     best = state.history[best_epoch - 1] if best_epoch else state.start
-    assert best is not None  # epoch 0 is the best only where it was measured
+    assert best is not None  # epoch 0 can be the best only if it was measured
     return Result(state.history, best_epoch, best, state.start)
 
 
