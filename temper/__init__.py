@@ -1,1 +1,1 @@
-"""What two or more stages or apps share: a module for each thing (raw tables, photos, packs, the card, ...)."""
+"""Code that two or more stages or apps share: a module for each thing (raw tables, photos, packs, the card, ...)."""

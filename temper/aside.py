@@ -1,6 +1,6 @@
-"""What is found damaged, or was put there by somebody else, is moved out of the way and named; the work starts afresh.
+"""Puts a file or folder aside that is damaged or unexpected, and prints its name, so that the work can start afresh.
 
-For files below `.temper/`: all of them can be made again.
+For files below `.temper/`, all of which can be made again.
 """
 
 import shutil
@@ -8,12 +8,15 @@ from pathlib import Path
 
 
 def put_aside(path: Path, expected: str, received: str, folder: Path | None = None) -> Path:
-    """Renames a file or folder to `<name>.damaged`, in place of what was put aside before, and says so.
+    """Renames a file or folder to `<name>.damaged`, replacing an earlier one of that name, and prints a message.
 
     Args:
         expected: what should have been there, such as "a download".
-        received: what was wrong with it.
-        folder: where to put it, on the same disk; by default beside its place.
+        received: what was found instead.
+        folder: where to put it, on the same disk; by default the folder that it is in.
+
+    Returns:
+        the new path.
     """
     aside = (folder or path.parent) / f"{path.name}.damaged"
     if aside.is_dir() and not aside.is_symlink():
@@ -26,7 +29,7 @@ def put_aside(path: Path, expected: str, received: str, folder: Path | None = No
 
 
 def is_file(path: Path, expected: str, folder: Path | None = None) -> bool:
-    """Whether there is a regular file, or a link to one; anything else, such as a folder or a pipe, is put aside."""
+    """Whether `path` is a regular file or a link to one. Anything else, such as a folder or a pipe, is put aside."""
     if not path.is_file() and (path.is_symlink() or path.exists()):
         kind = "a link to no file" if path.is_symlink() else "a folder" if path.is_dir() else "a special file"
         put_aside(path, expected, kind, folder)

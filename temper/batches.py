@@ -1,6 +1,6 @@
-"""Batches for Keras from packed images or embeddings, the same on every backend.
+"""Batches for Keras from packed images, embeddings or activations, the same on every backend.
 
-Targets are one-hot: they can be smoothed, weighted and mixed, which class numbers cannot.
+Targets are one-hot, because class numbers cannot be smoothed, weighted or mixed.
 """
 
 import math
@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 from temper.devices import divisible, spread
 
-# Where only the forward pass counts. A constant: as a param it would rerun stages that its value does not change.
+# The batch size for forward passes. A constant: as a param, a change would rerun stages whose results stay the same.
 INFERENCE_BATCH = 64
 
 Indices = npt.NDArray[np.int64]
-Targets = npt.NDArray[np.float32]  # (n, classes): what the probabilities should be; each row sums to 1
+Targets = npt.NDArray[np.float32]  # (n, classes): the target probabilities; each row sums to 1
 
 
 def one_hot(labels: npt.NDArray[np.int32], classes: int) -> Callable[[Indices], Targets]:
-    """The targets of some rows, for `Batches`: 1 for the class of the row's label, 0 for all others.
+    """Returns a function for `Batches` from rows to their targets: 1 for the class of a row's label, 0 for all others.
 
     Args:
         labels: int32 (N,), each at least 0 and below `classes`.
@@ -33,16 +33,18 @@ def one_hot(labels: npt.NDArray[np.int32], classes: int) -> Callable[[Indices], 
 class Batches(keras.utils.PyDataset):
     """Batches of (inputs, targets) in a given order, or of inputs alone.
 
-    Where each is spread over several devices, it comes as (inputs, targets, weights), and one that cannot be shared out
-    equally, such as the last one, has rows of its own again at its end, which weigh 0. No image is left out. They do
-    count in the statistics of a BatchNorm that trains. Of processes that train together each reads its share alone.
+    If several devices share each batch, it has a third part: (inputs, targets, weights). A batch that does not divide
+    equally among the devices, such as the last one, is filled up with its own first rows again, which have weight 0; so
+    no image is left out. The repeated rows do count in the statistics of a BatchNorm layer that trains. If several
+    processes train together, each reads only its own share of a batch.
 
     Args:
-        read: the inputs of some rows, (n,) int64 -> (n, ...), or a tuple of such arrays; called on threads.
-        targets: the targets of some rows, (n,) int64 -> float32 (n, classes), such as `one_hot`; or `None`.
-        order: rows, int64.
-        workers: threads that read ahead.
-        mixes: whether what is read of a row depends on the others of its batch.
+        read: returns the inputs of some rows, (n,) int64 -> (n, ...), or a tuple of such arrays; called on threads.
+        targets: returns the targets of some rows, (n,) int64 -> float32 (n, classes), such as `one_hot`; `None`: the
+            batches are inputs alone.
+        order: the rows in the order in which they are read, int64.
+        workers: the number of threads that read ahead.
+        mixes: whether the result of `read` for a row depends on the other rows of its batch.
     """
 
     def __init__(
@@ -77,16 +79,16 @@ class Batches(keras.utils.PyDataset):
         return read[0] if self._targets is None else (*read, (share < len(rows)).astype(np.float32))
 
     def _of(self, rows: Indices) -> Any:
-        """What is read of some rows: (inputs, targets), or inputs alone."""
+        """The (inputs, targets) of some rows, or their inputs alone."""
         return self._read(rows) if self._targets is None else (self._read(rows), self._targets(rows))
 
     def inputs(self, number: int) -> Any:
-        """The inputs of a whole batch, however it is spread."""
+        """The inputs of a whole batch, even if several devices or processes share it."""
         return self._read(self._rows(number))
 
     @property
     def is_filled_up(self) -> npt.NDArray[np.bool_]:
-        """Of each row of all batches, whether it only fills its batch up."""
+        """For each row of all batches, whether it is a repeated row that only fills its batch up."""
         ends = [*range(self._batch_size, len(self._order), self._batch_size), len(self._order)]
         counts = np.diff([0, *ends])
         return np.concatenate([np.arange(divisible(count, self._spread.devices)) >= count for count in counts])
@@ -97,14 +99,14 @@ def _tuple(read: Any) -> tuple[npt.NDArray[Any], ...]:
 
 
 def predict(model: keras.Model, batches: Batches, verbose: int = 0) -> npt.NDArray[Any]:
-    """What a model says of the inputs of some batches, (n, ...), a row for each row of their order."""
+    """A model's predictions for the inputs of some batches, (n, ...), one row for each row of their order."""
     how = spread()
-    if how.processes > 1:  # Keras's `predict` cannot fetch what another process has: each computes all of it
+    if how.processes > 1:  # Keras's `predict` cannot fetch what another process computed: each computes everything
         return np.concatenate([model.predict_on_batch(batches.inputs(number)) for number in range(len(batches))])
     said: npt.NDArray[Any] = model.predict(batches, verbose=verbose)
     return said if how.devices == 1 else said[~batches.is_filled_up]
 
 
 def shuffled(rows: int, seed: int, epoch: int) -> Indices:
-    """The order of an epoch, known from the seed and the epoch's number alone."""
+    """The order of an epoch, a permutation that follows from the seed and the epoch's number alone."""
     return np.random.default_rng([seed, epoch]).permutation(rows)

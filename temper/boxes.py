@@ -1,7 +1,7 @@
-"""Boxes around objects: everything that a detector found in each photo, above a low score.
+"""The table of boxes: all objects that a detector found in each photo, above a low score.
 
-Which box is the main object is decided later (temper/main_object.py), so that trying another score or another rule
-runs no detector.
+Which box is the main object is decided later (temper/main_object.py), so that trying another score or rule does not
+run the detector again.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ PATH = "data/boxes.parquet"
 BOXES = pa.schema(
     [
         ("image_id", pa.string()),
-        ("x1", pa.float32()),  # pixels of the upright image
+        ("x1", pa.float32()),  # in pixels of the upright image
         ("y1", pa.float32()),
         ("x2", pa.float32()),
         ("y2", pa.float32()),
@@ -30,11 +30,15 @@ BOXES = pa.schema(
 
 
 def write(path: str | Path, detector: str, sha256: str | None, found: Iterator[tuple[str, Boxes]]) -> int:
-    """Writes the table of boxes, a row for each box, images in the given order; returns how many images have boxes.
+    """Writes the table of boxes, with a row for each box and the images in the given order.
 
     Args:
-        sha256: of the detector's weights, where it has any; kept with the detector's name in the file's metadata.
-        found: image_id and its boxes; no image_id twice.
+        detector: its name, which is stored in the file's metadata.
+        sha256: the checksum of the detector's weights, also stored there; `None` if it has none.
+        found: each image_id with its boxes; no image_id twice.
+
+    Returns:
+        how many images have boxes.
     """
     corners, scores = [np.empty((0, 4), np.float32)], [np.empty(0, np.float32)]
     image_ids: list[str] = []
@@ -54,13 +58,13 @@ def write(path: str | Path, detector: str, sha256: str | None, found: Iterator[t
 
 
 def read_detector(path: str | Path) -> tuple[str, str | None]:
-    """The detector's name and the checksum of its weights, of a table that `write` wrote."""
+    """The detector's name and the checksum of its weights, from the metadata of a table that `write` wrote."""
     kept = tables.read_metadata(path, BOXES)
     return kept["detector"], kept["sha256"] or None
 
 
 def read(path: str | Path) -> Iterator[tuple[str, Boxes]]:
-    """The image_id of each image that has boxes, and these, as `write` wrote them."""
+    """Yields the image_id of each image that has boxes, with its boxes, in the order in which they were written."""
     table = tables.read(path, BOXES)
     corners = np.stack([table[name].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)  # (N, 4)
     scores = table["score"].to_numpy()

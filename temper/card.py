@@ -1,6 +1,7 @@
-"""The card: what travels with a model, inside its `.keras` file, so that a model knows how it was fed (law 3).
+"""The card: what a model's users need to know about it, such as its classes and how photos are prepared (law 3).
 
-Whoever predicts, evaluates, exports or serves reads the card, never today's params.yaml. Reading it needs no Keras.
+The card is stored inside the model's `.keras` file. Code that predicts, evaluates, exports or serves reads the card,
+never the current params.yaml. Reading it needs no Keras.
 """
 
 import json
@@ -25,9 +26,9 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def as_entry(self) -> dict[str, str]:
-        """The entry of the .keras file that holds it, for `keras_files.save`.
+        """The name and content of the card's entry in the .keras file, for `keras_files.save`.
 
-        Sorted, because params.yaml may have the keys of equal mappings in any order.
+        Keys are sorted, so that equal mappings give equal bytes whatever the order of their keys in params.yaml.
         """
         return {NAME: json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)}
 
@@ -36,9 +37,9 @@ class Crop(Part):
     """How photos are cropped to their main object."""
 
     detector: str
-    sha256: str | None  # of the detector's weights, where it has any
-    margin: float  # added on each side of the box, in fractions of it
-    box: dict[str, Any]  # which of the detected objects is the main one, as `pack.box`
+    sha256: str | None  # the checksum of the detector's weights; None if it has none
+    margin: float  # added on each side of the box, as a fraction of its width and height
+    box: dict[str, Any]  # which of the detected objects is the main one: the settings `pack.box`
 
 
 class Preparation(Part):
@@ -47,7 +48,7 @@ class Preparation(Part):
     height: int  # pixels
     width: int
     fit: Literal["stretch", "crop", "pad"]
-    crop: Crop | None  # None: the whole photo
+    crop: Crop | None  # None: the whole photo is used
 
 
 class Backbone(Part):
@@ -56,44 +57,48 @@ class Backbone(Part):
     name: str
     arguments: dict[str, Any]
     weights: str  # imagenet, none, or the name of a weights file
-    sha256: str | None  # of the weights file
-    # What it was trained with, not what it needs: any backend runs it. It is here so that stages after `backbone` see
-    # it. Left out where it is the default.
+    sha256: str | None  # the checksum of the weights file; None if there is no such file
+    # The backend it was trained with. It needs none in particular: any backend runs it. The value is here so that a
+    # change of it reaches the stages after `backbone`. Left out if it is the default.
     backend: str = Field("tensorflow", exclude_if=lambda backend: backend == "tensorflow")
-    # Over how many devices each batch was spread, as `backbone.devices`; here for the same reason.
+    # `backbone.devices`: the number of devices over which each batch was spread; here for the same reason.
     devices: int | Literal["all"] = Field(1, exclude_if=lambda devices: devices == 1)
 
     @property
     def pretrained(self) -> bool:
-        """Whether it starts from published weights: its BatchNorm statistics are then worth keeping."""
+        """Whether the backbone starts from published weights, so that its BatchNorm statistics are worth keeping."""
         return self.weights != "none"
 
 
 class Card(Part):
-    """What travels with a classifier."""
+    """The card of a classifier."""
 
     classes: list[str]  # in the order of the probabilities
     preparation: Preparation
     backbone: Backbone
-    temperature: float = 1.0  # by which `calibration.scale` makes its probabilities honest; 1: it changes nothing
+    temperature: float = 1.0  # for `calibration.scale`, which calibrates the probabilities; 1 changes nothing
 
 
 def read(path: str | Path) -> Card:
-    """The card of a classifier.
+    """Reads the card of a classifier.
 
     Raises:
-        TemperError: the file is missing, is no model, or has no card.
+        TemperError: the file is missing, is not a model of this pipeline, or has no card.
     """
     return _read(Card, path)
 
 
 def read_backbone(path: str | Path) -> Backbone:
-    """What models/backbone.keras says of itself."""
+    """The card of models/backbone.keras."""
     return _read(Backbone, path)
 
 
 def read_preparation(path: str | Path = PACKED) -> Preparation:
-    """How `pack` prepared the photos."""
+    """Reads how `pack` prepared the photos.
+
+    Raises:
+        TemperError: the file is missing or damaged.
+    """
     try:
         return Preparation.model_validate_json(Path(path).read_bytes())
     except (OSError, ValueError) as error:
@@ -118,7 +123,7 @@ def _read(kind: type[Model], path: str | Path) -> Model:
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
         ) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError, OSError) as error:
-        # RuntimeError: what a damaged zip says of itself, or JSON nested without end
+        # RuntimeError: zipfile raises it for a damaged zip, json (as RecursionError) for JSON that is nested too deeply
         raise TemperError(
             f"{path}: expected a model of this pipeline with its card inside, received "
             f"{type(error).__name__}: {error}; train it anew"

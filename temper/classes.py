@@ -1,4 +1,4 @@
-"""The class names in their order, which `normalize` decides once (law 1) and every model carries in its card."""
+"""data/classes.txt: the class names in order. `normalize` decides it once (law 1); every model has it in its card."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How a command ends that prints answers for programs: exit codes, errors in one line, a reader who goes away."""
+"""Exit codes and one-line errors for commands whose output other programs read."""
 
 import os
 import sys
@@ -9,15 +9,16 @@ from temper.base.errors import TemperError
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Ends the process with the exit code of `main`.
+    """Runs `main` and ends the process with the exit code that it returns.
 
-    What the user can mend ends in one line on stderr and exit code 1, Ctrl-C in 130. stdout is UTF-8 whatever the
-    terminal's language: equal answers give equal bytes, also for names that are no text.
+    Errors that the user can fix print one line on stderr and end with exit code 1; Ctrl-C ends with 130. stdout is
+    UTF-8 whatever the terminal's language, so that equal answers give equal bytes, even for file names that are not
+    valid text.
     """
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
         sys.exit(main())
-    except BrokenPipeError:  # who read the answers has had enough
+    except BrokenPipeError:  # the program that reads the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (TemperError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The table of crops: the main object of each photo that has one, and whether the photo was cropped to it."""
+"""The table of crops: the main object of each photo that has one, and whether `pack` cropped the photo to it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ PATH = "data/packed/crops.parquet"
 CROPS = pa.schema(
     [
         ("image_id", pa.string()),
-        ("x1", pa.float32()),  # pixels of the upright image
+        ("x1", pa.float32()),  # in pixels of the upright image
         ("y1", pa.float32()),
         ("x2", pa.float32()),
         ("y2", pa.float32()),
         ("score", pa.float32()),
-        ("class_name", pa.string()),  # null: published without one
-        ("share", pa.float32()),  # of the photo's area, 0 to 1
-        ("used", pa.bool_()),  # false: smaller than pack.box.min_box, so the whole photo was packed
+        ("class_name", pa.string()),  # null: the box was published without one
+        ("share", pa.float32()),  # the box's share of the photo's area, 0 to 1
+        ("used", pa.bool_()),  # false: the box is smaller than pack.box.min_box, so the whole photo was packed
     ]
 )
 
@@ -32,8 +32,8 @@ class MainObject:
     box: Box
     score: float
     class_name: str | None
-    share: float  # of the photo's area, 0 to 1
-    used: bool  # whether the photo is cropped to it
+    share: float  # the box's share of the photo's area, 0 to 1
+    used: bool  # whether the photo was cropped to it
 
 
 def write(path: str | Path, found: dict[str, MainObject]) -> None:

@@ -1,25 +1,26 @@
-"""Where a long table is cut into files, so that adding a few images changes a few files.
+"""Decides where a long table is cut into files, so that adding a few images changes only a few files.
 
-Content-defined chunking, as in LBFS (Muthitacharoen et al., SOSP 2001): the images themselves choose where a file ends.
-A cut after every so many images would move with each image that is added before it, and every file after it would be
-another.
+This is content-defined chunking, as in LBFS (Muthitacharoen et al., SOSP 2001): the images themselves decide where a
+file ends. If files had a fixed number of images, an added image would shift every later cut and so change every later
+file.
 """
 
-# Of one file, on average. Smaller files leave more of them as they are when new images are scattered over the table;
-# but each file costs DVC some 0.07 ms whenever it looks, and each raw part 1 ms whenever its metadata are read.
+# The average size of a file. With smaller files, more of them stay unchanged when new images are scattered over the
+# table. But each file costs DVC about 0.07 ms at every check, and each raw part 1 ms whenever its metadata are read.
 FILE_BYTES = 16 * 2**20
 
 
 def ends_file(image_id: str, added: int, length: int, average: int) -> bool:
-    """Whether a file ends with an image.
+    """Whether a file ends after this image.
 
-    A file has a quarter of `average` bytes at least and four times as much at most; but no image is divided, and the
-    last file of a table may be smaller.
+    A file has at least a quarter of `average` bytes and ends as soon as it has four times `average`. Images are never
+    divided, so it may be longer by part of an image; the last file of a table may be smaller.
 
     Args:
-        image_id: hex digits of the image's own checksum, at least 8, by which it decides.
-        added: its bytes.
-        length: the bytes of the file, these included.
+        image_id: hex digits of the image's own checksum, at least 8, which decide.
+        added: the bytes of the image.
+        length: the bytes of the file so far, including this image.
+        average: the average size of a file in bytes.
     """
     if length < average // 4:
         return False

@@ -1,11 +1,11 @@
-"""What to do about an SQLite file below `.temper/` that cannot be used: is it damaged, or is it only not the moment?"""
+"""Tells whether an SQLite file below `.temper/` is damaged or only unusable at the moment; puts damaged ones aside."""
 
 import sqlite3
 from pathlib import Path
 
 from temper.aside import put_aside
 
-# What SQLite says where the file may be as it should: locked, in a folder that may not be written, on a full disk.
+# SQLite's errors that say nothing about the file's content: it is locked, its folder is read-only, the disk is full...
 _OF_THE_MOMENT = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
@@ -20,15 +20,15 @@ _OF_THE_MOMENT = {
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error says something about what the file holds."""
+    """Whether an error means that the content of the file is damaged."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return isinstance(error, sqlite3.DatabaseError) and code & 0xFF not in _OF_THE_MOMENT  # the other bits are details
+    return isinstance(error, sqlite3.DatabaseError) and code & 0xFF not in _OF_THE_MOMENT  # higher bits are details
 
 
 def put_database_aside(path: Path, expected: str, error: Exception) -> None:
-    """Puts a damaged database aside, which must be closed, and says so.
+    """Puts a damaged database aside and prints that it did. The database must be closed.
 
-    Its journal goes: SQLite would take it for one of the new file, and spoil that.
+    Its journal is removed: SQLite would take it for the new file's journal and damage that file too.
 
     Args:
         expected: what should have been there, such as "a cache of boxes".

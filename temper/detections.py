@@ -1,4 +1,4 @@
-"""The boxes that a detector found in one photo, and which of them show the same object. Needs nothing but NumPy."""
+"""The boxes that a detector found in one photo, and non-maximum suppression. Needs only NumPy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from temper.photos import Box
 
 @dataclass(frozen=True)
 class Boxes:
-    """What was found in one photo, best score first.
+    """The boxes found in one photo, best score first.
 
     Attributes:
-        corners: float32 (n, 4): x1, y1, x2, y2 in pixels of the upright image, inside of it.
+        corners: float32 (n, 4): x1, y1, x2, y2 in pixels of the upright image, all within the image.
         scores: float32 (n,), 0 to 1.
-        classes: a name each; `None` where boxes were published without one.
+        classes: the class name of each box; `None` for a box that was published without one.
     """
 
     corners: npt.NDArray[np.float32]
@@ -33,10 +33,10 @@ class Boxes:
 
 
 def suppress(corners: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], overlap: float) -> npt.NDArray[np.intp]:
-    """Greedy non-maximum suppression: the indices of the boxes that stay, best score first; of equal scores the first.
+    """Greedy non-maximum suppression: the indices of the kept boxes, best score first; on ties, the first box first.
 
     Args:
-        overlap: a box is dropped if its intersection over union with a better box that stays is larger than this.
+        overlap: a box is dropped if its intersection over union with a better, kept box is larger than this.
     """
     waiting = np.argsort(-scores, kind="stable")
     kept = []
@@ -48,7 +48,7 @@ def suppress(corners: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], 
 
 
 def intersection_over_union(box: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
-    """The intersection over union of a box, (4,), with each of others, (n, 4): 0 to 1, (n,)."""
+    """The intersection over union of one box, (4,), with each of n others, (n, 4): 0 to 1, (n,)."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     common = sides.clip(0).prod(axis=1)
     union = areas(box[None]) + areas(others) - common
@@ -57,6 +57,6 @@ def intersection_over_union(box: npt.NDArray[np.float32], others: npt.NDArray[np
 
 
 def areas(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Square pixels of boxes (n, 4)."""
+    """The areas of boxes, (n, 4), in square pixels, (n,)."""
     sides: npt.NDArray[np.float32] = corners[:, 2:] - corners[:, :2]
     return sides[:, 0] * sides[:, 1]

@@ -1,4 +1,4 @@
-"""What Keras computes on: the processor, or the GPUs that its backend has found; and how these share a batch."""
+"""The devices on which Keras computes (the processor, or the GPUs that its backend finds); how they share a batch."""
 
 import math
 import os
@@ -15,10 +15,10 @@ from temper.base.machine import PROCESSES, cores, gpu_names
 
 
 def described() -> str:
-    """One line for the start of a stage that computes with Keras, once the backend has looked for its devices.
+    """The line about devices that a stage with Keras prints at its start, once the backend has looked for them.
 
-    "device: CPU, 2 cores, tensorflow 2.21.0" or "device: GPU NVIDIA H200, tensorflow 2.21.0". Where the machine has an
-    NVIDIA GPU that the backend does not use, the line says so: training would otherwise just be slow.
+    Examples: "device: CPU, 2 cores, tensorflow 2.21.0", "device: GPU NVIDIA H200, tensorflow 2.21.0". If the machine
+    has an NVIDIA GPU that the backend does not use, the line says so; otherwise the user would only see slow training.
     """
     kinds = [name.split(":")[0].upper() for name in keras.distribution.list_devices()]
     names = ", ".join(sorted(set(gpu_names())))
@@ -35,18 +35,18 @@ def trains_together() -> bool:
 
 
 def library() -> str:
-    """What computes for Keras, with its version: "tensorflow 2.21.0"."""
+    """The backend of Keras with its version: "tensorflow 2.21.0"."""
     backend = keras.backend.backend()
     return f"{backend} {sys.modules[backend].__version__}"
 
 
 def join() -> None:
-    """Lets this process compute with the others that Keras's environment variables tell of, on any machines.
+    """Joins this process to those with which it trains, on one machine or several, by Keras's environment variables.
 
     Call it before anything is computed. Without these variables nothing happens.
 
     Raises:
-        TemperError: the backend cannot, or the processes did not find each other.
+        TemperError: the backend is not JAX, or the processes did not find each other.
     """
     if PROCESSES not in os.environ:
         return
@@ -65,15 +65,15 @@ def join() -> None:
 
 
 def use(devices: int | Literal["all"]) -> None:
-    """Spreads the batches of this process over so many devices, each of which holds the whole model.
+    """Spreads batches over `devices` devices, each of which holds the whole model (data parallelism).
 
-    Call it before a model is made or loaded: its variables are placed when they are made.
+    Call it before a model is made or loaded, because its variables are placed on devices when they are created.
 
     Args:
-        devices: `backbone.devices`, as the card of a model says it.
+        devices: `backbone.devices`, from the card of the model.
 
     Raises:
-        TemperError: there are not so many, or processes that train together would not use all.
+        TemperError: there are fewer devices, or several processes train together and would not use all devices.
     """
     found = keras.distribution.list_devices()
     count = len(found) if devices == "all" else devices
@@ -87,24 +87,24 @@ def use(devices: int | Literal["all"]) -> None:
     if len(found) > 1:
         print(f"each batch is computed on {count} of {len(found)} devices (backbone.devices: {devices})")
     if count > 1:
-        # Batches come already in shares: see temper/batches.py.
+        # temper/batches.py already divides each batch among the processes.
         chosen = keras.distribution.DataParallel(devices=found[:count], auto_shard_dataset=False)
         keras.distribution.set_distribution(chosen)
 
 
 def divisible(rows: int, devices: int) -> int:
-    """The smallest number of rows, from `rows` on, of which every device gets as many."""
+    """The smallest number of rows, at least `rows`, that divides equally among the devices."""
     return math.ceil(rows / devices) * devices
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Over what each batch is spread.
+    """The devices and processes over which each batch is spread.
 
     Attributes:
-        devices: of all processes.
-        processes: that train together, each with as many devices.
-        number: of this process.
+        devices: the number of devices of all processes together.
+        processes: the number of processes that train together, each with the same number of devices.
+        number: the number of this process, from 0.
     """
 
     devices: int = 1
@@ -112,16 +112,17 @@ class Spread:
     number: int = 0
 
     def share(self, rows: int) -> npt.NDArray[np.int64]:
-        """The places in a batch of so many rows that this process reads: int64, equally many in each process.
+        """The places in a batch of `rows` rows that this process reads: int64, the same number in each process.
 
-        After the last row come as many of the first ones again as `divisible` asks for: these are `rows` and more.
+        If the rows do not divide equally, the batch is filled up to `divisible` rows; the places of these extra rows
+        are `rows`, `rows` + 1, ...
         """
         filled = np.arange(divisible(rows, self.devices))
         return np.split(filled, self.processes)[self.number]
 
 
 def spread() -> Spread:
-    """Over what each batch is spread now; Keras tells only the thread that chose it."""
+    """The current `Spread`. Call it on the thread that called `use`: Keras keeps the choice for that thread only."""
     chosen = keras.distribution.distribution()
     if chosen is None:
         return Spread()
@@ -129,7 +130,7 @@ def spread() -> Spread:
 
 
 def shared_out(batch: npt.NDArray[Any]) -> Any:
-    """A batch of `divisible` rows as a tensor, an equal share of it on each device in use."""
+    """Turns a batch of `divisible` rows into a tensor with an equal share of its rows on each device in use."""
     chosen = keras.distribution.distribution()
     if chosen is None:
         return batch

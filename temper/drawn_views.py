@@ -1,4 +1,4 @@
-"""Views of images that are drawn once, for what is computed of them once: the plain image, then augmented ones."""
+"""Views of images for stages that run the frozen backbone only once: the plain image, then augmented ones."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -13,10 +13,10 @@ from temper.packs import Pack
 
 
 def batches(ends: list[int]) -> Iterator[Indices]:
-    """The rows of each batch, in order; a batch ends with its shard, so that no other shard's images are in it.
+    """The rows of each batch, in order. A batch ends where its shard ends, so it never has images of two shards.
 
     Args:
-        ends: the number of the row after each shard's last one.
+        ends: for each shard, the number of the row after its last one.
     """
     for start, end in pairwise([0, *ends]):
         for first in range(start, end, INFERENCE_BATCH):
@@ -24,16 +24,17 @@ def batches(ends: list[int]) -> Iterator[Indices]:
 
 
 def seen(pack: Pack, rows: Indices, view: int, magnitude: Magnitudes, seed: int, on: int = 1) -> npt.NDArray[np.uint8]:
-    """Images of a pack as one view sees them: uint8 (INFERENCE_BATCH, height, width, 3), black behind the last one.
+    """One view of some images of a pack, filled up with black images: uint8 (INFERENCE_BATCH, height, width, 3).
 
-    They are as many more as it takes to share them out equally on so many devices.
+    If INFERENCE_BATCH does not divide equally among the devices, there are as many more black images as it takes.
 
-    Batches of one size are compiled once, and what the backbone says of an image does not depend on their number. How
-    an image is augmented follows from its image_id: a row would be another one where images are added before it.
+    All batches have the same size, so that the model is compiled once and an image's result does not depend on how many
+    others are in its batch. The augmentation of an image follows from its image_id and not from its row, which would
+    change when images are added before it.
 
     Args:
         view: 0 is the plain image; others are augmented, each in its own way.
-        on: devices.
+        on: the number of devices that share the batch.
     """
     size = divisible(INFERENCE_BATCH, on)
     images = np.zeros((size, *pack.image_shape), np.uint8)

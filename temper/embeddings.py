@@ -1,4 +1,4 @@
-"""The embeddings of a split, which `embed` wrote: what the frozen backbone says of each image."""
+"""Reads data/embeddings, which `embed` writes: the frozen backbone's features of each image of a split."""
 
 from pathlib import Path
 
@@ -14,22 +14,22 @@ Indices = npt.NDArray[np.int64]
 
 
 class Embeddings:
-    """The embeddings of a split, memory-mapped, and the labels; each file is compared with its checksum once.
+    """The embeddings of a split, memory-mapped, and the labels; each file is checked against its checksum once.
 
     Attributes:
-        labels: int32 (N,), the index of a class each.
-        views: how many there are of each image; view 0 is the plain image.
-        features: how many numbers a view has.
+        labels: int32 (N,), the index of each image's class.
+        views: the number of views of each image; view 0 is the plain image.
+        features: the length of one embedding.
     """
 
     def __init__(self, split: str, classes: int | None = None) -> None:
-        """Opens them.
+        """Opens the embeddings.
 
         Args:
-            classes: how many there are: labels must be below. `None` if the reader has no list of them.
+            classes: the number of classes: labels must be below it. `None` if the caller does not know it.
 
         Raises:
-            TemperError: a file is missing or not as it was written, or a label is no index of a class.
+            TemperError: a file is missing or damaged, or a label is not the index of a class.
         """
         self._shards = Shards(Path(FOLDER) / split, "embeddings")  # rows of (views, features)
         self.labels: npt.NDArray[np.int32] = self._shards.labels(classes)
@@ -39,14 +39,19 @@ class Embeddings:
         return len(self.labels)
 
     def take(self, rows: Indices, views: Indices) -> Floats:
-        """One view of each of some images, (n, features)."""
+        """The embedding of one view of each of n images, (n, features).
+
+        Args:
+            rows: int64 (n,), the rows of the images.
+            views: int64 (n,), the view of each of these images.
+        """
         out = np.empty((len(rows), self.features), np.float32)
         for place, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
             out[place] = self._shards.row(row)[view]
         return out
 
     def every_view(self) -> Floats:
-        """All views of all images in memory, (N, views, features)."""
+        """The embeddings of all views of all images, read into memory, (N, views, features)."""
         out = np.empty((len(self), self.views, self.features), np.float32)
         for row in range(len(self)):
             out[row] = self._shards.row(row)

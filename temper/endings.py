@@ -1,4 +1,4 @@
-"""Which files are photos, by the endings of their names: what is looked at in a folder or an archive."""
+"""Which files in a folder or an archive are photos, by the endings of their names."""
 
 from posixpath import splitext
 

@@ -1,4 +1,4 @@
-"""Folds for cross-validation: each class spread evenly, and what belongs together kept together."""
+"""Stratified folds for cross-validation: each class is spread evenly, and groups of images stay together."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,17 +9,17 @@ Integers = npt.NDArray[np.int64]
 def stratified_folds(
     labels: npt.NDArray[np.integer], count: int, seed: int, groups: npt.NDArray[np.integer] | None = None
 ) -> Integers:
-    """The fold of each image: every class is spread over the folds as evenly as its groups allow.
+    """Assigns a fold to each image; every class is spread over the folds as evenly as its groups allow.
 
-    The groups of each class, the largest first and those of equal size in an order drawn from the seed, go one by one
-    to the fold that has the fewest images of that class, and of those folds to the one with the fewest images. A class
-    with fewer groups than folds is absent from some folds. A group with several classes counts for the class of its
-    first image.
+    The groups of a class are assigned one by one, the largest first, groups of equal size in an order drawn from the
+    seed. Each goes to the fold with the fewest images of that class; on ties, to the one with the fewest images in all.
+    A class with fewer groups than folds is absent from some folds. A group with several classes counts for the class
+    of its first image.
 
     Args:
         labels: (N,), 0 or more.
-        count: how many folds.
-        groups: (N,) any integers; images with equal ones share a fold. `None`: each image is alone.
+        count: the number of folds.
+        groups: (N,) any integers; images with equal values share a fold. `None`: each image is its own group.
 
     Returns:
         int64 (N,), 0 to count - 1.

@@ -1,8 +1,8 @@
-"""The checksum in an exported model of what it computes with: a weight that a disk or a copy changed is found.
+"""The checksum of the weights and graph in an exported model, which reveals damage by a disk or a copy.
 
-Runtimes read damaged weights without a word, and answer with them. The checksum is of the bytes that the converter
-made, which come first in the file; card and checksum are behind them. A `.keras` file needs none: it is a zip, which
-has its own.
+Runtimes load damaged weights without an error and predict with them. The checksum covers the bytes that the converter
+made, which come first in the file; the card and the checksum follow them. A `.keras` file needs no such checksum: it is
+a zip file, which has its own.
 """
 
 import hashlib
@@ -17,15 +17,15 @@ _PART = 1 << 20
 
 
 def describe(graph: bytes) -> str:
-    """The entry for what a converter made."""
+    """The checksum entry for the bytes that a converter made."""
     return f"{len(graph)} {hashlib.sha256(graph).hexdigest()}"
 
 
 def require(path: str | Path, entry: str | None) -> None:
-    """Compares a file with its entry; a file of before there were entries has none.
+    """Verifies a file by its checksum entry; `None` passes, because older files have no entry.
 
     Raises:
-        TemperError: the file is not as it was written.
+        TemperError: the file is damaged.
     """
     if entry is None:
         return
@@ -39,10 +39,10 @@ def require(path: str | Path, entry: str | None) -> None:
 
 
 def require_zipped(path: str | Path) -> None:
-    """The same for a file with its entries in a zip behind the model.
+    """The same as `require`, for a file whose entries are in a zip behind the model.
 
     Raises:
-        TemperError: the file is not as it was written.
+        TemperError: the file is damaged.
     """
     try:
         with ZipFile(path) as entries:
@@ -56,7 +56,7 @@ def require_zipped(path: str | Path) -> None:
 
 
 def _of_first(path: str | Path, left: int) -> str:
-    """The sha256 of so many bytes of a file."""
+    """The sha256 of the first `left` bytes of a file."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while left and (part := file.read(min(left, _PART))):

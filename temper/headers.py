@@ -1,7 +1,7 @@
-"""What an encoded photo claims in its header: its format, and how many pixels decoding it would make.
+"""Reads a photo's format and dimensions from its header, before anything is decoded.
 
-Nothing is decoded and nothing large is allocated. A format without a reader here is no format that Temper reads, and a
-header that cannot be read to its dimensions is damage: so no photo is decoded whose size was not known before.
+Nothing large is allocated. Temper reads only formats that have a reader here, and takes a photo whose header states no
+dimensions for damaged. So no photo is decoded without its size being known before.
 """
 
 import re
@@ -22,31 +22,31 @@ _FORMATS = {
     b"II+\0": "TIFF",  # BigTIFF
     b"MM\0+": "TIFF",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",  # without the boxes
+    b"\xff\x4f\xff\x51": "JPEG 2000",  # a bare code stream, without the boxes of a .jp2 file
     **{b"P%d" % number: "PNM" for number in range(1, 7)},  # .pbm, .pgm, .ppm
 }
-# AVIF files have some of these brands too, and beside them one of their own, by which OpenCV reads them.
+# AVIF files have some of these brands too, and in addition one of their own, by which OpenCV recognizes them.
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
-_GAP = rb"(?:\s|#[^\r\n]*[\r\n])"  # between the numbers of a PNM: white space and comments
+_GAP = rb"(?:\s|#[^\r\n]*[\r\n])"  # what separates the numbers of a PNM: white space and comments
 _PNM = re.compile(rb"P[1-6]" + _GAP + rb"+(\d{1,10})" + _GAP + rb"+(\d{1,10})" + _GAP)
-_MOST_OF_PNM = 65_536  # bytes of its header that are read: comments take a hundred times their length in memory
-_MOST_PARTS = 10_000  # segments, boxes or entries that are looked through; real headers have fewer than a thousand
+_MOST_OF_PNM = 65_536  # bytes: no more of a header is read, because matching comments takes 100 times their memory
+_MOST_PARTS = 10_000  # segments, boxes or entries: no more are read; real headers have fewer than a thousand
 _TIFF_SIDES = {257: "height", 256: "width", 323: "tile height", 322: "tile width"}
-_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # how a whole number is stored, by its kind
+_TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # the `struct` format of an integer, by its TIFF type
 
 
 def kind(data: bytes) -> str | None:
-    """The name of a photo's format by its first bytes; `None`: no format that Temper reads."""
+    """The name of a photo's format, from its first bytes; `None` if Temper does not read the format."""
     if data[4:8] == b"ftyp":
         return _kind_by_brands(data)
     return next((name for magic, name in _FORMATS.items() if data.startswith(magic)), None)
 
 
 def _kind_by_brands(data: bytes) -> str | None:
-    """AVIF or HEIC, which also stands for other HEIF, by the brands in the file's first box, `ftyp`."""
+    """AVIF or HEIC (which here includes other kinds of HEIF), from the brands in the file's first box, `ftyp`."""
     end = min(int.from_bytes(data[:4], "big"), 256)
     # length, "ftyp", the brand, a version, then the brands of all readers that can read the file
     brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
@@ -56,9 +56,9 @@ def _kind_by_brands(data: bytes) -> str | None:
 
 
 def claimed(data: bytes, kind: str) -> Dimensions | None:
-    """The dimensions that the header of a photo claims, before EXIF turns it; `None` where it is cut or damaged.
+    """The dimensions in a photo's header, before EXIF rotates the photo; `None` if the header is cut off or damaged.
 
-    Of several, such as the tiles and thumbnails in an AVIF, those with the most pixels.
+    If there are several, such as those of tiles and thumbnails in an AVIF, the largest ones count.
 
     Args:
         kind: the photo's format, as the function `kind` names it.
@@ -70,9 +70,9 @@ def claimed(data: bytes, kind: str) -> Dimensions | None:
 
 
 def memory_to_decode(data: bytes) -> int:
-    """About how many bytes a photo takes while it is decoded: as it is encoded, and three for each pixel it claims.
+    """About how many bytes of memory a photo takes while it is decoded: its encoded bytes, and three for each pixel.
 
-    Known before anything is decoded: 900 KB of PNG may be 600 MB of pixels.
+    It is known before anything is decoded: 900 KB of PNG may be 600 MB of pixels.
     """
     format_name = kind(data)
     height, width = (claimed(data, format_name) if format_name else None) or (0, 0)
@@ -84,17 +84,17 @@ def _largest(found: Iterable[Dimensions]) -> Dimensions | None:
 
 
 def _of_jpeg(data: bytes) -> Dimensions | None:
-    """Those of the first frame header, found as libjpeg does: it skips whatever is no marker."""
+    """The dimensions in the first frame header, found like libjpeg does: it skips everything that is not a marker."""
     place = 2
     for _ in range(_MOST_PARTS):
         found = _MARKER.search(data, place)
-        if found is None or data[found.start() + 1] in (0xD8, 0xD9, 0xDA):  # start, end, or a scan without a frame
+        if found is None or data[found.start() + 1] in (0xD8, 0xD9, 0xDA):  # start, end, or a scan before any frame
             return None
         marker, place = data[found.start() + 1], found.end()
-        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # without a length
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a length
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, place + 3)  # after the length and the bits of a sample
+            height, width = struct.unpack_from(">HH", data, place + 3)  # after the length and the bits per sample
             return height, width
         place += max(2, struct.unpack_from(">H", data, place)[0])
     return None
@@ -115,7 +115,7 @@ def _of_bmp(data: bytes) -> Dimensions | None:
     if length != 12 and length < 36:
         return None
     width, height = struct.unpack_from("<HH" if length == 12 else "<ii", data, 18)
-    return abs(height), abs(width)  # a negative height: the rows begin at the top
+    return abs(height), abs(width)  # a negative height means that the first row is the top one
 
 
 def _of_webp(data: bytes) -> Dimensions | None:
@@ -135,7 +135,7 @@ def _of_webp(data: bytes) -> Dimensions | None:
 
 
 def _of_tiff(data: bytes) -> Dimensions | None:
-    """Those of the first picture or of its tiles, each of which is decoded whole however small the picture is."""
+    """The dimensions of the first picture or of its tiles, if these are larger: a tile is always decoded whole."""
     order = "<" if data.startswith(b"II") else ">"
     big = b"+" in data[:4]
     start, count_of, entry = (8, "Q", "HHQ") if big else (4, "H", "HHI")
@@ -156,12 +156,12 @@ def _of_tiff(data: bytes) -> Dimensions | None:
 
 
 def _within(place: int) -> int:
-    """An offset that `struct` can take; beyond every file it is as good as one just beyond this."""
+    """Limits an offset to what `struct` accepts; such a large one is beyond the end of every file anyway."""
     return min(place, 2**62)
 
 
 def _of_jpeg_2000(data: bytes) -> Dimensions | None:
-    """Those of the SIZ marker, with which the code stream begins, inside the box `jp2c` or alone."""
+    """The dimensions in the SIZ marker at the start of the code stream, which is in the box `jp2c` or on its own."""
     starts = [0] if data.startswith(b"\xff\x4f") else [start for start, _ in _boxes(data, (0, len(data)), [b"jp2c"])]
     if not starts or data[starts[0] : starts[0] + 4] != b"\xff\x4f\xff\x51":
         return None
@@ -175,20 +175,24 @@ def _of_pnm(data: bytes) -> Dimensions | None:
 
 
 def _of_heif(data: bytes) -> Dimensions | None:
-    """The largest of the pictures (`ispe`) and of the tracks of moving ones (`tkhd`) in an AVIF or HEIC."""
+    """The largest dimensions in an AVIF or HEIC: of pictures (`ispe`), and of tracks in animations (`tkhd`)."""
     found = []
     for start, end in _boxes(data, (0, len(data)), [b"meta"]):
-        for place, _ in _boxes(data, (start + 4, end), [b"iprp", b"ipco", b"ispe"]):  # after version and flags
+        for place, _ in _boxes(data, (start + 4, end), [b"iprp", b"ipco", b"ispe"]):  # 4 bytes: version and flags
             width, height = struct.unpack_from(">II", data, place + 4)
             found.append((height, width))
     for start, end in _boxes(data, (0, len(data)), [b"moov", b"trak", b"tkhd"]):
-        width, height = struct.unpack_from(">II", data, max(start, end - 8))  # with 16 bits of a fraction
+        width, height = struct.unpack_from(">II", data, max(start, end - 8))  # fixed point, 16 bits of fraction
         found.append((height >> 16, width >> 16))
     return _largest(found)
 
 
 def _boxes(data: bytes, place: tuple[int, int], path: list[bytes]) -> Iterator[tuple[int, int]]:
-    """Where the contents of the boxes of HEIF and JPEG 2000 begin and end that lie under `path`, in `place`."""
+    """Finds the boxes of a HEIF or JPEG 2000 file under the nested names `path`, within the bytes `place`.
+
+    Yields:
+        where the content of each begins and ends.
+    """
     start, end = place
     for _ in range(_MOST_PARTS):
         if start + 8 > end:
@@ -198,7 +202,7 @@ def _boxes(data: bytes, place: tuple[int, int], path: list[bytes]) -> Iterator[t
         if length == 1:
             (length,) = struct.unpack_from(">Q", data, inside)
             inside += 8
-        after = start + length if length else end  # 0: to the end
+        after = start + length if length else end  # a length of 0 means: to the end
         if after < inside or after > end:
             return
         if name == path[0] and len(path) == 1:

@@ -1,4 +1,7 @@
-"""The table of images: every image that may be used, its class and its split. Written by `normalize`, in raw order."""
+"""The table of images: every usable image with its class and split, in the order of the raw tables.
+
+`normalize` writes it.
+"""
 
 from collections.abc import Sequence
 
@@ -11,10 +14,10 @@ SPLITS = ("train", "validation", "test", "unlabelled")
 
 IMAGES = pa.schema(
     [
-        ("image_id", pa.string()),  # the first 16 hex digits of sha256; images of equal bytes share it
+        ("image_id", pa.string()),  # the first 16 hex digits of sha256; images with equal bytes share it
         ("source", pa.string()),  # where the bytes are in the raw tables: the named source, ...
-        ("part", pa.int32()),  # ... the part, ...
-        ("row", pa.int32()),  # ... and the row in it
+        ("part", pa.int32()),  # ... the part of its table, ...
+        ("row", pa.int32()),  # ... and the row in that part
         ("path", pa.string()),
         ("class_name", pa.string()),  # null: unlabelled
         ("split", pa.string()),  # one of SPLITS

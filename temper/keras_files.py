@@ -1,4 +1,4 @@
-"""Keras models in files: equal weights give equal bytes, so that DVC sees when nothing has changed."""
+"""Saves and loads Keras models. Equal weights give equal bytes, so that DVC sees when nothing has changed."""
 
 import json
 import zipfile
@@ -13,17 +13,17 @@ from temper.base.atomic import atomic_file
 from temper.base.checksums import MEND
 from temper.base.errors import TemperError
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 
 
 def save(model: keras.Model, path: str | Path, beside: Mapping[str, str]) -> None:
     """Writes a model as `.keras`, without optimizer, date and times.
 
-    Keras writes `date_saved`, memory addresses (`shared_object_id`) and, in the zip's entries, the time: a rerun with
-    the same result would look like a change and rerun every stage after it.
+    Keras writes the date (`date_saved`), memory addresses (`shared_object_id`) and the time of each entry of the zip. A
+    rerun with the same result would then look like a change, and every later stage would run again.
 
     Args:
-        beside: further entries of the file, by name; the card is one.
+        beside: further entries of the file, by name, such as the card.
     """
     bare = keras.Model(model.input, model.output, name=model.name)  # the same layers, never compiled
     with atomic_file(path) as partial:
@@ -43,7 +43,7 @@ def save(model: keras.Model, path: str | Path, beside: Mapping[str, str]) -> Non
 
 
 def _renumber(config: Any, seen: dict[int, int]) -> None:
-    """Replaces the addresses by which Keras tells shared objects apart by 0, 1, 2, ... in order of appearance."""
+    """Replaces the addresses by which Keras identifies shared objects with 0, 1, 2, ... in order of appearance."""
     if isinstance(config, dict):
         if "shared_object_id" in config:
             config["shared_object_id"] = seen.setdefault(config["shared_object_id"], len(seen))
@@ -57,23 +57,23 @@ def load(path: str | Path) -> keras.Model:
     """Reads a model that `save` wrote.
 
     Raises:
-        TemperError: the file is missing, damaged, or no model that this version of Keras can build.
+        TemperError: the file is missing, damaged, or not a model that this version of Keras can build.
     """
     _require_whole(path)
     try:
         return keras.saving.load_model(path, compile=False)
-    # Whatever stands in a configuration that is none of Keras's, but no lack of memory, which is not the file's fault:
+    # The errors that a wrong configuration can cause. Not MemoryError, which is not the file's fault:
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RecursionError) as error:
         raise _refused(path, error) from None
 
 
 def _require_whole(path: str | Path) -> None:
-    """Compares every entry with the checksum that a zip has of it: Keras reads weights without looking at these."""
+    """Verifies every entry of the zip by its checksum, which Keras does not do when it reads weights."""
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
-        # ValueError and RuntimeError: a flag or a size that nobody wrote
+        # ValueError and RuntimeError: a flag or a size in the zip that no writer produces
         raise _refused(path, error) from None
     if damaged is not None:
         raise TemperError(

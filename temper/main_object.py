@@ -1,4 +1,4 @@
-"""Which of the detected objects in a photo is the main one."""
+"""Chooses the main object among the detected objects in a photo."""
 
 import numpy as np
 
@@ -8,10 +8,13 @@ from temper.settings.pack import MainBox
 
 
 def choose(boxes: Boxes, height: int, width: int, settings: MainBox) -> int | None:
-    """The index of the main object in `boxes`, or `None` if nothing of the wanted classes reaches the score.
+    """The index of the main object in `boxes`; `None` if no box of the wanted classes reaches the score.
 
-    Overlapping boxes are suppressed over all wanted classes together: a pickup is often found both as a car and as a
-    truck, and the weaker of the two boxes may be the larger.
+    Overlapping boxes are suppressed across all wanted classes together: a pickup is often found both as a car and as a
+    truck, and the box with the lower score may be the larger one.
+
+    Args:
+        height, width: of the photo, in pixels.
     """
     wanted = settings.classes
     named = np.array([wanted is None or name is None or name in wanted for name in boxes.classes], bool)

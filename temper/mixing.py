@@ -1,7 +1,7 @@
-"""MixUp (Zhang et al., arXiv:1710.09412) and CutMix (Yun et al., arXiv:1905.04899): two images and targets made one.
+"""MixUp (Zhang et al., arXiv:1710.09412) and CutMix (Yun et al., arXiv:1905.04899): mix pairs of images and targets.
 
-Every image of a batch gets a partner of the same batch and a share of its own. Both follow from the seed, the epoch and
-the batch's number: on whichever thread, and after a kill, a batch is mixed in the same way.
+Every image of a batch gets a partner in the same batch and its own share of the mix. Both follow from the seed, the
+epoch and the batch's number, so a batch is mixed in the same way on any thread and after a kill.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from temper.settings.mixing import MixedAugmentation
 
 Images = npt.NDArray[np.uint8]  # (n, height, width, 3)
-Targets = npt.NDArray[np.float32]  # (n, classes), each row with the sum 1
-# Tells a batch's random numbers from those of the image of the same number.
+Targets = npt.NDArray[np.float32]  # (n, classes); each row sums to 1
+# Keeps the random numbers of a batch apart from those of the image with the same number.
 STREAM = 2**32 - 1
 
 
@@ -23,9 +23,9 @@ class Plan:
     """How the images of a batch are mixed.
 
     Attributes:
-        partners: int64 (n,), for each image the place of another one in the batch; each is the partner of one.
-        shares: float64 (n,), from 0 to 1: how much of each image and of its target is left; the rest is its partner's.
-        rectangles: int64 (n, 4), for CutMix: top, bottom, left and right of what the partner gives; `None`: MixUp.
+        partners: int64 (n,), for each image the index of another one in the batch; each is the partner of exactly one.
+        shares: float64 (n,), from 0 to 1: how much of each image and of its target is kept; the rest is its partner's.
+        rectangles: int64 (n, 4), for CutMix: top, bottom, left and right of the partner's part; `None`: MixUp.
     """
 
     partners: npt.NDArray[np.int64]
@@ -36,11 +36,11 @@ class Plan:
 def plan(
     count: int, height: int, width: int, chosen: MixedAugmentation, seed: int, epoch: int, batch: int
 ) -> Plan | None:
-    """How a batch is mixed; `None`: not at all. With MixUp and CutMix both on, a batch has one of them, by even odds.
+    """Decides how a batch is mixed; `None`: not at all. If MixUp and CutMix are both on, each has a chance of 1/2.
 
     Args:
-        count: images in the batch.
-        batch: its number in the epoch.
+        count: the number of images in the batch.
+        batch: the number of the batch in its epoch.
     """
     if not (chosen.mixup or chosen.cutmix) or count < 2:
         return None
@@ -48,7 +48,7 @@ def plan(
     by_mixup = bool(chosen.mixup) and (not chosen.cutmix or random.random() < 0.5)
     alpha = chosen.mixup if by_mixup else chosen.cutmix
     circle, partners = random.permutation(count), np.empty(count, np.int64)
-    partners[circle] = np.roll(circle, 1)  # a permutation itself would leave one image of a batch with itself
+    partners[circle] = np.roll(circle, 1)  # a plain permutation pairs, on average, one image of a batch with itself
     shares = random.beta(alpha, alpha, count)
     if by_mixup:
         return Plan(partners, shares, None)
@@ -60,13 +60,13 @@ def plan(
 def cut(
     shares: npt.NDArray[np.float64], centres: npt.NDArray[np.float64], height: int, width: int
 ) -> npt.NDArray[np.int64]:
-    """Rectangles that leave about these shares of their images: int64 (n, 4), top, bottom, left and right.
+    """Rectangles, outside of which about these shares of the images are kept: int64 (n, 4), top, bottom, left, right.
 
-    As in the paper, a rectangle has the image's proportions, its centre may be anywhere, and what is outside the image
-    is cut off; so more is left of an image than its share says.
+    As in the paper, a rectangle has the image's proportions, and its centre may lie anywhere. What lies outside the
+    image is cut off, so more of an image may be kept than its share says.
 
     Args:
-        centres: float64 (n, 2), from 0 to 1: down and across.
+        centres: float64 (n, 2), from 0 to 1: vertical and horizontal.
     """
     sides = np.array([height, width])
     middle, half = centres * sides, np.sqrt(1 - shares)[:, None] * sides / 2
@@ -87,6 +87,6 @@ def mix_images(images: Images, planned: Plan) -> None:
 
 
 def mixed_targets(targets: Targets, planned: Plan) -> Targets:
-    """The targets of a batch, mixed by the same shares as the images; every row keeps its sum of 1."""
+    """The targets of a batch, mixed by the same shares as the images; every row still sums to 1."""
     own = planned.shares.astype(np.float32)[:, None]
     return own * targets + (1 - own) * targets[planned.partners]

@@ -1,13 +1,13 @@
-"""The filter of temper/base/quiet.py: copies stdin to stdout without what TensorFlow and JAX print at every start.
+"""The filter of temper/base/quiet.py: copies stdin to stdout without the lines that TensorFlow and JAX always print.
 
     python -I -S temper/noise.py LOG < lines
 
-Only lines in the table are dropped, and written to the file LOG instead. A line that is not known is shown, so a new
-version of TensorFlow costs a new line on the terminal, never a warning. Imports only the standard library, and little
-of it: the stage starts it while it imports keras.
+Only lines that match the tables below are dropped; they are written to the file LOG instead. An unknown line is shown,
+so a new version of TensorFlow may add a line to the terminal, but never hides a warning. It imports only a little of
+the standard library, because the stage starts it while it imports Keras.
 
-Where memory ends, TensorFlow aborts after hundreds of lines, or the kernel kills the stage, which then cannot say a
-word. This process outlives it, and says in one line what was asked for and what helps.
+When memory runs out, TensorFlow aborts after hundreds of lines, or the kernel kills the stage without a message. This
+process outlives the stage, and says in one line how much memory was requested and what helps.
 """
 
 import os
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 # `I0000 00:00:1795282570.363227    9450 port.cc:153] ` or `2026-01-31 10:00:00.123456: I tensorflow/port.cc:153] `.
-# I, W and E stand for information, warning and error. A fatal one, F, is never noise.
+# I, W and E stand for information, warning and error. A fatal message, F, is never noise.
 _ORIGIN = r"(?:[IWE]\d{4} [\d:.]+ +\d+|[\d-]{10} [\d:.]+: [IWE]) [\w/.-]+:\d+\] "
 
-# How a line of noise begins, after its origin, and why nobody needs it.
+# How a line of noise begins after its origin, and why nobody needs it.
 LOGGED = {
     "oneDNN custom operations are on": "the same bits follow from the same machine, which is what is promised",
     "This TensorFlow binary is optimized to use available CPU instructions": "nobody here builds TensorFlow",
@@ -55,7 +55,7 @@ LOGGED = {
         "follows every error in a phase"
     ),
 }
-# The same, where the machine has no NVIDIA GPU. Where it has one, these lines say why training is slow.
+# The same, for machines without an NVIDIA GPU. On a machine with one, these lines say why training is slow.
 LOGGED_WITHOUT_GPU = {
     "Could not find cuda drivers on your machine, GPU will not be used": "there is none",
     "failed call to cuInit": "there is none",
@@ -68,7 +68,7 @@ PLAIN = {
     r"If the cause is memory fragmentation maybe the environment variable": "follows the line about the allocator",
     r"Current allocation summary follows\.$": "the same",
     r"(?:Limit|InUse|MaxInUse|NumAllocs|MaxAllocSize|Reserved|PeakReserved|LargestFreeBlock): +[\d.]+\w*$": "the same",
-    # Hundreds of lines with an origin, but none when the allocator says that it can do without.
+    # Hundreds of lines about a failed allocation; but not a line in which the allocator says that it is not a failure.
     r"[IW]\d{4} [\d:.]+ +\d+ bfc_allocator\.cc:\d+\] (?!.*not a failure)": "an error follows that says enough",
     r"WARNING:tensorflow:\d+ out of the last \d+ calls to <function TensorFlowTrainer": (
         "a model that opens further is compiled anew, on purpose"
@@ -77,7 +77,7 @@ PLAIN = {
     r"fully_quantize: \d, inference_type: \d": "the converter to LiteRT, of what it was asked",
     r"\t \[\[\{\{node PyFunc\}\}\]\]$": "follows the line about GeneratorDataset",
 }
-# What was asked for when memory ended, and how a process says that it is about to die.
+# The lines that say how much memory was requested when it ran out, and those by which a process says that it is dying.
 ASKED = re.compile(
     rb"Allocator \(\S+\) ran out of memory (?P<allocator>trying to allocate \S+)(?!.*not a failure)"
     rb"|(?P<tensor>OOM when allocating tensor with shape\[[\d,]*\] and type \w+)"
@@ -93,23 +93,23 @@ _KILLS = ("/proc/vmstat", "/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether the machine shows an NVIDIA device or its driver, whatever TensorFlow makes of it."""
+    """Whether the machine has an NVIDIA device or its driver, whether or not TensorFlow can use it."""
     return any(Path(path).exists() for path in ("/dev/nvidia0", "/proc/driver/nvidia"))
 
 
 def noise(nvidia_gpu: bool) -> re.Pattern[bytes]:
-    """What a line of noise begins with."""
+    """The pattern that the beginning of every line of noise matches."""
     logged = LOGGED if nvidia_gpu else LOGGED | LOGGED_WITHOUT_GPU
     return re.compile(f"{_ORIGIN}(?:{'|'.join(logged)})|{'|'.join(PLAIN)}".encode())
 
 
 def copy(lines: Iterable[bytes], known: re.Pattern[bytes], shown: BinaryIO, dropped: BinaryIO) -> str | None:
-    """Writes each line as soon as it is whole: noise to `dropped`, all else to `shown`.
+    """Writes each line as soon as it is complete: noise to `dropped`, all others to `shown`.
 
-    A process that dies of a lack of memory has its last lines in `dropped`: a stack trace and a dump.
+    If a process dies because memory ran out, its last lines (a stack trace and a dump) go to `dropped` too.
 
     Returns:
-        what such a process asked for; `None` if it did not die so.
+        the request for memory on which such a process died; `None` if it did not die of that.
     """
     asked, dying = "", False
     for line in lines:
@@ -117,7 +117,7 @@ def copy(lines: Iterable[bytes], known: re.Pattern[bytes], shown: BinaryIO, drop
         if found:
             asked = next(filter(None, found.groups())).decode(errors="replace").strip()
         dying = dying or DYING.match(line) is not None
-        last = asked and (dying or line.isspace())  # of a trace, or between the parts of a dump
+        last = asked and (dying or line.isspace())  # a line of a stack trace, or between the parts of a dump
         file = dropped if known.match(line) or last else shown
         file.write(line)
         file.flush()
@@ -125,7 +125,7 @@ def copy(lines: Iterable[bytes], known: re.Pattern[bytes], shown: BinaryIO, drop
 
 
 def kills() -> list[str]:
-    """How often the kernel has killed a process for want of memory, in each place that counts it."""
+    """How often the kernel has killed a process because memory ran out, from each file that counts it."""
     found = []
     for path in _KILLS:
         with suppress(OSError):
@@ -134,7 +134,7 @@ def kills() -> list[str]:
 
 
 def is_gone(parent: int) -> bool:
-    """Whether the stage died. It waits for this process when it ends by itself; a dead one is not there for long."""
+    """Whether the stage was killed. A stage that ends by itself waits for this process; a killed one is soon gone."""
     deadline = time.monotonic() + 0.2
     while os.getppid() == parent and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -142,7 +142,7 @@ def is_gone(parent: int) -> bool:
 
 
 def open_log(path: Path) -> BinaryIO:
-    """The file of the dropped lines; a log that cannot be written does not stop a stage."""
+    """Opens the file for the dropped lines. If it cannot be written, the lines are discarded and the stage goes on."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
@@ -151,7 +151,7 @@ def open_log(path: Path) -> BinaryIO:
 
 
 def main() -> None:
-    """Copies until the last process that has the pipe has ended, or nobody reads what is shown."""
+    """Copies lines until the last process that holds the pipe has ended, or until nobody reads the output."""
     log, parent, before = Path(sys.argv[1]), os.getppid(), kills()
     with suppress(BrokenPipeError):
         with open_log(log) as dropped:

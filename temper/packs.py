@@ -1,8 +1,11 @@
-"""Packed images: arrays of one size that training reads without decoding anything.
+"""Packed images: decoded images of one size, in arrays that training reads without decoding anything.
 
-A pack is a folder: `images-00000.npy`, ... (uint8, (n, height, width, 3), RGB, some 16 MB each; temper/shards.py),
-`labels.npy` (int32, (N,), an index into classes.txt, -1 if unlabelled), `image_ids.npy` (16 characters, (N,)) and the
-checksums of all of them.
+A pack is a folder with these files:
+
+- `images-00000.npy`, ...: uint8 (n, height, width, 3), RGB, about 16 MB each (temper/shards.py);
+- `labels.npy`: int32 (N,), the index in classes.txt, -1 if unlabelled;
+- `image_ids.npy`: (N,) texts of 16 characters;
+- `checksums.json`: the checksums of all of them.
 """
 
 from pathlib import Path
@@ -14,11 +17,11 @@ import numpy.typing as npt
 from temper.cuts import FILE_BYTES
 from temper.shards import Shards, ShardWriter
 
-NAME = "images"  # of the shards
+NAME = "images"  # the name of the shards
 
 
 class PackWriter:
-    """Writes the images of a pack one after the other: none stays in memory."""
+    """Writes the images of a pack one after the other; none stays in memory."""
 
     def __init__(
         self, folder: Path, image_ids: npt.NDArray[np.str_], height: int, width: int, shard_bytes: int = FILE_BYTES
@@ -31,10 +34,10 @@ class PackWriter:
         self._shards.append(pixels)
 
     def finish(self, labels: npt.NDArray[np.int32]) -> None:
-        """Writes what belongs to the images, a value each.
+        """Ends the pack: writes the labels, one for each image, the image_ids and the checksums.
 
         Raises:
-            ValueError: images are missing, or labels.
+            ValueError: fewer images were written than expected, or the number of labels is wrong.
         """
         self._shards.finish({"labels": labels.astype(np.int32), "image_ids": self._image_ids.astype("U16")})
 
@@ -46,7 +49,7 @@ class PackWriter:
 
 
 class Pack:
-    """The images of one split, memory-mapped; each file is compared with its checksum when it is first read.
+    """The images of one split, memory-mapped; each file is checked against its checksum when it is first read.
 
     Attributes:
         labels: int32 (N,), -1 if unlabelled.
@@ -57,10 +60,10 @@ class Pack:
         """Opens a pack.
 
         Args:
-            classes: how many there are: labels must be below. `None` if the reader has no list of them.
+            classes: the number of classes: labels must be below it. `None` if the caller does not know it.
 
         Raises:
-            TemperError: a file is missing or not as it was written, or a label is no index of a class.
+            TemperError: a file is missing or damaged, or a label is not the index of a class.
         """
         self._shards = Shards(folder, NAME)
         self.labels: npt.NDArray[np.int32] = self._shards.labels(classes)
@@ -76,15 +79,15 @@ class Pack:
         return height, width, channels
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
-        """Image number `index`, uint8 (height, width, 3), mapped: copy it before changing it.
+        """Image number `index`, uint8 (height, width, 3), memory-mapped: copy it before changing it.
 
         Raises:
-            TemperError: its file is not as it was written.
+            TemperError: its file is damaged.
         """
         return self._shards.row(index)
 
     def images(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """A copy of the images of `indices`, uint8 (n, height, width, 3)."""
+        """Copies of the images with these indices, uint8 (n, height, width, 3)."""
         out = np.empty((len(indices), *self.image_shape), np.uint8)
         for place, index in enumerate(indices):
             out[place] = self.image(int(index))

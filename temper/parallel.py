@@ -1,4 +1,4 @@
-"""Work spread over threads, results in order."""
+"""Runs a function over items on several threads, and yields the results in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from temper.base.machine import cores
 
-LEAST_BYTES = 2**30  # in flight
-BYTES_PER_THREAD = 2**27  # in flight: photos of 40 megapixels keep every thread busy, larger ones some
+LEAST_BYTES = 2**30  # the limit of the bytes in flight is at least this
+BYTES_PER_THREAD = 2**27  # in flight: enough to keep all threads busy with photos of up to 40 megapixels
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,16 +22,17 @@ def ordered_map(
     weigh: Callable[[Item], int] | None = None,
     most_bytes: int | None = None,
 ) -> Iterator[Result]:
-    """`map(function, items)` on threads, in order, reading at most `ahead` items per thread beyond the last result.
+    """`map(function, items)` on threads, with the results in order.
 
-    For functions that release the GIL, as OpenCV's do. Unlike `Executor.map`, it never reads the whole
-    of `items`: memory stays bounded by what is in flight.
+    For functions that release the GIL, as OpenCV's do. Unlike `Executor.map`, it does not read all `items` at once, but
+    at most `ahead` per thread beyond the last result: memory stays bounded by the items in flight.
 
     Args:
-        threads: how many; `None` is one per core.
-        weigh: the bytes of memory that an item takes until its result is handed on.
-        most_bytes: that the items in flight take together, unless one alone takes more; `None`: `BYTES_PER_THREAD` for
-            each thread, and at least `LEAST_BYTES`.
+        threads: the number of threads; `None`: one per core.
+        ahead: the most items per thread that wait or run at a time.
+        weigh: returns the bytes of memory that an item takes until its result is yielded; `None`: 0 for each.
+        most_bytes: the most that the items in flight may take together, unless a single one takes more; `None`:
+            `BYTES_PER_THREAD` for each thread, and at least `LEAST_BYTES`.
     """
     threads = threads or cores()
     most_bytes = most_bytes or max(LEAST_BYTES, threads * BYTES_PER_THREAD)

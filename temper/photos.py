@@ -1,4 +1,4 @@
-"""Encoded photos to pixels: upright RGB, or the reason why not."""
+"""Decodes photos to upright RGB pixels, or raises BadPhoto with the reason why it cannot."""
 
 import importlib
 import re
@@ -14,44 +14,45 @@ from temper.headers import Dimensions
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright photo at its full size
 
-HASHED = (32, 32)  # the height and width that `perceptual_hash` looks at
+HASHED = (32, 32)  # the height and width to which `perceptual_hash` reduces a photo
 
-# More pixels than this are refused before anything is decoded. A fixed number, because the memory that happens to be
-# free must not decide which photos a data set holds. The largest cameras make 200 megapixels (16320 x 12240), and one
-# such photo is 600 MB of pixels, 1.2 GB while its channels are put in order; a hundred times more than any model sees.
+# A photo with more pixels than this is refused before anything is decoded. The limit is a fixed number, because the
+# free memory of a machine must not decide which photos a data set holds. The largest cameras take photos of 200
+# megapixels (16320 x 12240). Such a photo has 600 MB of pixels, takes 1.2 GB while its channels are reordered, and is a
+# hundred times larger than any model's input.
 MOST_PIXELS = 200_000_000
 
 _REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-_LARGEST_SHIFT = 1 / 8  # pixels of the picture that a reduced one is decoded for
-_XMP = (b"http://ns.adobe.com/", b"XMP\0://ns.adobe.com/")  # the other thing that an APP1 segment holds, beside EXIF
-_EXIF_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), 1))  # bytes of a value, by its kind
+_LARGEST_SHIFT = 1 / 8  # in pixels of the final picture; see `decode_with_dimensions`
+_XMP = (b"http://ns.adobe.com/", b"XMP\0://ns.adobe.com/")  # how an APP1 segment begins that holds XMP, not EXIF
+_EXIF_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8), 1))  # bytes of a value, by its EXIF type
 _OPENCV_ERROR = re.compile(r"error: \((-?\d+):[^)]*\) (.*?)(?: in function '[^']*')?\s*$", re.DOTALL)
-_MOST_BYTES_A_PIXEL = 16  # that a decoder needs for itself, beside the pixels
-_MOST_SEGMENTS = 1000  # before the pixels of a JPEG; real ones have some ten, or hundreds with large profiles
+_MOST_BYTES_A_PIXEL = 16  # the most that a decoder needs for itself, in addition to the pixels
+_MOST_SEGMENTS = 1000  # before the pixels of a JPEG; real photos have about ten, or hundreds with large profiles
 
 
 class BadPhoto(ValueError):
-    """Why bytes are no usable image, in a few words."""
+    """The bytes are not a usable image; the message says why in a few words."""
 
 
 def decode(data: bytes, least: Dimensions | None = None) -> Pixels:
-    """The pixels of an encoded photo as a viewer shows them.
+    """Decodes a photo to the pixels that a viewer would show.
 
-    EXIF orientation is applied; gray, palette, CMYK and 16-bit images become 8-bit RGB; an alpha channel is
-    dropped, not blended, as Pillow's `convert("RGB")` and TensorFlow's `decode_image` do (only in a TIFF has OpenCV
-    multiplied the colours with it); of an animation, the first picture. HEIC is decoded where pillow-heif is installed.
+    EXIF orientation is applied. Gray, palette, CMYK and 16-bit images become 8-bit RGB. An alpha channel is dropped and
+    not blended, as in Pillow's `convert("RGB")` and TensorFlow's `decode_image`; only in a TIFF has OpenCV multiplied
+    the colours by it. An animation gives its first picture. HEIC is decoded if pillow-heif is installed.
 
     Args:
-        least: a height and width in pixels. With it, the result may be a smaller picture of the whole photo, each side
-            at least twice as long as here: much faster for a large JPEG that is brought to a small size anyway.
-            `None` is the full size.
+        least: a height and width in pixels. If it is given, the result may be a smaller picture of the whole photo,
+            with sides at least twice as long as these. That is much faster for a large JPEG which is resized to a
+            small size anyway. `None`: the full size.
 
     Returns:
         uint8 (height, width, 3), RGB, 0-255.
 
     Raises:
         BadPhoto: the bytes are empty, of no known format, truncated or corrupt, or have more pixels than `MOST_PIXELS`.
-        MemoryError: there is too little to decode them, which says nothing about the photo.
+        MemoryError: there is too little memory to decode the photo, which says nothing about the photo itself.
     """
     return _decode_whole(data) if least is None else decode_with_dimensions(data, least)[0]
 
@@ -59,19 +60,20 @@ def decode(data: bytes, least: Dimensions | None = None) -> Pixels:
 def decode_with_dimensions(data: bytes, least: Dimensions) -> tuple[Pixels, Dimensions]:
     """What `decode` returns, and the height and width of the upright photo at its full size.
 
-    A JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that is enough: its 8x8 blocks of frequencies
-    give these at once. The sizes are rounded up, and the last row and column then stand for less than a whole pixel;
-    a scale at which that would shift anything by more than 1/8 pixel of the final picture is not used.
+    A JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that is large enough; its 8x8 blocks of
+    frequencies give these sizes directly. A reduced size is rounded up, so its last row and column stand for less than
+    a whole pixel. A scale at which this would shift any content by more than 1/8 pixel of the final picture is not
+    used.
 
     Raises:
-        BadPhoto: as `decode`.
-        MemoryError: as `decode`.
+        BadPhoto: as in `decode`.
+        MemoryError: as in `decode`.
     """
     full = dimensions(data)
     scale = next((scale for scale in _REDUCTIONS if full and _is_enough(full, scale, least)), None)
     if full and scale:
         reduced = _decode_reduced(data, scale, full)
-        # Where OpenCV does not agree with what was read from the header, and where it refuses, the full way decides.
+        # If OpenCV fails, or disagrees with the dimensions read from the header, the photo is decoded at full size.
         if reduced is not None and reduced.shape[:2] == (-(-full[0] // scale), -(-full[1] // scale)):
             return reduced, full
     pixels = _decode_whole(data)
@@ -79,9 +81,9 @@ def decode_with_dimensions(data: bytes, least: Dimensions) -> tuple[Pixels, Dime
 
 
 def _is_enough(full: Dimensions, scale: int, least: Dimensions) -> bool:
-    """Whether a photo at 1/`scale` of its sides has twice the wanted sides, and fits them closely."""
+    """Whether a photo reduced to 1/`scale` has at least twice the wanted sides, and is not shifted by rounding."""
     for side, wanted in zip(full, least, strict=True):
-        rounded_up = -side % scale / side  # by what fraction of the photo the reduced picture is too long
+        rounded_up = -side % scale / side  # the fraction by which the reduced picture is too long
         if side < 2 * wanted * scale or rounded_up * wanted > _LARGEST_SHIFT:
             return False
     return True
@@ -113,7 +115,7 @@ def _decode_whole(data: bytes) -> Pixels:
     if claimed is None:
         raise BadPhoto(f"a truncated or corrupt {kind}")
     try:
-        # Not IMREAD_COLOR_RGB: OpenCV 5.0 gives BGR all the same for an AVIF with alpha.
+        # Not IMREAD_COLOR_RGB: OpenCV 5.0 returns BGR for an AVIF with alpha in spite of it.
         pixels = cv2.imdecode(np.frombuffer(_still_png(data), np.uint8), cv2.IMREAD_COLOR_BGR)
         if pixels is not None:
             upright: Pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
@@ -137,22 +139,22 @@ def _refuse_too_large(kind: str, claimed: Dimensions) -> None:
 
 
 def _what_opencv_said(error: cv2.error) -> tuple[int, str]:
-    """The code and the words of an error, from its text: its attributes are those of the last one of any thread."""
+    """The code and the words of an error, parsed from its text: its attributes may belong to another thread's error."""
     found = _OPENCV_ERROR.search(str(error))
     return (int(found[1]), " ".join(found[2].split())) if found else (0, " ".join(str(error).split()))
 
 
 def _refuse_lack_of_memory(error: cv2.error, kind: str, claimed: Dimensions) -> None:
-    """Raises MemoryError if that is what OpenCV's error says."""
+    """Raises MemoryError if OpenCV's error says that memory ran out."""
     code, words = _what_opencv_said(error)
     if code == cv2.Error.StsNoMem or "bad_alloc" in words:
         raise _no_memory(kind, claimed) from None
 
 
 def _require_memory(kind: str, claimed: Dimensions) -> None:
-    """Raises MemoryError unless there is what decoding takes: a decoder that got too little just says it failed."""
+    """Raises MemoryError if there is too little memory to decode: decoders do not tell this from other failures."""
     try:
-        np.empty(claimed[0] * claimed[1] * _MOST_BYTES_A_PIXEL, np.uint8)  # reserved, never touched
+        np.empty(claimed[0] * claimed[1] * _MOST_BYTES_A_PIXEL, np.uint8)  # memory is reserved but never touched
     except MemoryError:
         raise _no_memory(kind, claimed) from None
 
@@ -169,8 +171,8 @@ def dimensions(data: bytes) -> Dimensions | None:
     EXIF orientations 5 to 8 swap the sides that the header states.
 
     Returns:
-        `None` for every other format and for a header that is unusual in any way: then only decoding tells, and
-        `decode` gives the full size.
+        height and width; `None` for every other format and for a header that is unusual in any way. Then only decoding
+        tells them, and `decode` returns the full size.
     """
     segments = _jpeg_segments(data)
     frames = [(marker, content) for marker, content in segments if 0xC0 <= marker <= 0xCF and marker != 0xC4]
@@ -185,7 +187,7 @@ def dimensions(data: bytes) -> Dimensions | None:
 
 
 def _jpeg_segments(data: bytes) -> list[tuple[int, bytes]]:
-    """The marker and content of each segment before the first scan of a JPEG; none unless all of them are in order."""
+    """The marker and content of each segment before the first scan of a JPEG; an empty list if any of them is wrong."""
     segments: list[tuple[int, bytes]] = []
     place = 2 if data.startswith(b"\xff\xd8\xff") else len(data)
     while place + 4 <= len(data) and data[place] == 0xFF and len(segments) < _MOST_SEGMENTS:
@@ -193,7 +195,7 @@ def _jpeg_segments(data: bytes) -> list[tuple[int, bytes]]:
         if marker == 0xDA:
             return segments
         end = place + 2 + int.from_bytes(data[place + 2 : start], "big")  # the length counts its own two bytes
-        # The markers below 0xC0 and from 0xD0 to 0xD9 have no length and no place here; 0xFF only fills up.
+        # The markers below 0xC0 and from 0xD0 to 0xD9 have no length and do not belong here; 0xFF is padding.
         if end < start or marker < 0xC0 or 0xD0 <= marker <= 0xD9 or marker == 0xFF:
             return []
         segments.append((marker, data[start:end]))
@@ -202,9 +204,9 @@ def _jpeg_segments(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _frame_dimensions(marker: int, frame: bytes) -> Dimensions | None:
-    """Height and width in a JPEG's frame header, `None` unless it is a usual one.
+    """Height and width in a JPEG's frame header; `None` if the frame is unusual.
 
-    Usual is: baseline or progressive with Huffman codes, 8 bits, gray or colour or CMYK.
+    A usual frame is baseline or progressive with Huffman codes, 8 bits, and gray, colour or CMYK.
     """
     if marker > 0xC2 or len(frame) < 6 or frame[0] != 8:
         return None
@@ -214,9 +216,9 @@ def _frame_dimensions(marker: int, frame: bytes) -> Dimensions | None:
 
 
 def _exif_orientation(exif: bytes) -> int | None:
-    """The orientation in the first directory of EXIF data, 1 where it has none, `None` where that is not certain.
+    """The orientation in the first directory of EXIF data; 1 if it has none; `None` if OpenCV might read another one.
 
-    OpenCV takes the first of several, and none after an entry whose value it does not find.
+    OpenCV takes the first of several, and reads none after an entry whose value it does not find.
     """
     tiff = exif.removeprefix(b"Exif\0\0")
     order: Any = {b"II*\0": "little", b"MM\0*": "big"}.get(tiff[:4])
@@ -226,19 +228,19 @@ def _exif_orientation(exif: bytes) -> int | None:
     count = int.from_bytes(tiff[start - 2 : start], order)
     if start + 12 * count > len(tiff):
         return None
-    usual = True  # entries are in order of their tags, and their values are there
+    usual = True  # so far, the entries are in the order of their tags, and their values exist
     for place in range(start, start + 12 * count, 12):
         tag, kind, short = (int.from_bytes(tiff[at : at + 2], order) for at in (place, place + 2, place + 8))
         values, offset = (int.from_bytes(tiff[at : at + 4], order) for at in (place + 4, place + 8))
         if tag == 0x0112:
             return short if usual and (kind, values) == (3, 1) and short <= 8 else None
         size = values * _EXIF_SIZES.get(kind, len(tiff))
-        usual = usual and tag < 0x0112 and (size <= 4 or offset + size <= len(tiff))  # 4 bytes stand in the entry
+        usual = usual and tag < 0x0112 and (size <= 4 or offset + size <= len(tiff))  # up to 4 bytes fit into the entry
     return 1
 
 
 def _decode_heic(data: bytes) -> Pixels:
-    """A HEIC photo by way of pillow-heif, which also turns it upright."""
+    """Decodes a HEIC photo with pillow-heif, which also turns it upright."""
     try:
         pillow_heif = importlib.import_module("pillow_heif")
     except ImportError:
@@ -246,7 +248,7 @@ def _decode_heic(data: bytes) -> Pixels:
             "a HEIC photo, which OpenCV does not read: `pip install pillow-heif`, or convert it to JPEG"
         ) from None
     try:
-        photo = pillow_heif.open_heif(data)  # its header alone; 10 and 12 bits become 8
+        photo = pillow_heif.open_heif(data)  # reads only the header; 10 and 12 bits become 8
         _refuse_too_large("HEIC", (photo.size[1], photo.size[0]))
         return np.array(photo.to_pillow().convert("RGB"), np.uint8)
     except (BadPhoto, MemoryError):
@@ -256,9 +258,9 @@ def _decode_heic(data: bytes) -> Pixels:
 
 
 def _still_png(data: bytes) -> bytes:
-    """`data`, or for an animated PNG its still picture alone.
+    """Removes the animation from an animated PNG and keeps its still picture; returns any other data unchanged.
 
-    OpenCV 5.0 decodes a 16-bit animated PNG to black; without the animation's chunks it decodes it right.
+    OpenCV 5.0 decodes a 16-bit animated PNG to black; without the animation's chunks it decodes it correctly.
     """
     if not data.startswith(b"\x89PNG\r\n\x1a\n") or b"acTL" not in data[:256]:
         return data
@@ -274,8 +276,8 @@ def _still_png(data: bytes) -> bytes:
 def perceptual_hash(pixels: Pixels) -> int:
     """64 bits that stay nearly the same when a picture is re-encoded or resized.
 
-    pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010): the signs of the
-    8x8 lowest frequencies of a 32x32 gray image around their median.
+    This is pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010): for each of the
+    8x8 lowest frequencies of a 32x32 gray image, whether it is above their median.
     """
     gray = cv2.cvtColor(cv2.resize(pixels, HASHED, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     frequencies = cv2.dct(gray.astype(np.float32))[:8, :8]
@@ -284,12 +286,13 @@ def perceptual_hash(pixels: Pixels) -> int:
 
 
 def resize(pixels: Pixels, height: int, width: int, fit: str, full: Dimensions | None = None) -> Pixels:
-    """A photo at exactly `height` x `width`.
+    """Resizes a photo to exactly `height` x `width`.
 
     Args:
         fit: "stretch" changes the proportions, "crop" cuts the longer sides off around the centre, "pad" adds
             black bars.
-        full: the height and width at full size of what was decoded at a reduced one, by which the bars are placed.
+        full: the photo's height and width at full size, if it was decoded at a reduced one; they decide the size of the
+            bars.
     """
     old_height, old_width = pixels.shape[:2]
     if (old_height, old_width) == (height, width):

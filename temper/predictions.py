@@ -1,4 +1,4 @@
-"""The table of predictions: what the classifier says of each test image and of each unlabelled one."""
+"""The table of predictions: the classifier's probabilities for each test image and each unlabelled image."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ class Predictions:
     """The predictions of one split, in the order of its pack.
 
     Attributes:
-        class_names: what each image is; `None` where nobody knows.
-        predicted: what it was taken for.
-        probabilities: float32 (N, classes), in the order of the classes; (0, 0) without images.
+        class_names: the actual class of each image; `None` if it is unlabelled.
+        predicted: the predicted class of each image.
+        probabilities: float32 (N, classes), in the order of the classes; (0, 0) if there are no images.
     """
 
     image_ids: Sequence[str]
@@ -48,12 +48,12 @@ class Predictions:
         return sure
 
     def surest(self, rows: Iterable[int]) -> list[int]:
-        """Rows by the falling probability of their predicted class; of equal ones the first."""
+        """Sorts rows by the probability of their predicted class, highest first; of equal ones, the first row first."""
         sure = self.highest
         return sorted(rows, key=lambda row: (-sure[row], row))
 
     def wrong_rows(self) -> list[int]:
-        """The rows of the wrong predictions, the surest first."""
+        """The rows of the wrong predictions, the most confident first."""
         pairs = zip(self.class_names, self.predicted, strict=True)
         return self.surest(row for row, (actual, predicted) in enumerate(pairs) if actual != predicted)
 
@@ -62,7 +62,7 @@ def read(split: str, path: str | Path = PATH) -> Predictions:
     """The predictions of a split: "test" or "unlabelled".
 
     Raises:
-        TemperError: as `tables.read`.
+        TemperError: as in `tables.read`.
     """
     table = tables.read(path, PREDICTIONS)
     table = table.filter(pc.equal(table["split"], split))

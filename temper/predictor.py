@@ -1,9 +1,10 @@
-"""A trained classifier in use: photos in, probabilities out. All that it needs is in the model's file (law 3).
+"""Predicts the classes of photos with a trained classifier. All that it needs is in the model's file (law 3).
 
 from temper.predictor import Predictor
 Predictor("models/fine_tune.keras").predict("photo.jpg")    # [("rose", 0.93), ("tulip", 0.05), ...]
 
-A `.keras`, `.tflite` or `.onnx` file, by its ending; the last two import no TensorFlow and no Keras.
+The file may be a `.keras`, `.tflite` or `.onnx` file, told apart by the ending; the last two need neither TensorFlow
+nor Keras.
 """
 
 from collections.abc import Sequence
@@ -20,11 +21,11 @@ from temper.photos import BadPhoto, Box, Pixels
 
 
 class Predictor:
-    """A model of this pipeline, which feeds itself as it was fed in training.
+    """A model of this pipeline, which prepares photos in the same way as in training.
 
     Attributes:
-        card: what travels with the model: its classes, how photos are prepared, where its backbone comes from.
-        preparation: how a photo becomes its input, for `temper.preparation.prepare`.
+        card: the model's card: its classes, how photos are prepared, where its backbone comes from.
+        preparation: how a photo becomes the model's input, for `temper.preparation.prepare`.
 
     Raises:
         TemperError: the file is missing, is no model, or has no card; or the package that runs it is not installed.
@@ -38,12 +39,12 @@ class Predictor:
         self.preparation = preparation.Preparation(made.height, made.width, made.fit, margin)
 
     def prepare(self, photo: str | Path | bytes, box: Box | None = None) -> Pixels:
-        """A photo as the model takes it: uint8 (height, width, 3), RGB, 0-255; the same bits as `pack` makes.
+        """Prepares a photo for the model: uint8 (height, width, 3), RGB, 0-255; the same bits as from `pack`.
 
         Args:
             photo: a path, or the encoded bytes.
-            box: x1, y1, x2, y2 of the main object in pixels of the upright photo; for a model that was trained on
-                photos cropped to it (`card.preparation.crop`). Without one the whole photo is used.
+            box: x1, y1, x2, y2 of the main object in pixels of the upright photo, for a model that was trained on
+                cropped photos (`card.preparation.crop`). Without a box, the whole photo is used.
 
         Raises:
             TemperError: the photo cannot be read.
@@ -59,8 +60,8 @@ class Predictor:
         """The probabilities of prepared photos, float32 (n, classes), in the order of `card.classes`.
 
         Args:
-            calibrated: scaled by the card's temperature, so that of the photos with a probability of 0.8 about 80 % are
-                right. The order of the classes stays the same.
+            calibrated: whether to scale them by the card's temperature, so that of the photos with a probability of
+                0.8, about 80 % are predicted correctly. The order of the classes stays the same.
         """
         found = self._runtime.probabilities(photos)
         return calibration.scale(found, self.card.temperature) if calibrated else found
@@ -68,7 +69,7 @@ class Predictor:
     def predict(
         self, photo: str | Path | bytes, top: int = 3, box: Box | None = None, calibrated: bool = False
     ) -> list[tuple[str, float]]:
-        """The most probable classes of one photo with their probabilities, the most probable first."""
+        """The `top` most probable classes of one photo with their probabilities, the most probable first."""
         of_photo = self.probabilities([self.prepare(photo, box)], calibrated)[0]
         order = np.argsort(-of_photo, kind="stable")[:top]
         return [(self.card.classes[number], float(of_photo[number])) for number in order]

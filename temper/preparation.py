@@ -13,14 +13,14 @@ Fit = Literal["stretch", "crop", "pad"]
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a model's input is made of a photo.
+    """How a photo becomes a model's input.
 
     Attributes:
-        height: of the input, in pixels.
-        width: of the input, in pixels.
-        fit: what happens to other proportions: "stretch" changes them, "crop" cuts the longer sides off around the
-            centre, "pad" adds black bars.
-        margin: by what fraction of its width and height a box is widened on each side; 0 or more.
+        height: the height of the input in pixels.
+        width: the width of the input in pixels.
+        fit: what happens to a photo of other proportions: "stretch" changes its proportions, "crop" cuts the longer
+            sides off around the centre, "pad" adds black bars.
+        margin: the fraction of its width and height by which a box is widened on each side; 0 or more.
     """
 
     height: int
@@ -34,19 +34,19 @@ class Preparation:
 
 
 def prepare(data: bytes, preparation: Preparation, box: Box | None = None) -> Pixels:
-    """The input for a model, made of an encoded photo; the same arguments always give the same pixels.
+    """Turns an encoded photo into a model's input; the same arguments always give the same pixels.
 
-    A large JPEG is decoded at a reduced size, at which the part that is used is still at least twice the input in
-    height and in width.
+    A large JPEG is decoded at a reduced size, in which the used part is still at least twice as high and wide as the
+    input.
 
     Args:
-        box: the part of the photo to use, to which the margin is added; `None` is the whole photo.
+        box: the part of the photo to use, to which the margin is added; `None`: the whole photo.
 
     Returns:
         uint8 (height, width, 3), RGB, 0-255.
 
     Raises:
-        BadPhoto: the bytes are no usable image.
+        BadPhoto: the bytes are not a usable image.
     """
     wanted = preparation.height, preparation.width
     if box is None:
@@ -57,9 +57,10 @@ def prepare(data: bytes, preparation: Preparation, box: Box | None = None) -> Pi
 
 
 def crop(pixels: Pixels, box: Box, margin: float) -> Pixels:
-    """The part of a photo of full size inside `box`, widened on each side by `margin` of the box.
+    """The part of a photo within `box`, after the box is widened on each side by `margin`.
 
     Args:
+        pixels: the photo at full size.
         margin: a fraction of the box's width and height.
     """
     top, bottom, left, right = _part((pixels.shape[0], pixels.shape[1]), box, margin)
@@ -67,9 +68,10 @@ def crop(pixels: Pixels, box: Box, margin: float) -> Pixels:
 
 
 def _part(full: Dimensions, box: Box, margin: float) -> tuple[int, int, int, int]:
-    """The first row, the row after the last, and likewise the columns, that `box` with its margin means.
+    """The rows and columns that `box` covers with its margin: top, bottom, left, right; bottom and right exclusive.
 
-    Clamped to the photo, of dimensions `full`; all of the photo where the box lies outside of it.
+    They are clamped to the photo, which has the dimensions `full`. If the box lies outside the photo, they cover the
+    whole photo.
     """
     x1, y1, x2, y2 = box
     beside, above = (x2 - x1) * margin, (y2 - y1) * margin
@@ -81,16 +83,16 @@ def _part(full: Dimensions, box: Box, margin: float) -> tuple[int, int, int, int
 
 
 def _decode_part(data: bytes, wanted: Dimensions, box: Box, margin: float) -> tuple[Pixels, Dimensions]:
-    """The part of a photo that `box` with its margin means, and the part's height and width at full size.
+    """Decodes the part of a photo within `box` and its margin; returns it with its height and width at full size.
 
-    If the part is at least twice as high and wide as `wanted`, so are its pixels.
+    If the part at full size is at least twice as high and wide as `wanted`, so are the returned pixels.
     """
     full = photos.dimensions(data)
     if full is None:
         pixels = crop(photos.decode(data), box, margin)
         return pixels, (pixels.shape[0], pixels.shape[1])
     top, bottom, left, right = _part(full, box, margin)
-    # The whole photo must be as much larger than wanted as it is larger than the part.
+    # For the part to be large enough, the whole photo must exceed `wanted` in the proportion of the photo to the part.
     least = math.ceil(wanted[0] * full[0] / (bottom - top)), math.ceil(wanted[1] * full[1] / (right - left))
     pixels, full = photos.decode_with_dimensions(data, least)
     top, bottom, left, right = _part(full, box, margin)

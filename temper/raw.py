@@ -1,11 +1,10 @@
-"""The raw tables: one for each named source, data/raw/NAME/part-00000.parquet, ..., every published image a row.
+"""The raw tables: one for each named source, with a row for each published image.
 
-Parts have about 16 MB and are written and read as a stream, at most as much at once; the metadata columns are read
-without the image bytes. Where a part ends is decided by its images alone (temper/cuts.py): an image that is added
-changes the part that it falls into, and the others keep their bytes.
+A table is data/raw/NAME/part-00000.parquet, ... Parts have about 16 MB and are written and read as a stream, at most 16
+MB at a time. The metadata columns can be read without the image bytes. The images alone decide where a part ends
+(temper/cuts.py), so an added image changes only the part that it falls into, and the others keep their bytes.
 
-What reads a part compares it with what it was written as: photos with their own SHA-256, the other columns with
-checksums in the part's metadata.
+Reading verifies the data: photos by their own SHA-256, the other columns by checksums in the part's metadata.
 """
 
 import hashlib
@@ -33,11 +32,11 @@ RAW = pa.schema(
         ("split", pa.string()),  # as published; null: none
         ("image", pa.binary()),  # the encoded bytes, untouched
         ("sha256", pa.string()),
-        ("width", pa.int32()),  # of the upright image, null where there is a problem
+        ("width", pa.int32()),  # of the upright image; null if there is a problem
         ("height", pa.int32()),
         ("phash", pa.uint64()),
-        ("problem", pa.string()),  # null, or why the bytes are no usable image
-        # What only some sources publish, null elsewhere:
+        ("problem", pa.string()),  # why the bytes are not a usable image; null if they are
+        # Only some sources publish these; null elsewhere:
         ("coarse", pa.string()),  # a second, coarser label
         ("licence", pa.string()),  # of this photo
         ("x1", pa.float32()),  # the main object's box, in pixels of the upright image
@@ -52,12 +51,12 @@ ROW_GROUP_BYTES = 16 * 2**20
 
 
 class RawWriter:
-    """Writes the raw table into a folder, part after part, holding one row group in memory."""
+    """Writes a raw table into a folder, part by part, with one row group in memory at a time."""
 
     def __init__(self, folder: Path, part_bytes: int = FILE_BYTES, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
         self._folder, self._part_bytes, self._row_group_bytes = folder, part_bytes, row_group_bytes
         self._rows: list[dict[str, Any]] = []
-        self._metadata: list[pa.Table] = []  # of the part
+        self._metadata: list[pa.Table] = []  # the metadata columns of the current part so far
         self._pending = self._written = self._parts = 0
         self._part: pq.ParquetWriter | None = None
 
@@ -74,7 +73,7 @@ class RawWriter:
 
     def _flush(self) -> None:
         if self._part is None:
-            # Photos are compressed already: only the other columns gain from it.
+            # Photos are compressed already, so only the other columns gain from compression.
             compression = dict.fromkeys(METADATA, "zstd") | {"image": "none"}
             path = self._folder / f"part-{self._parts:05}.parquet"
             self._part = pq.ParquetWriter(path, RAW, compression=compression, use_dictionary=["label", "split"])
@@ -108,7 +107,11 @@ def sources(folder: str | Path = FOLDER) -> list[Path]:
 
 
 def parts(source: str, folder: str | Path = FOLDER) -> list[Path]:
-    """The parts of a source's raw table, in order."""
+    """The paths of the parts of a source's raw table, in order.
+
+    Raises:
+        TemperError: there are none.
+    """
     found = sorted((Path(folder) / source).glob("part-*.parquet"))
     if not found:
         raise TemperError(f"{folder}/{source}: expected part-00000.parquet, ..., found none; run dvc repro")
@@ -118,10 +121,10 @@ def parts(source: str, folder: str | Path = FOLDER) -> list[Path]:
 def read_metadata(sources: Sequence[str], folder: str | Path = FOLDER) -> pa.Table:
     """The raw tables of some sources without their image bytes, in the order of `sources`.
 
-    Three columns say where each row's bytes are: `source`, `part` and `row`.
+    Three columns are added that say where each row's image bytes are: `source`, `part` and `row`.
 
     Raises:
-        TemperError: a part is missing or not as it was written.
+        TemperError: a part is missing or damaged.
     """
     found: list[pa.Table] = []
     for source in sources:
@@ -138,10 +141,10 @@ def read_metadata(sources: Sequence[str], folder: str | Path = FOLDER) -> pa.Tab
 
 
 def read_metadata_of(wanted: pa.Table, folder: str | Path = FOLDER) -> pa.Table:
-    """The metadata of the raw rows that `wanted` names by its columns `source`, `part` and `row`, in its order.
+    """The metadata of the raw rows that `wanted` names by its columns `source`, `part` and `row`, in the same order.
 
     Raises:
-        TemperError: a part is missing or not as it was written, or has no such row.
+        TemperError: a part is missing or damaged, or has no such row.
     """
     found = []
     for source, number, rows in _by_part(wanted):
@@ -153,7 +156,7 @@ def read_metadata_of(wanted: pa.Table, folder: str | Path = FOLDER) -> pa.Table:
 
 
 def _read_metadata(path: Path) -> pa.Table:
-    """The metadata columns of a part, compared with their checksums."""
+    """The metadata columns of a part, verified by their checksums."""
     with table_checksums.reading(path, "a raw table"), pq.ParquetFile(path) as part:
         table = part.read(METADATA).cast(pa.schema([RAW.field(name) for name in METADATA]))
         written = {table_checksums.KEY: (part.metadata.metadata or {}).get(table_checksums.KEY, b"")}
@@ -162,7 +165,7 @@ def _read_metadata(path: Path) -> pa.Table:
 
 
 def _part(source: str, number: int, folder: str | Path) -> Path:
-    """A part of a source's raw table, which the table of images names."""
+    """The path of a part of a source's raw table, by its number."""
     found = parts(source, folder)
     if number >= len(found):
         raise TemperError(
@@ -181,17 +184,18 @@ def _require_rows(path: Path, rows: np.ndarray, there: int) -> None:
 
 
 def stream_images(wanted: pa.Table, folder: str | Path = FOLDER) -> Iterator[bytes]:
-    """The encoded bytes of the rows of `wanted`, whose rows of one part stand together, in the order of the part.
+    """Yields the encoded bytes of each row of `wanted`.
 
-    Holds one row group in memory and skips those that hold nothing wanted.
+    One row group is held in memory at a time; groups without a wanted row are skipped.
 
     Args:
-        wanted: `source`, `part` and `row`; and `image_id`, if it has that column, which the bytes are compared with.
-            Without it they are compared with the checksum in their own row.
+        wanted: a table with the columns `source`, `part` and `row`. Rows of the same part must be next to each other
+            and in the order of the part. If it has a column `image_id`, the bytes are verified by it, otherwise by the
+            checksum in their own raw row.
 
     Raises:
-        TemperError: a part is missing, damaged or has no such row, or a photo is not the one that is wanted; the
-            message says which, with its path as published.
+        TemperError: a part is missing, damaged or has no such row, or a photo is not the wanted one; the message names
+            it, with its path as published.
     """
     done = 0
     for source, number, rows in _by_part(wanted):
@@ -202,7 +206,7 @@ def stream_images(wanted: pa.Table, folder: str | Path = FOLDER) -> Iterator[byt
 
 
 def _stream_part(path: Path, rows: np.ndarray, image_ids: list[str] | None) -> Iterator[bytes]:
-    """The bytes of some rows of a part, which are compared with `image_ids`, or else with their own row."""
+    """The bytes of some rows of a part, verified by `image_ids` or else by the checksum in their own row."""
     with table_checksums.reading(path, "a raw table"):
         part = pq.ParquetFile(path)
     with part:
@@ -233,7 +237,7 @@ def _wrong_photo(path: Path, name: str, row: int, expected: str) -> TemperError:
 
 
 def _by_part(wanted: pa.Table) -> Iterator[tuple[str, int, np.ndarray]]:
-    """The runs of rows that lie in one part: its source, its number, the rows' numbers in it."""
+    """Groups neighbouring rows of the same part: the source, the number of the part, and the rows' numbers in it."""
     sources = wanted["source"].combine_chunks().dictionary_encode()
     names, of_row = sources.dictionary.to_pylist(), sources.indices.to_numpy()
     part_of, row_of = wanted["part"].to_numpy(), wanted["row"].to_numpy()

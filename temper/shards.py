@@ -1,8 +1,9 @@
-"""Long arrays in files of some 16 MB, written as a stream and read by memory maps.
+"""Long arrays in files of about 16 MB (shards), written as a stream and read by memory maps.
 
-An array of N rows, one an image, is a folder with NAME-00000.npy, ..., each of the shape (n, ...). Where a file ends is
-decided by the images (temper/cuts.py), so files whose rows stay the same keep their bytes, and DVC's cache holds them
-once. Beside them are arrays with a value a row, such as labels.npy, and checksums.json with the CRC-32 of every file.
+An array of N rows, one for each image, is a folder with NAME-00000.npy, ..., each of the shape (n, ...). The images
+decide where a file ends (temper/cuts.py), so files whose rows stay the same keep their bytes, and DVC's cache holds
+them only once. Beside them are arrays with one value per row, such as labels.npy, and checksums.json with the CRC-32 of
+every file.
 """
 
 import io
@@ -22,14 +23,14 @@ from temper.cuts import FILE_BYTES, ends_file
 
 CHECKSUMS = "checksums.json"
 
-# What NumPy raises of a header that it cannot read.
+# The errors that NumPy raises for a header that it cannot read.
 _NO_ARRAY = (ValueError, TypeError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
 
 Array = npt.NDArray[Any]
 
 
 def shard_ends(image_ids: Sequence[str], row_bytes: int, shard_bytes: int = FILE_BYTES) -> list[int]:
-    """The number of the row after each shard's last one; one shard, of no rows, where there are none."""
+    """For each shard, the number of the row after its last one. Without any rows there is one shard with none."""
     ends, length = [], 0
     for number, image_id in enumerate(image_ids, 1):
         length += row_bytes
@@ -42,7 +43,7 @@ def shard_ends(image_ids: Sequence[str], row_bytes: int, shard_bytes: int = FILE
 
 
 class ShardWriter:
-    """Writes an array row after row by plain file writes: nothing stays in memory, and a full disk is an error."""
+    """Writes an array row by row with plain file writes, so nothing stays in memory and a full disk raises an error."""
 
     def __init__(
         self,
@@ -56,10 +57,11 @@ class ShardWriter:
         """Starts the first file.
 
         Args:
-            name: what the files are called: NAME-00000.npy.
-            image_ids: of all rows that will come: a file's header says how many rows it has.
-            shape: of a row.
+            name: the first part of the files' names: NAME-00000.npy.
+            image_ids: the ids of all rows that will be written; needed because a file's header states its rows.
+            shape: the shape of one row.
             dtype: in NumPy's notation with the byte order, such as "<f4".
+            shard_bytes: the average size of a file.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._name, self._shape, self._dtype = folder, name, shape, dtype
@@ -100,13 +102,13 @@ class ShardWriter:
         self._written += 1
 
     def finish(self, beside: Mapping[str, Array]) -> None:
-        """Says that this was all, and writes what belongs to the rows, and the checksums.
+        """Ends the array: writes the arrays beside it, and the checksums.
 
         Args:
-            beside: arrays with a value a row: "labels" is written as labels.npy.
+            beside: arrays with one value per row, by name: "labels" is written as labels.npy.
 
         Raises:
-            ValueError: rows are missing, or values.
+            ValueError: rows are missing, or an array beside has another number of values.
         """
         if self._written < self.ends[-1]:
             raise ValueError(f"{self.ends[-1] - self._written} {self._name} are missing")
@@ -130,15 +132,15 @@ class ShardWriter:
 class Shards:
     """An array that ShardWriter wrote, memory-mapped.
 
-    A file is compared with its checksum once, before the first of its rows is handed out: whoever needs a few images
-    reads only their files, and whoever needs all of them reads each file once more than the rows.
+    Each file is checked against its checksum once, before its first row is returned. So a caller that needs a few rows
+    reads only their files, and a caller that needs all rows reads each file one extra time.
     """
 
     def __init__(self, folder: str | Path, name: str) -> None:
         """Opens the files.
 
         Raises:
-            TemperError: there are none, one is missing, or is not as it was written.
+            TemperError: there are no files, or one is missing or damaged.
         """
         self._folder = Path(folder)
         self._checksums = _read_checksums(self._folder, name)
@@ -148,9 +150,9 @@ class Shards:
         self._shards = [_map(path) for path in self._paths]
         self._checked = [False] * len(self._shards)
         self._ends = np.cumsum([len(shard) for shard in self._shards])
-        self.shape: tuple[int, ...] = self._shards[0].shape[1:]  # of a row
+        self.shape: tuple[int, ...] = self._shards[0].shape[1:]  # the shape of one row
         if len({(shard.shape[1:], shard.dtype) for shard in self._shards}) > 1 or not len(self):
-            for number in range(len(self._shards)):  # no row can be handed out before, or may never be
+            for number in range(len(self._shards)):  # check now: without any row, no later call would
                 self._check(number)
             if len(self):
                 raise TemperError(f"{folder}: expected {name} of one shape, received several; run dvc repro")
@@ -159,10 +161,10 @@ class Shards:
         return int(self._ends[-1])
 
     def row(self, index: int) -> Array:
-        """Row number `index`, mapped: copy it before changing it.
+        """Row number `index`, memory-mapped: copy it before changing it.
 
         Raises:
-            TemperError: its file is not as it was written.
+            TemperError: its file is damaged.
         """
         shard = int(np.searchsorted(self._ends, index, side="right"))
         if not self._checked[shard]:
@@ -171,16 +173,16 @@ class Shards:
         return self._shards[shard][index - start]  # type: ignore[no-any-return]
 
     def _check(self, number: int) -> None:
-        # Threads that come at once check it twice, which does no harm.
+        # Several threads may check the same file at once, which does no harm.
         path = self._paths[number]
         checksums.require_file(path, self._checksums[path.name])
         self._checked[number] = True
 
     def beside(self, name: str) -> Array:
-        """The array NAME.npy that was written beside the rows, a value each.
+        """The array NAME.npy that was written beside the rows, with one value per row.
 
         Raises:
-            TemperError: it is missing, not as it was written, or has another length.
+            TemperError: it is missing, damaged, or has another length.
         """
         path = self._folder / f"{name}.npy"
         if path.name not in self._checksums:
@@ -195,13 +197,13 @@ class Shards:
         return values
 
     def labels(self, classes: int | None = None) -> npt.NDArray[np.int32]:
-        """The labels beside the rows: int32 (N,), an index of a class each, -1 if unlabelled.
+        """The labels beside the rows: int32 (N,), the index of each row's class, -1 if unlabelled.
 
         Args:
-            classes: how many there are; `None` if the reader has no list of them.
+            classes: the number of classes; `None` if the caller does not know it.
 
         Raises:
-            TemperError: as `beside`, or a label is no index of a class.
+            TemperError: as in `beside`, or a label is not the index of a class.
         """
         labels = self.beside("labels")
         wrong = np.flatnonzero((labels < -1) | (labels >= (np.inf if classes is None else classes)))
@@ -233,8 +235,8 @@ def _map(path: Path) -> Array:
             start = file.tell()
         if not shape:
             raise ValueError("a single number")
-        # A plain array on the map, whose rows cost less to take. Its length is compared, because a file that was cut
-        # off would end the process where the rows are read.
+        # A plain array on the map, because its rows take less time to read. `reshape` compares the length with the
+        # header: a file that was cut off would otherwise end the process when its rows are read.
         return np.asarray(content[start:]).view(dtype).reshape(shape)
     except (FileNotFoundError, *_NO_ARRAY) as error:
         raise _unreadable(path, error) from None

@@ -1,4 +1,4 @@
-"""Contact sheets: captioned rows of small pictures in one PNG."""
+"""Contact sheets: a PNG with rows of small pictures, each row with a caption."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,24 +10,25 @@ from temper.base.atomic import atomic_file
 from temper.photos import Pixels, resize
 from temper.wrapping import wrap
 
-CELL = 96  # pixels of a picture's side
-LINE = 17  # pixels of a line of a caption
+CELL = 96  # the side of a picture in pixels
+LINE = 17  # the height of a line of a caption in pixels
 FONT_SIZE = 12
 GAP = 4
 
-Strip = tuple[str, Sequence[Pixels]]  # a caption, and its pictures
+Strip = tuple[str, Sequence[Pixels]]  # a caption and its pictures
 
 
 def write_sheet(path: str | Path, strips: Sequence[Strip], per_strip: int, across: int, cell: int = CELL) -> None:
     """Writes a PNG of captioned strips of pictures. Captions are wrapped, never cut.
 
-    Without strips nothing is written, so that nobody looks at a blank picture. DVC requires every plot that dvc.yaml
-    names to exist; for a sheet that may be missing, dvc.yaml therefore names its folder.
+    Without strips nothing is written, so that nobody looks at a blank picture. DVC requires that every plot named in
+    dvc.yaml exists; so for a sheet that may be missing, dvc.yaml names its folder instead.
 
     Args:
-        strips: (caption, pictures), each picture uint8 (height, width, 3) RGB; at most `per_strip` are shown.
+        strips: (caption, pictures), each picture uint8 (height, width, 3) RGB.
+        per_strip: the most pictures of a strip that are shown.
         across: how many strips stand side by side.
-        cell: pixels of a picture's side.
+        cell: the side of a picture in pixels.
     """
     if not strips:
         return
@@ -39,7 +40,7 @@ def write_sheet(path: str | Path, strips: Sequence[Strip], per_strip: int, acros
 
 
 def _row(strips: Sequence[Strip], width: int, per_strip: int, cell: int, across: int) -> Pixels:
-    """Strips side by side, as high as the longest caption of them needs."""
+    """Draws strips side by side, with room for the longest of their captions."""
     captions = [wrap(caption, width - 2 * GAP, _text_width) for caption, _ in strips]
     top = GAP + max(map(len, captions)) * LINE
     row: Pixels = np.full((top + cell + 2 * GAP, across * width, 3), 255, np.uint8)
@@ -55,6 +56,6 @@ def _row(strips: Sequence[Strip], width: int, per_strip: int, cell: int, across:
 
 
 def _text_width(text: str) -> float:
-    """The pixels that a line of text takes."""
+    """The width of a line of text in pixels."""
     x, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace("sans"), FONT_SIZE)
     return float(x + width)

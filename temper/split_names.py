@@ -1,13 +1,13 @@
-"""What people call the splits of a dataset: `training_set`, `Train Images`, `val`, `seg_test`, `test1`, ...
+"""Recognizes the names of splits in published datasets: `training_set`, `Train Images`, `val`, `seg_test`, `test1`, ...
 
-`fetch` uses it to tell split folders from class folders, `normalize` to know which split a published name stands for.
-Both print what they understood, and `normalize.splits` overrules it.
+`fetch` uses this to tell split folders from class folders, `normalize` to find the split that a published name means.
+Both print what they understood, and the setting `normalize.splits` overrules it.
 
-A name is read word by word; case, digits, `-`, `_`, spaces and camelCase do not matter. It stands for a split if it
-has a split word (`train`), if only words that say nothing about the content follow it (`_set`, `_images`), and if all
-split words in it agree. Before the split word anything may stand, since many datasets put their own name there
-(`seg_train`, `asl_alphabet_test`). So `test_tube` and `train station` are no splits; `steam_train` is one as far as
-its name says, which is why `stages.fetch` compares what stands before (`prefix`) in all folders beside each other.
+A name is read word by word; case, digits, `-`, `_`, spaces and camelCase do not matter. It means a split if it contains
+a split word (`train`), if that is followed only by words that say nothing about the content (`_set`, `_images`), and if
+all split words in it agree. Anything may stand before the split word, since many datasets put their own name there
+(`seg_train`, `asl_alphabet_test`). So `test_tube` and `train station` are not splits. `steam_train` would be one by its
+name alone, which is why `stages.fetch` compares the part before the split word (`prefix`) across neighbouring folders.
 """
 
 import re
@@ -15,10 +15,10 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-# `eval` and `holdout` are used for both validation and test. They mean test here, because the mistake then costs
-# little: a validation set taken for test is only measured on, while a test set taken for validation would choose
-# the model, and every figure reported on it would be too good. Food-11 uses it so (training, validation, evaluation).
-# Photos "to predict" (Intel's seg_pred, which is unlabelled) are those that a competition tests on.
+# `eval` and `holdout` are used for both validation and test. Here they mean test, because that mistake costs less: a
+# validation set taken for test is only measured on, but a test set taken for validation would choose the model, and
+# every figure reported on it would be too good. Food-11 uses `evaluation` for test (training, validation, evaluation).
+# Photos "to predict" (Intel's seg_pred, which is unlabelled) are those on which a competition tests.
 _SPLIT_WORDS = {
     "train": ["train", "training", "trn", "trainval"],
     "validation": ["val", "valid", "validate", "validating", "validation", "dev"],
@@ -40,8 +40,8 @@ _QUALIFIERS = {
     *("augmented", "aug", "labeled", "labelled", "unlabeled", "unlabelled", "public", "private", "of", "the", "my"),
 }
 _FILLERS = _CONTAINERS | _QUALIFIERS
-_NEGATIONS = {"no", "non", "not", "pre", "post"}  # `not_valid` is a class beside `valid`
-_LONGEST_WORD = 40  # letters; `datasetdataset...` can be split in so many ways that reading it would never end
+_NEGATIONS = {"no", "non", "not", "pre", "post"}  # with one of these a name is a class: `not_valid` beside `valid`
+_LONGEST_WORD = 40  # letters; a longer `datasetdataset...` splits in so many ways that matching would never end
 _LONGEST_FIRST = sorted(_MEANING, key=len, reverse=True)
 _GLUED = re.compile(rf"(?:{'|'.join(_CONTAINERS)})*(?P<word>{'|'.join(_LONGEST_FIRST)})(?:{'|'.join(_FILLERS)})*")
 
@@ -52,12 +52,12 @@ class _Reading(NamedTuple):
 
 
 def meaning(name: str) -> str | None:
-    """The split that a published name stands for: "train", "validation", "test", or None where it says none."""
+    """The split that a published name means: "train", "validation" or "test"; `None` if it means none."""
     return _read(name).meaning
 
 
 def prefix(name: str) -> str:
-    """What stands before the split word, without words such as `images`: `seg` in `seg_train`, "" in `my_train`."""
+    """The part before the split word, without fillers such as `images`: `seg` in `seg_train`, "" in `my_train`."""
     return _read(name).prefix
 
 
@@ -79,7 +79,7 @@ def _read(name: str) -> _Reading:
     if not plain or _NEGATIONS & set(before):
         return _Reading(None, "")
     meanings = list(dict.fromkeys(_MEANING[found["word"]] for found in glued if found))
-    if len(meanings) > 1 and meanings != ["train", "validation"]:  # `train_val`, of which validation is then drawn
+    if len(meanings) > 1 and meanings != ["train", "validation"]:  # `train_val` is train; validation is drawn from it
         return _Reading(None, "")
     return _Reading(meanings[0], " ".join(word for word in before if word not in _FILLERS))
 

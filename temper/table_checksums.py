@@ -1,7 +1,7 @@
-"""Checksums of tables, kept in the metadata of their parquet files: of each column's values, and of other metadata.
+"""Checksums of tables, stored in the metadata of their parquet files: one for each column, one for the other metadata.
 
-Arrow reads many a damaged file without a word. A checksum of the file would cost a read of all bytes, photos included;
-those of columns cost nothing for columns that are not read.
+Arrow reads many damaged files without an error. A checksum of the whole file could only be verified by reading all of
+its bytes, photos included; with a checksum per column, columns that are not read cost nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ KEY = b"checksums"  # in the metadata of a parquet file
 
 @contextmanager
 def reading(path: str | Path, expected: str) -> Iterator[None]:
-    """Turns what Arrow raises of a parquet file that is missing, damaged or none into one line.
+    """Turns Arrow's errors about a parquet file that is missing, damaged or of another kind into a TemperError.
 
     Args:
         expected: what should be there, such as "a table of names".
@@ -35,23 +35,22 @@ def reading(path: str | Path, expected: str) -> Iterator[None]:
 
 
 def of_table(table: pa.Table, metadata: Mapping[bytes, bytes] | None = None) -> bytes:
-    """The checksums of a table's columns and of the metadata beside them, for the metadata of its file.
+    """The checksums of a table's columns and of its metadata, as an entry for the metadata of its file.
 
-    They are of the values, whatever the encoding of the file and the parts that the table is read in: what reads back
-    with an equal checksum is equal.
+    They depend on the values alone, not on the file's encoding or the chunks in which the table is read.
     """
     columns = {f"column {name}": _of_column(table[name]) for name in table.column_names}
     return checksums.as_json(columns | {"metadata": _of_metadata(metadata)}).encode()
 
 
 def require_table(table: pa.Table, metadata: Mapping[bytes, bytes] | None, path: Path | str) -> None:
-    """Compares a table, or some columns of it, with the checksums that `of_table` gave.
+    """Verifies a table, or some columns of it, by the checksums of `of_table`.
 
     Args:
-        metadata: of the file that it was read from, checksums included.
+        metadata: the metadata of the file that the table was read from, including the checksums.
 
     Raises:
-        TemperError: they differ, or the file has none.
+        TemperError: a checksum differs, or the file has none.
     """
     listed = checksums.from_json((metadata or {}).get(KEY, b""), path)
     if _of_metadata(metadata) != listed.get("metadata"):
@@ -67,7 +66,7 @@ def _of_metadata(metadata: Mapping[bytes, bytes] | None) -> str:
 
 
 def _of_column(column: pa.ChunkedArray) -> str:
-    """The CRC-32 of which values are null, of the lengths of texts and lists, and of the values, in this order."""
+    """The CRC-32 of a column: of which values are null, then of the lengths of texts or lists, then of the values."""
     checksum = checksums.of_bytes(np.packbits(column.is_valid().to_numpy()).tobytes(), f"{len(column):08x}")
     present = column.drop_null()
     if pa.types.is_list(column.type):

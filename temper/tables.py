@@ -1,4 +1,4 @@
-"""How tables are written and read: with the columns that they should have, and read back the same."""
+"""Writes and reads tables as parquet files with a fixed schema, verified by checksums when they are read."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from temper.base.atomic import atomic_file
 
 
 def write(path: str | Path, schema: pa.Schema, columns: Mapping[str, Any]) -> None:
-    """Writes a table of exactly the columns of `schema`, with its metadata and checksums of both."""
+    """Writes a table with exactly the columns of `schema`, the metadata of `schema`, and checksums of both."""
     table = pa.table(dict(columns), schema=schema)
     metadata = schema.metadata or {}
     table = table.replace_schema_metadata(metadata | {table_checksums.KEY: table_checksums.of_table(table, metadata)})
@@ -21,10 +21,10 @@ def write(path: str | Path, schema: pa.Schema, columns: Mapping[str, Any]) -> No
 
 
 def read(path: str | Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads a table that `write` wrote, or only some `columns` of it, and compares it with its table_checksums.
+    """Reads a table that `write` wrote, or only some `columns` of it, and verifies its checksums.
 
     Raises:
-        TemperError: the file is missing, is no such table, or is not as it was written.
+        TemperError: the file is missing, damaged, or a table with other columns.
     """
     wanted = pa.schema([schema.field(name) for name in columns or schema.names])
     with table_checksums.reading(path, _expected(schema)):
@@ -36,10 +36,10 @@ def read(path: str | Path, schema: pa.Schema, columns: Sequence[str] | None = No
 
 
 def read_metadata(path: str | Path, schema: pa.Schema) -> dict[str, str]:
-    """The metadata with which `write` wrote a table, compared with their checksum.
+    """The metadata with which `write` wrote a table, verified by their checksum.
 
     Raises:
-        TemperError: as `read`.
+        TemperError: as in `read`.
     """
     with table_checksums.reading(path, _expected(schema)):
         metadata = pq.read_schema(path).metadata or {}

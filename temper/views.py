@@ -1,7 +1,7 @@
-"""Test-time augmentation: the views of an image whose predictions are averaged. Nothing in it is random.
+"""Test-time augmentation: the views of an image whose predictions are averaged. Nothing here is random.
 
-Ten views of crops and mirror images are those of AlexNet (Krizhevsky et al. 2012), with larger crops: a classifier that
-learned on whole photos should see most of one.
+The crops and mirror images are the ten views of AlexNet (Krizhevsky et al. 2012), but with larger crops, because a
+classifier that was trained on whole photos should see most of the photo.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ import numpy.typing as npt
 Images = npt.NDArray[np.uint8]  # (n, height, width, 3)
 Probabilities = npt.NDArray[np.float32]  # (n, classes)
 
-SIDE = 7 / 8  # of a crop, as a share of the image's; 224 of 256, as usual
-# Where a crop lies, from 0, at the top or left, to 1.
+SIDE = 7 / 8  # the side of a crop, as a fraction of the image's side: the usual 224 of 256
+# Where a crop lies, (vertical, horizontal): 0 is the top or the left, 1 the bottom or the right.
 PLACES = ((0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1))
 MOST = 1 + len(PLACES)  # views, not counting mirror images
 
@@ -25,7 +25,7 @@ class View:
     """One way to look at an image.
 
     Attributes:
-        crop: where the crop lies, down and across, from 0 to 1; `None`: the whole image.
+        crop: where the crop lies, vertically and horizontally, from 0 to 1; `None`: the whole image.
         mirrored: whether it is mirrored left to right.
     """
 
@@ -34,15 +34,15 @@ class View:
 
 
 def views(count: int, mirrored: bool = False) -> list[View]:
-    """The whole image first, then the crops of its centre and corners.
+    """The first `count` views: the whole image, then the crops of its centre and corners.
 
     Args:
         count: how many, 1 to MOST.
-        mirrored: with the mirror image of each, which follows it: twice as many. Not for classes that a mirror image
-            leaves, such as digits.
+        mirrored: whether each view is followed by its mirror image, which doubles their number. Not for images that
+            change their class when they are mirrored, such as digits.
 
     Raises:
-        ValueError: there are not as many.
+        ValueError: `count` is out of range.
     """
     if not 1 <= count <= MOST:
         raise ValueError(f"expected 1 to {MOST} views, received {count}")
@@ -51,7 +51,7 @@ def views(count: int, mirrored: bool = False) -> list[View]:
 
 
 def seen(images: Images, view: View) -> Images:
-    """Images as a view shows them, of the same shape: uint8 (n, height, width, 3); `images` stay as they are."""
+    """A view of each image, of the same shape, uint8 (n, height, width, 3); `images` itself is not changed."""
     height, width = images.shape[1:3]
     if view.crop is not None:
         rows, columns = max(1, round(SIDE * height)), max(1, round(SIDE * width))
@@ -65,9 +65,9 @@ def averaged(predict: Callable[[View], Probabilities], chosen: Sequence[View]) -
     """The mean of the probabilities of all views: float32 (n, classes).
 
     Args:
-        predict: the probabilities of all images, (n, classes), each as `seen` by a view. It is called once a view, so
-            that it can read the images in batches.
-        chosen: at least one view. With the whole image alone, the result is what `predict` says, to the bit.
+        predict: given a view, returns the probabilities of all images `seen` in that view, (n, classes). It is called
+            once per view, so that it can read the images in batches.
+        chosen: at least one view. With the whole image alone, the result has the same bits as that of `predict`.
     """
     total = np.sum([predict(view) for view in chosen], axis=0, dtype=np.float64)
     mean: Probabilities = np.asarray(total / len(chosen), np.float32)

@@ -1,4 +1,4 @@
-"""Text that is wrapped until it fits, so that no name is cut."""
+"""Wraps text into lines of a limited width, so that no name has to be cut off."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ WidthOf = Callable[[str], float]  # of one line of text, in any unit
 
 
 def wrap(text: str, limit: float, width_of: WidthOf) -> list[str]:
-    """The lines of `text`, none wider than `limit`: broken between words, and inside a word that is too wide alone.
+    """The lines of `text`, none wider than `limit`: broken between words, and within a word that is too wide by itself.
 
     A single character wider than `limit` still gets a line of its own.
     """

@@ -1,4 +1,4 @@
-"""A model in YOLOX's format (Ge et al., arXiv:2107.08430), run by OpenCV itself: the objects in a photo's pixels.
+"""Runs a detector in YOLOX's format (Ge et al., arXiv:2107.08430) with OpenCV's own engine.
 
 input: (1, 3, height, width), BGR, float32, 0-255; the photo shrunk into the top left corner, the rest 114
 output: (1, n, 5 + classes): for each cell of the grids of strides 8, 16 and 32 its box, objectness and class scores
@@ -29,8 +29,8 @@ COCO = (
 )
 # fmt: on
 STRIDES = (8, 16, 32)
-BORDER = 114  # gray level beside the photo
-OVERLAP = 0.65  # of the suppression in each class, as YOLOX evaluates; the choice among classes is the reader's
+BORDER = 114  # the gray level that fills the space beside the photo
+OVERLAP = 0.65  # of the suppression within each class, as in YOLOX's evaluation; `main_object` suppresses across them
 
 NANO = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_nano.onnx"
 NANO_SHA256 = "695e750a5d5754bb5a8d5325643b59282191a7e7a564e435a415fd3c578eab14"
@@ -41,17 +41,17 @@ Floats = npt.NDArray[np.float32]
 
 
 class YoloxModel:
-    """The model of an ONNX file, with one network a thread: OpenCV's are not to be shared.
+    """The model in an ONNX file. Each thread has its own network, because OpenCV's networks cannot be shared.
 
     Args:
         weights: a local path.
         input_size: the height and width that the model was exported for, in pixels.
-        classes: the names of its classes, in their order.
-        floor: boxes of a lower score are left out; 0 to 1.
-        place: what the weights are called in messages; `None`: by their path.
+        classes: the names of its classes, in order.
+        floor: boxes with a lower score are left out; 0 to 1.
+        place: the name of the weights in messages; `None`: their path.
 
     Raises:
-        TemperError: the file is no model, or one of another format.
+        TemperError: the file is not a model, or one of another format.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class YoloxModel:
         floor: float = FLOOR,
         place: str | None = None,
     ) -> None:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said by an error
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # problems are reported by errors
         self._place, self.input_size = place or str(weights), input_size
         self._weights = np.fromfile(weights, np.uint8)
         self._classes, self._floor = tuple(classes), floor
@@ -71,16 +71,21 @@ class YoloxModel:
         self._check()
 
     def boxes(self, pixels: Pixels) -> Boxes:
-        """The boxes above the floor in one upright photo of full size; may be called by several threads at once.
+        """The boxes above the floor in one upright photo at full size; may be called by several threads at once.
 
-        The same photo gives the same bits only with OpenCV at one thread (`cv2.setNumThreads(1)`), as `detect` runs it.
+        The same photo gives the same bits only if OpenCV uses one thread (`cv2.setNumThreads(1)`), as in `detect`.
         """
         framed, scale = letterbox(pixels, *self.input_size)
         output = forward(self._network(), framed)[0]
         return self._boxes(output, scale, *pixels.shape[:2])
 
     def _boxes(self, output: Floats, scale: float, height: int, width: int) -> Boxes:
-        """The boxes above the floor in one photo, (n, 5 + classes) -> best first."""
+        """The boxes above the floor in one photo, best first, from the network's output, (n, 5 + classes).
+
+        Args:
+            scale: the scale by which the photo was shrunk.
+            height, width: of the photo, in pixels.
+        """
         output, cells = above_floor(output, self._floor)
         centres = (output[:, :2] + self._grid[cells]) * self._stride[cells]
         halves = np.exp(output[:, 2:4]) * self._stride[cells] / 2
@@ -121,14 +126,14 @@ class YoloxModel:
 
 
 def forward(network: cv2.dnn.Net, framed: Pixels) -> Floats:
-    """(height, width, 3) RGB -> (1, n, 5 + classes)."""
+    """Runs a network on one framed photo: (height, width, 3) RGB -> (1, n, 5 + classes)."""
     network.setInput(cv2.dnn.blobFromImage(framed, swapRB=True))
     output: Floats = network.forward()
     return output
 
 
 def grid(height: int, width: int) -> tuple[Floats, Floats]:
-    """The x and y of each cell, (n, 2), in cells of its grid, and the stride of this grid in pixels, (n, 1)."""
+    """For each cell: its x and y in cells of its grid, (n, 2), and the stride of that grid in pixels, (n, 1)."""
     cells, strides = [], []
     for stride in STRIDES:
         y, x = np.mgrid[: height // stride, : width // stride]
@@ -138,7 +143,7 @@ def grid(height: int, width: int) -> tuple[Floats, Floats]:
 
 
 def letterbox(pixels: Pixels, height: int, width: int) -> tuple[Pixels, float]:
-    """A photo in the top left corner of (height, width, 3), and how many of its pixels one of the photo became."""
+    """Scales a photo to fit into the top left corner of (height, width, 3); returns that image and the scale."""
     scale = min(height / pixels.shape[0], width / pixels.shape[1])
     size = max(1, int(pixels.shape[1] * scale)), max(1, int(pixels.shape[0] * scale))  # rounded as YOLOX does
     framed = np.full((height, width, 3), BORDER, np.uint8)
@@ -147,6 +152,9 @@ def letterbox(pixels: Pixels, height: int, width: int) -> tuple[Pixels, float]:
 
 
 def above_floor(output: Floats, floor: float) -> tuple[Floats, npt.NDArray[np.intp]]:
-    """The rows of an output whose objectness, which no score exceeds, is above the floor, and which cells they are."""
+    """The rows of an output with an objectness above the floor, and the numbers of their cells.
+
+    No score of a row exceeds its objectness, so this loses no box.
+    """
     cells = np.flatnonzero(output[:, 4] > floor)
     return output[cells], cells

@@ -1,1 +1,1 @@
-"""Images that are changed at random, each from the seed, the epoch and the image alone."""
+"""Random augmentation of images. Each result follows from the seed, the epoch and the image alone."""

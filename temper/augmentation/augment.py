@@ -1,7 +1,8 @@
-"""Augmentation: a photo changed at random, the same way whenever seed, epoch and image are the same.
+"""Augmentation: changes an image at random, always in the same way for the same seed, epoch and image.
 
-Done on the CPU in plain OpenCV, image by image, from random numbers of its own for each image: unlike layers with a
-hidden random state it needs nothing saved to go on bit-identically after a kill, and any Keras backend may train on it.
+It runs on the CPU with plain OpenCV. Each image has its own random numbers. Keras's augmentation layers have a hidden
+random state instead, which would have to be saved for a killed run to resume with the same bits. It also works with
+any Keras backend.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from temper.augmentation.randaugment import MOST_OPERATIONS, randaugment
 from temper.settings.augmentation import Augmentation
 
 Draw = npt.NDArray[np.float64]  # numbers from -1 to 1
-# Which of an image's random numbers are whose. Each transformation has its own, so that setting one to 0 leaves what
-# the others do as it was; a new one is added at the end, so that the results of older settings keep their bits.
+# Which of an image's random numbers belong to which transformation. Each has its own, so that setting one magnitude to
+# 0 does not change what the others do. Add a new transformation at the end: then results of older settings keep their
+# bits.
 PLACES = {
     "flip": slice(0, 1),
     "rotation": slice(1, 2),
@@ -27,36 +29,37 @@ PLACES = {
     "contrast": slice(6, 7),
     "hue": slice(7, 8),
     "vertical_flip": slice(8, 9),
-    "crop": slice(9, 13),  # share of the area, proportions, place down and across
+    "crop": slice(9, 13),  # share of the area, proportions, vertical and horizontal place
     "grayscale": slice(13, 14),
     "blur": slice(14, 15),
     "jpeg": slice(15, 16),
-    "erasing": slice(16, 21),  # whether, share of the area, proportions, place down and across
+    "erasing": slice(16, 21),  # whether to erase, share of the area, proportions, vertical and horizontal place
     "randaugment": slice(21, 21 + 2 * MOST_OPERATIONS),
 }
 COUNT = 21 + 2 * MOST_OPERATIONS
-WIDEST_CROP = 4 / 3  # of Inception's crops (Szegedy et al., arXiv:1409.4842)
+WIDEST_CROP = 4 / 3  # the largest change of proportions, as in Inception's crops (Szegedy et al., arXiv:1409.4842)
 
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """How strongly each transformation acts, 0 (not at all) to 1: the first seven in the terms of Keras's layers.
+    """The strength of each transformation, 0 (off) to 1; the first seven have the meaning of Keras's layers.
 
     Attributes:
-        flip: above 0, every second image is mirrored left to right.
-        rotation: up to this part of a full turn, either way.
-        zoom: up to this fraction larger or smaller.
-        translation: up to this fraction of the height and width.
-        brightness: up to this fraction of 255 added or taken away.
-        contrast: up to this fraction more or less difference from the image's mean.
-        hue: up to half this part of the colour circle, either way.
-        vertical_flip: above 0, every second image is mirrored top to bottom.
-        crop: up to this share of the area is cut away; what is left, from anywhere, is enlarged to the whole.
-        grayscale: this share of the images loses its colour.
-        blur: a Gaussian blur with a standard deviation of up to a twentieth of this fraction of the shorter side.
-        jpeg: saved as a JPEG of a quality down to 100 * (1 - jpeg), with its artefacts.
-        erasing: in every second image a rectangle of up to this share of the area is filled with noise.
-        randaugment: the magnitude of `randaugment_ops` operations of RandAugment.
+        flip: above 0, an image is mirrored left to right with probability 1/2.
+        rotation: rotates by up to this fraction of a full turn, either way.
+        zoom: makes the content larger or smaller by up to this fraction.
+        translation: shifts by up to this fraction of the height and width.
+        brightness: adds or subtracts up to this fraction of 255.
+        contrast: raises or lowers each level's difference from the image's mean by up to this fraction.
+        hue: shifts the hue by up to half this fraction of the colour circle, either way.
+        vertical_flip: above 0, an image is mirrored top to bottom with probability 1/2.
+        crop: cuts away up to this share of the area; the rest, from any place, is enlarged to the full size.
+        grayscale: the probability that an image loses its colour.
+        blur: Gaussian blur with a standard deviation of up to this times a twentieth of the shorter side.
+        jpeg: adds the artefacts of a JPEG whose quality is as low as 100 * (1 - jpeg).
+        erasing: with probability 1/2, fills a rectangle of up to this share of the area with noise.
+        randaugment: the magnitude of RandAugment's operations.
+        randaugment_ops: how many operations of RandAugment are applied in turn.
     """
 
     flip: float = 0
@@ -77,12 +80,12 @@ class Magnitudes:
 
     @property
     def any(self) -> bool:
-        """Whether anything is changed at all."""
+        """Whether any transformation is on."""
         return any(getattr(self, name) for name in PLACES)
 
 
 def magnitudes(aug: float, alone: Augmentation) -> Magnitudes:
-    """`aug` for every transformation that is not set alone and has no default of its own."""
+    """The magnitudes that the settings mean: `aug` for every transformation whose own setting is null."""
     chosen = {name: getattr(alone, name) for name in PLACES if name != "randaugment"}
     policy = alone.randaugment
     return Magnitudes(
@@ -93,20 +96,20 @@ def magnitudes(aug: float, alone: Augmentation) -> Magnitudes:
 
 
 def augment(pixels: Pixels, magnitude: Magnitudes, random: np.random.Generator) -> Pixels:
-    """A changed copy of an image, uint8 (height, width, 3) RGB; what is moved into view is a mirror image of the edge.
+    """An augmented copy of an image, uint8 (height, width, 3) RGB; space that moves into view shows the mirrored edge.
 
     Args:
-        random: the same numbers of it go to the same transformation, whichever others are on.
+        random: each transformation always uses the same of its numbers, whichever others are on.
     """
     return augment_by(pixels, magnitude, random.uniform(-1, 1, COUNT), random)
 
 
 def augment_by(pixels: Pixels, magnitude: Magnitudes, draw: Draw, random: np.random.Generator) -> Pixels:
-    """As `augment`, by given numbers.
+    """The same as `augment`, with given random numbers.
 
     Args:
-        draw: COUNT numbers from -1 to 1, whose PLACES say which transformation each one is for.
-        random: gives the noise of what is erased.
+        draw: COUNT numbers from -1 to 1; PLACES says which of them belong to which transformation.
+        random: the source of the noise in erased rectangles.
     """
     numbers = {name: draw[place] for name, place in PLACES.items()}
     pixels = _move(pixels, magnitude, numbers)
@@ -126,12 +129,13 @@ def augment_images(
     epoch: int,
     repeats: npt.NDArray[np.int64] | None = None,
 ) -> None:
-    """Changes images in place, each by random numbers that follow from the seed, the epoch (or view) and its number.
+    """Augments images in place; the random numbers of each follow from the seed, the epoch and the image's number.
 
     Args:
         images: uint8 (n, height, width, 3) RGB.
-        rows: int64 (n,), a number for each image: its row in the pack, or one that follows from its image_id.
-        repeats: int64 (n,), how often the epoch has shown each image before, so that it is changed in another way
+        rows: int64 (n,), a number for each image: its row in the pack, or one derived from its image_id.
+        epoch: the number of the epoch, or of the view.
+        repeats: int64 (n,), how often this epoch has shown each image before, so that it is changed in another way
             each time; `None`: 0 for all.
     """
     if not magnitude.any:
@@ -143,7 +147,7 @@ def augment_images(
 
 
 def _move(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> Pixels:
-    """Crop, then flips, then rotation and zoom, then translation, in one interpolation."""
+    """Crops, then flips, then rotates and zooms, then translates, all in a single interpolation."""
     height, width = pixels.shape[:2]
     left_right = bool(magnitude.flip and draw["flip"][0] < 0)
     up_down = bool(magnitude.vertical_flip and draw["vertical_flip"][0] < 0)
@@ -163,7 +167,7 @@ def _move(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> Pixel
 
 
 def _recolour(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> Pixels:
-    """Hue, then contrast around the image's mean, then brightness, then no colour at all."""
+    """Changes hue, then contrast around the image's mean, then brightness, then may turn the image to grayscale."""
     if magnitude.hue:
         hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL)
         turn = round(128 * magnitude.hue * draw["hue"][0])  # a full turn is 256: it wraps around
@@ -180,13 +184,13 @@ def _recolour(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> P
 
 
 def _degrade(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> Pixels:
-    """Blur, then what a JPEG of low quality leaves."""
+    """Blurs, then adds the artefacts of a low-quality JPEG."""
     deviation = magnitude.blur * (draw["blur"][0] + 1) / 2 * min(pixels.shape[:2]) / 20
     if deviation > 0:
         pixels = cv2.GaussianBlur(pixels, (0, 0), deviation, borderType=cv2.BORDER_REFLECT)
     quality = round(100 * (1 - magnitude.jpeg * (draw["jpeg"][0] + 1) / 2))
     if quality < 100:
-        # The order of the channels is that of OpenCV, BGR, so that brightness and colour are kept apart as in a photo.
+        # OpenCV's encoder expects BGR: in RGB order it would separate brightness and colour unlike in a real photo.
         options = [cv2.IMWRITE_JPEG_QUALITY, max(quality, 1)]
         encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1]
         pixels = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

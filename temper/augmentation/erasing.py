@@ -5,8 +5,8 @@ import numpy.typing as npt
 
 from temper.augmentation.geometry import Pixels, rectangle
 
-LEAST = 0.02  # of the area, where the largest share is above it; the paper's s_l
-WIDEST = 1 / 0.3  # the sides of a square image's rectangle differ by this factor at most; the paper's r_2
+LEAST = 0.02  # the smallest share of the area, unless the largest is smaller still; the paper's s_l
+WIDEST = 1 / 0.3  # in a square image, the rectangle's sides differ by at most this factor; the paper's r_2
 
 
 def erase(pixels: Pixels, largest: float, draw: npt.NDArray[np.float64], random: np.random.Generator) -> None:
@@ -16,8 +16,8 @@ def erase(pixels: Pixels, largest: float, draw: npt.NDArray[np.float64], random:
 
     Args:
         largest: the largest share of the area, above 0 and at most 1.
-        draw: four numbers from -1 to 1: for the share of the area, the proportions, the place down and across.
-        random: gives the noise.
+        draw: four numbers from -1 to 1: for the share of the area, the proportions, the vertical and horizontal place.
+        random: the source of the noise.
     """
     least = min(LEAST, largest)
     share = least + (largest - least) * (draw[0] + 1) / 2

@@ -1,6 +1,6 @@
-"""What moves the content of an image: flips, crop, rotation, zoom, translation and shear, in one interpolation.
+"""Geometric transformations: flips, crop, rotation, zoom, translation and shear, combined into one interpolation.
 
-What comes into view from outside the image is a mirror image of its edge.
+Space that comes into view from outside the image shows its mirrored edge.
 """
 
 import math
@@ -10,19 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
-Matrix = npt.NDArray[np.float64]  # (2, 3), from the pixels of the image to those of the result
+Matrix = npt.NDArray[np.float64]  # (2, 3), affine: maps pixel coordinates of the image to those of the result
 
 
 def rectangle(share: float, widest: float, draw: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
     """Top, left, height and width of a rectangle inside the image, as fractions of the image's sides.
 
-    Its proportions are those of the image times a ratio from 1 / widest to widest, drawn evenly on a logarithmic scale
-    from what still fits; so no second try is ever needed.
+    Its height-to-width ratio is the image's times a factor from 1 / widest to widest. The factor is uniform on a
+    logarithmic scale and limited to rectangles that fit into the image, so no second draw is ever needed.
 
     Args:
-        share: of the image's area, above 0 and at most 1.
-        widest: the largest ratio, above 1.
-        draw: three numbers from -1 to 1: for the ratio, from top to bottom, from left to right.
+        share: the rectangle's share of the image's area, above 0 and at most 1.
+        widest: the largest factor, above 1.
+        draw: three numbers from -1 to 1: for the factor, the vertical and the horizontal place.
     """
     ratio = math.exp(draw[0] * min(math.log(widest), -math.log(share)))
     height, width = min(1.0, math.sqrt(share * ratio)), min(1.0, math.sqrt(share / ratio))
@@ -30,7 +30,11 @@ def rectangle(share: float, widest: float, draw: npt.NDArray[np.float64]) -> tup
 
 
 def cropping(height: int, width: int, part: tuple[float, float, float, float]) -> Matrix:
-    """The matrix that enlarges a part of an image, such as `rectangle` draws, to the whole of it."""
+    """The matrix that enlarges a part of an image to the whole image.
+
+    Args:
+        part: top, left, height and width, as fractions of the image's sides, as `rectangle` returns them.
+    """
     top, left, part_height, part_width = part
     across, down = 1 / part_width, 1 / part_height
     right = across * (0.5 - left * width) - 0.5  # pixel i covers i to i + 1
@@ -45,7 +49,7 @@ def mirroring(height: int, width: int, left_right: bool, up_down: bool) -> Matri
 
 
 def after(second: Matrix, first: Matrix) -> Matrix:
-    """The matrix that does `first`, then `second`."""
+    """The matrix that applies `first`, then `second`."""
     both: Matrix = second @ np.vstack([first, [0, 0, 1]])
     return both
 
@@ -57,7 +61,7 @@ def around_centre(height: int, width: int, linear: npt.NDArray[np.float64]) -> M
 
 
 def warp(pixels: Pixels, matrix: Matrix) -> Pixels:
-    """A moved copy of an image, bilinear, of the same size."""
+    """A copy of an image transformed by a matrix, with bilinear interpolation, of the same size."""
     height, width = pixels.shape[:2]
     moved: Pixels = cv2.warpAffine(
         pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT

@@ -1,6 +1,7 @@
-"""RandAugment (Cubuk et al., arXiv:1909.13719): a few operations, drawn from fourteen, all at one magnitude.
+"""RandAugment (Cubuk et al., arXiv:1909.13719): applies a few operations, drawn from fourteen, all at one magnitude.
 
-Ranges are those of the paper's code, as torchvision has them. What comes into view is mirrored instead of grey.
+The ranges are those of the paper's code, as in torchvision. Space that comes into view shows the mirrored edge of the
+image instead of grey.
 """
 
 import math
@@ -13,12 +14,12 @@ import numpy.typing as npt
 from temper.augmentation.geometry import Pixels, around_centre, warp
 
 MOST_OPERATIONS = 10
-# The value at magnitude 1.
-SHEAR = 0.3  # the shift of a row, in parts of its distance from the centre
-TRANSLATION = 150 / 331  # of the side
+# The value of each operation at magnitude 1.
+SHEAR = 0.3  # the shift of a row or column, as a fraction of its distance from the centre
+TRANSLATION = 150 / 331  # as a fraction of the side
 ROTATION = 30  # degrees
-BLEND = 0.9  # how far colour, contrast, brightness and sharpness are from 1
-BITS = 4  # that posterizing takes of 8
+BLEND = 0.9  # how far the factors of colour, contrast, brightness and sharpness are from 1
+BITS = 4  # how many of the 8 bits posterizing removes
 
 Operation = Callable[[Pixels, float], Pixels]
 
@@ -28,20 +29,20 @@ def _identity(pixels: Pixels, _: float) -> Pixels:
 
 
 def _looked_up(pixels: Pixels, levels: npt.NDArray[np.floating]) -> Pixels:
-    """The image with each level from 0 to 255 replaced; (256,) for all channels, (256, 3) for each its own."""
+    """Replaces each level 0 to 255 by a table: (256,) for all channels, or (256, 3) with a column for each channel."""
     table = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     changed: Pixels = cv2.LUT(pixels, table if table.ndim == 1 else table[None])
     return changed
 
 
 def _blended(pixels: Pixels, other: Pixels, factor: float) -> Pixels:
-    """`other` at factor 0, the image at 1, beyond it at more."""
+    """Blends two images: factor 0 gives `other`, 1 gives `pixels`, above 1 extrapolates beyond `pixels`."""
     changed: Pixels = cv2.addWeighted(pixels, factor, other, 1 - factor, 0)
     return changed
 
 
 def _autocontrast(pixels: Pixels, _: float) -> Pixels:
-    """Each channel stretched from its darkest and brightest level to 0 and 255."""
+    """Stretches each channel so that its darkest level becomes 0 and its brightest 255."""
     limits = np.array([cv2.minMaxLoc(channel)[:2] for channel in cv2.split(pixels)])
     darkest, brightest = limits[:, 0], limits[:, 1]
     span = np.where(brightest > darkest, brightest - darkest, 255)
@@ -50,42 +51,42 @@ def _autocontrast(pixels: Pixels, _: float) -> Pixels:
 
 
 def _equalize(pixels: Pixels, _: float) -> Pixels:
-    """Each channel with a flat histogram."""
+    """Equalizes the histogram of each channel."""
     equalized: Pixels = cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(pixels)])
     return equalized
 
 
 def _solarize(pixels: Pixels, magnitude: float) -> Pixels:
-    """Levels above a threshold inverted: none at magnitude 0."""
+    """Inverts all levels above a threshold: none at magnitude 0."""
     levels = np.arange(256.0)
     return _looked_up(pixels, np.where(levels > 255 * (1 - abs(magnitude)), 255 - levels, levels))
 
 
 def _posterize(pixels: Pixels, magnitude: float) -> Pixels:
-    """Fewer bits a channel: 8 at magnitude 0, 4 at 1."""
+    """Keeps fewer bits per channel: 8 at magnitude 0, 4 at magnitude 1."""
     lost = round(BITS * abs(magnitude))
     return _looked_up(pixels, (np.arange(256) >> lost << lost).astype(float))
 
 
 def _colour(pixels: Pixels, magnitude: float) -> Pixels:
-    """Less or more saturated."""
+    """Lowers or raises the saturation."""
     gray = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return _blended(pixels, gray, 1 + BLEND * magnitude)
 
 
 def _contrast(pixels: Pixels, magnitude: float) -> Pixels:
-    """Less or more different from the mean grey level."""
+    """Lowers or raises the contrast around the mean grey level."""
     mean = cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0]
     return _looked_up(pixels, (np.arange(256) - mean) * (1 + BLEND * magnitude) + mean)
 
 
 def _brightness(pixels: Pixels, magnitude: float) -> Pixels:
-    """Levels multiplied."""
+    """Multiplies all levels by a factor."""
     return _looked_up(pixels, np.arange(256) * (1 + BLEND * magnitude))
 
 
 def _sharpness(pixels: Pixels, magnitude: float) -> Pixels:
-    """Blurred or sharpened."""
+    """Blurs or sharpens."""
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
     return _blended(pixels, cv2.filter2D(pixels, -1, kernel, borderType=cv2.BORDER_REFLECT), 1 + BLEND * magnitude)
 
@@ -107,7 +108,7 @@ def _rotated(pixels: Pixels, magnitude: float) -> Pixels:
     return warp(pixels, around_centre(height, width, turn))
 
 
-# From an image and a magnitude between -1 and 1, whose sign is drawn; some do without the sign, or without both.
+# Each takes an image and a magnitude from -1 to 1, whose sign is drawn at random. Some ignore the sign, or both.
 OPERATIONS: dict[str, Operation] = {
     "identity": _identity,
     "autocontrast": _autocontrast,
@@ -130,8 +131,8 @@ def randaugment(pixels: Pixels, ops: int, magnitude: float, draw: npt.NDArray[np
     """An image after `ops` operations, each drawn from all fourteen: uint8 (height, width, 3) RGB.
 
     Args:
-        ops: how many, at most MOST_OPERATIONS; the paper's N.
-        magnitude: above 0, at most 1; the paper's M over 30 of torchvision, over 10 of the paper.
+        ops: how many operations, at most MOST_OPERATIONS; the paper's N.
+        magnitude: above 0, at most 1: M / 30 with torchvision's M, M / 10 with the paper's.
         draw: two numbers from -1 to 1 for each operation: which one, and its sign.
     """
     every = list(OPERATIONS.values())

@@ -1,1 +1,1 @@
-"""What every stage needs and seldom changes: one folder, which dvc.yaml lists as one dep."""
+"""Code that every stage needs and that seldom changes. dvc.yaml lists the folder as a single dep."""

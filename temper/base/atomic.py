@@ -1,4 +1,4 @@
-"""Outputs that are whole or absent: written beside their place under a hidden name, then renamed."""
+"""Writes outputs atomically: under a hidden name beside their place, then renamed, so they are whole or absent."""
 
 import os
 import shutil
@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-_SYNCED_AT_ONCE = 16  # files; the disk commits what comes together in one go, and a thread that waits costs nothing
+_SYNCED_AT_ONCE = 16  # files; the disk commits several together, and a waiting thread costs nothing
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the block ends without an error.
+    """Yields a path to write to, which is renamed to `path` when the block ends without an error.
 
-    The bytes are on the disk before the name is: a power cut leaves the old file or the new one.
+    The bytes are on the disk before the file is renamed, so a power cut leaves either the old file or the new one.
     """
     path = Path(path)
     partial = _partial(path)
@@ -28,9 +28,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """An empty folder to write into, which becomes `path`, replacing it, when the block ends without an error.
+    """Yields an empty folder to write into, which replaces `path` when the block ends without an error.
 
-    All that it holds is on the disk before it has its name: a power cut leaves the old folder, none or the new one.
+    Its content is on the disk before the folder is renamed, so a power cut leaves the old folder, none, or the new one.
     """
     path = Path(path)
     partial = _partial(path)
@@ -47,7 +47,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def _sync_all(folder: Path) -> None:
-    """Brings a folder to the disk: the bytes of its files, then the folders that hold their names."""
+    """Syncs a folder to the disk: first the bytes of its files, then the folders with their names."""
     folders, files = [], []
     for place, _, names in os.walk(folder):
         folders.append(Path(place))
@@ -68,9 +68,9 @@ def _sync(path: Path) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """The hidden name beside `path`, with what a killed run left there removed.
+    """The hidden name beside `path`. What a killed run left there is removed.
 
-    It keeps the ending of `path`, because Keras and OpenCV choose a format by it.
+    The name keeps the ending of `path`, because Keras and OpenCV choose a format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{path.name}")

@@ -1,8 +1,9 @@
-"""Checksums that files carry with them, so that damage is found where it is read, and not in a model.
+"""Checksums stored with the data, so that damage is found when a file is read, and not later in a model.
 
-DVC compares an output with `dvc.lock` when it is made, and trusts it from then on: a disk that loses a bit later is
-noticed by nobody. CRC-32 notices every change of up to 32 neighbouring bits, and any other with all but one chance in
-2**32; whoever means harm could compute it too. It costs 0.14 s of processor time a GB, where SHA-256 costs 0.48 s.
+DVC compares an output with `dvc.lock` when it is made and trusts it from then on, so it does not notice when a disk
+loses a bit later. CRC-32 detects every change within 32 neighbouring bits, and misses any other with a probability of 1
+in 2**32. It is no protection against an attacker, who could compute it too. It costs 0.14 s of processor time per GB,
+SHA-256 0.48 s.
 """
 
 import json
@@ -12,21 +13,21 @@ from pathlib import Path
 
 from temper.base.errors import TemperError
 
-WHOLE = "of all files"  # the entry of a list of checksums that is its own
+WHOLE = "of all files"  # the entry in a list of checksums with the checksum of the list itself
 MEND = "`make verify` says how to mend it"
 
-_AT_ONCE = 2**20  # bytes that are read at a time
+_AT_ONCE = 2**20  # bytes read at a time
 
 
 def of_bytes(data: bytes | memoryview, so_far: str = "00000000") -> str:
-    """The CRC-32 of bytes, eight hex digits; of those before and these, if the checksum of those before is given."""
+    """The CRC-32 of bytes, eight hex digits; `so_far` is the checksum of the bytes before them, if there are any."""
     return f"{zlib.crc32(data, int(so_far, 16)):08x}"
 
 
 def of_file(path: Path) -> str:
     """The CRC-32 of a file's bytes.
 
-    Reads it, and does not map it: a disk that fails is then an error and not the end of the process.
+    The file is read and not memory-mapped, so that a failing disk raises an error instead of killing the process.
     """
     checksum = of_bytes(b"")
     with path.open("rb") as file:
@@ -46,19 +47,19 @@ def require_file(path: Path, expected: str) -> None:
 
 
 def as_json(checksums: Mapping[str, str]) -> str:
-    """A list of checksums as text, with one of its own."""
+    """A list of checksums as JSON, with an additional checksum of the list itself."""
     listed = dict(sorted(checksums.items()))
     return json.dumps(listed | {WHOLE: of_bytes(json.dumps(listed).encode())}, indent=2) + "\n"
 
 
 def from_json(text: str | bytes, where: str | Path) -> dict[str, str]:
-    """The checksums that `as_json` wrote.
+    """Reads the checksums that `as_json` wrote.
 
     Args:
-        where: what the text was read from, for messages.
+        where: the file that the text was read from, for messages.
 
     Raises:
-        TemperError: it is no such list, or not as it was written.
+        TemperError: the text is not such a list, or it is damaged.
     """
     try:
         listed = json.loads(text)

@@ -1,24 +1,24 @@
-"""Whether what a stage is about to write fits on the disk, asked before the work instead of after hours of it."""
+"""Checks before the work, and not after hours of it, whether the result of a stage fits on the disk."""
 
 import os
 from pathlib import Path
 
 from temper.base.errors import TemperError
 
-SPARE = 64 * 2**20  # bytes that are left to whoever else writes, and to what the estimate leaves out
+SPARE = 64 * 2**20  # bytes kept free for other programs and for what the estimate leaves out
 
 
 def require_room(folder: str | Path, expected_bytes: int, what: str, remedy: str) -> None:
     """Refuses work whose result would not fit on the disk.
 
     Args:
-        folder: where the result goes; it need not exist yet.
-        expected_bytes: how much will be written, as well as it is known before.
-        what: the result, such as "the packed images (60,000 of 224x224)".
-        remedy: what the user can do about it besides freeing space, such as "lower image_size".
+        folder: where the result will be written; it need not exist yet.
+        expected_bytes: an estimate of the bytes that will be written.
+        what: the name of the result, for the message, such as "the packed images (60,000 of 224x224)".
+        remedy: what the user can do besides freeing space, such as "lower image_size".
 
     Raises:
-        TemperError: the disk has less free space than that and a small reserve.
+        TemperError: the disk has less free space than `expected_bytes` and the reserve `SPARE`.
     """
     place = Path(folder).absolute()
     while not place.exists():
@@ -33,7 +33,7 @@ def require_room(folder: str | Path, expected_bytes: int, what: str, remedy: str
 
 
 def in_words(size: int) -> str:
-    """A number of bytes as people say it: "512 KB", "4.2 GB"."""
+    """A number of bytes for people: "512 KB", "4.2 GB"."""
     if size < 1000:
         return f"{size} bytes"
     units = ("KB", "MB", "GB", "TB", "PB", "EB")

@@ -1,10 +1,10 @@
-"""The one error that a stage shows its user as a single line."""
+"""TemperError: the error that a stage shows its user as a single line."""
 
 
 class TemperError(Exception):
-    """What was expected, what was received, where, and what to do next, in one line.
+    """An error that the user can fix. Its one line says what was expected, what was received, where, and what to do.
 
-    Anything else that a stage raises is a defect of Temper and keeps its traceback.
+    With few exceptions (memory, disk, Ctrl-C), any other error of a stage is a bug in Temper and keeps its traceback.
     """
 
     def __init__(self, message: str) -> None:
@@ -12,7 +12,7 @@ class TemperError(Exception):
 
 
 def printable(text: str) -> str:
-    """A text with what a terminal would obey or could not show as an escape: names come from whoever published them."""
+    """Escapes characters that a terminal would obey or cannot show: names come from whoever published the photos."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)

@@ -1,11 +1,11 @@
-"""Leases of GPUs: of all stages that run on one machine for one repository, no two compute on the same GPU.
+"""Leases GPUs to stages: of all stages that run on one machine for one repository, no two compute on the same GPU.
 
-A stage that computes takes a lease before Keras is imported, because TensorFlow and JAX fill the memory of every GPU
-that they see, and CUDA_VISIBLE_DEVICES then shows it that one GPU only. The lease is a lock on a file, which the system
-takes back however the process ends, so a killed holder's GPU is free at once. Without a GPU nothing happens.
+A stage takes its lease before it imports Keras, because TensorFlow and JAX fill the memory of every GPU that they see.
+CUDA_VISIBLE_DEVICES then shows the stage only the leased GPUs. A lease is a lock on a file, which the system releases
+however the process ends, so the GPU of a killed stage is free at once. Without a GPU nothing happens.
 
-Workers of DVC's queue and `dvc exp run --temp` work in copies of the repository; the files are in the original. They
-are called after the GPUs' own names, because machines that share a disk number theirs alike.
+Workers of DVC's queue and of `dvc exp run --temp` work in copies of the repository; the lock files are in the original.
+They are named after the UUIDs of the GPUs, because machines that share a disk use the same numbers for their GPUs.
 """
 
 import fcntl
@@ -22,29 +22,29 @@ from temper.base.paths import scratch
 from temper.base.wishes import noted
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-FOLDER = "TEMPER_GPUS"  # where the files are instead, for several clones of one machine
-_HOLDER = "TEMPER_GPU_LEASE"  # tells the processes that a stage starts that they compute on its GPU
-_PAUSE = 0.5  # seconds between two looks at GPUs that are all taken
+FOLDER = "TEMPER_GPUS"  # names another folder for the lock files, for several clones on one machine
+_HOLDER = "TEMPER_GPU_LEASE"  # tells the child processes of a stage that they compute on its GPUs
+_PAUSE = 0.5  # seconds between two attempts while all GPUs are taken
 
-_held: list[IO[str]] = []  # open as long as the process lives
+_held: list[IO[str]] = []  # the locked files, open for as long as the process lives
 
 
 def hide() -> None:
-    """Lets this process, and those that it starts, see no GPU: what it does with Keras is no computing."""
-    os.environ |= {VISIBLE: "-1", "JAX_PLATFORMS": "cpu"}  # JAX calls it an error to have CUDA and see no GPU
+    """Hides all GPUs from this process and its children, for stages that use Keras without computing much."""
+    os.environ |= {VISIBLE: "-1", "JAX_PLATFORMS": "cpu"}  # with CUDA but no visible GPU, JAX would raise an error
 
 
 def lease(count: int | Literal["all"] = 1, number: str | None = None) -> bool:
-    """Waits until GPUs of this machine are free and takes them until this process ends; says so if it has to wait.
+    """Waits until GPUs of this machine are free and leases them until this process ends; prints if it has to wait.
 
-    The GPUs are those of CUDA_VISIBLE_DEVICES or, without that variable, all that the driver names.
+    It chooses among the GPUs of CUDA_VISIBLE_DEVICES or, without that variable, among all that the driver lists.
 
     Args:
-        count: how many; fewer are taken where there are fewer, and the backend then refuses.
-        number: the place, among them, of the one that it must be: "0", "1", ...
+        count: how many GPUs to lease. If the machine has fewer, all are leased, and the backend refuses later.
+        number: "0", "1", ...: takes exactly this one of them; `None`: any.
 
     Returns:
-        whether this process holds any.
+        whether this process holds a lease.
     """
     names = gpu_numbers()
     candidates = _candidates(list(names))
@@ -53,11 +53,11 @@ def lease(count: int | Literal["all"] = 1, number: str | None = None) -> bool:
     if not candidates or _HOLDER in os.environ:
         return _HOLDER in os.environ
     wanted = len(candidates) if count == "all" else min(count, len(candidates))
-    # One at a time collects several: two would wait for each other's.
+    # Only one process at a time may collect several GPUs: two could wait for each other forever.
     with held(_folder() / "several.lock", "waiting for GPUs") if wanted > 1 else nullcontext():
         taken = _collect({name: names.get(name, name) for name in candidates}, wanted)
     os.environ[VISIBLE] = os.environ[_HOLDER] = ",".join(sorted(taken, key=candidates.index))
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's, where CUDA would put the fastest first
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's order; CUDA would put the fastest first
     return True
 
 
@@ -70,15 +70,15 @@ def _candidates(numbers: list[str]) -> list[str]:
 
 
 def _collect(candidates: dict[str, str], wanted: int) -> list[str]:
-    """So many GPUs, as soon as they are free.
+    """Takes `wanted` GPUs as soon as they are free, and returns their names.
 
     Args:
-        candidates: the name of each one's file, by its own.
+        candidates: the name of each GPU's lock file, by the GPU's name.
     """
     taken: list[str] = []
 
     def take() -> dict[str, str]:
-        """Takes what is free, and returns what is not."""
+        """Takes free GPUs, as many as are still wanted, and returns the candidates that are left."""
         left = {name: file for name, file in candidates.items() if name not in taken}
         while len(taken) < wanted and (free := _take_one_of(left)) is not None:
             taken.append(free)
@@ -88,7 +88,7 @@ def _collect(candidates: dict[str, str], wanted: int) -> list[str]:
     left = take()
     if len(taken) < wanted:
         print(_in_words(left), flush=True)
-        with noted():  # who computes the very same now leaves it for this process
+        with noted():  # a process that computes the same now will leave its result for this one
             while len(taken) < wanted:
                 time.sleep(_PAUSE)
                 take()
@@ -96,7 +96,7 @@ def _collect(candidates: dict[str, str], wanted: int) -> list[str]:
 
 
 def _take_one_of(candidates: dict[str, str]) -> str | None:
-    """The first GPU that nobody holds, which this process holds from now on."""
+    """Takes the first free GPU and returns its name; `None` if none is free."""
     for name, file in candidates.items():
         lock = _open(file)
         try:
@@ -113,7 +113,7 @@ def _take_one_of(candidates: dict[str, str]) -> str | None:
 
 
 def _in_words(awaited: dict[str, str]) -> str:
-    """Who holds the GPUs that are waited for."""
+    """A message that names the processes which hold the awaited GPUs."""
     holders = []
     for name, file in awaited.items():
         with _open(file) as lock:
@@ -129,7 +129,7 @@ def _folder() -> Path:
 
 
 def _open(file: str) -> IO[str]:
-    """The file of a GPU: never removed, so that all who wait for it wait for the same one; open to other users."""
+    """Opens a GPU's lock file. It is never removed, so that all processes lock the same file; any user may open it."""
     path = _folder() / re.sub(r"[^\w.-]", "_", file)
     mode = os.O_RDWR | os.O_CREAT
     before = os.umask(0)

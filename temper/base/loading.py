@@ -1,4 +1,4 @@
-"""params.yaml, read in one place, and what is wrong with it in one line."""
+"""Reads and validates params.yaml, and reports what is wrong with it in one line."""
 
 import difflib
 import re
@@ -13,9 +13,9 @@ from ruamel.yaml.error import YAMLError
 from temper.base.errors import TemperError
 
 PARAMS = "params.yaml"
-MOST = 1_000_000  # characters of a params file, also when what an alias stands for is counted each time
-_LARGEST = 2**1024  # more than any float; Python refuses to print much larger numbers
-_SHOWN = 200  # characters of a key or a value in a message
+MOST = 1_000_000  # the most characters of a params file, with each alias counted as the text that it stands for
+_LARGEST = 2**1024  # larger than any float; Python refuses to print much larger numbers
+_SHOWN = 200  # the most characters of a key or a value in a message
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,17 +24,17 @@ def read(path: str | Path = PARAMS) -> dict[str, Any]:
     """The content of a params file, not validated.
 
     Raises:
-        TemperError: the file is missing, is no YAML or no mapping of keys.
+        TemperError: the file is missing, too large, not YAML, or not a mapping of keys.
     """
     try:
-        # YAML 1.2, as DVC reads it: `010` is ten, `1:30` is text, and a key that stands twice is an error.
+        # YAML 1.2, as DVC reads it: `010` is ten, `1:30` is text, and a duplicate key is an error.
         text = Path(path).read_text(encoding="utf-8")
         content = YAML(typ="safe", pure=True).load(text) if len(text) <= MOST else None
     except FileNotFoundError:
         raise TemperError(f"{path}: no such file; copy one of recipes/ to it") from None
     except RecursionError:
         raise TemperError(f"{path}: not valid YAML: lists or mappings within each other, deeper than is read") from None
-    except (YAMLError, ValueError, TypeError) as error:  # no UTF-8, a date of month 13; a list for a key
+    except (YAMLError, ValueError, TypeError) as error:  # such as bytes that are not UTF-8, month 13, a list as a key
         raise TemperError(f"{path}: not valid YAML: {short(str(error), 2 * _SHOWN)}") from None
     if len(text) > MOST or not _is_small(content):
         raise TemperError(
@@ -47,9 +47,9 @@ def read(path: str | Path = PARAMS) -> dict[str, Any]:
 
 
 def _is_small(content: Any) -> bool:
-    """Whether a document stays small where it is printed, in which an alias counts as often as it is used.
+    """Whether a document is small when all its aliases are written out.
 
-    A dozen lines of aliases of aliases stand for more values than there are atoms.
+    A dozen lines of aliases of aliases can stand for more values than there are atoms.
     """
     waiting, left = [content], MOST
     while waiting and left >= 0:
@@ -66,12 +66,12 @@ def _is_small(content: Any) -> bool:
 
 
 def short(text: str, most: int = _SHOWN) -> str:
-    """A text, cut where it is too long for a line on a terminal."""
+    """A text, cut if it is too long for a line on a terminal."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def load(settings: type[Model], path: str | Path = PARAMS) -> Model:
-    """The settings of a stage, from the whole params file.
+    """Reads the settings of a stage from a params file.
 
     Raises:
         TemperError: the file cannot be read or does not satisfy the settings; the message names the key.
@@ -80,26 +80,27 @@ def load(settings: type[Model], path: str | Path = PARAMS) -> Model:
 
 
 def validate(settings: type[Model], content: dict[str, Any], path: str, prefix: str = "") -> Model:
-    """A section of params, validated.
+    """Validates a section of params.
 
     Args:
         path: the file, for messages.
-        prefix: the key of the section with a dot at its end, such as "fetch.photos.".
+        prefix: the key of the section followed by a dot, such as "fetch.photos.".
 
     Raises:
-        TemperError: with the first problem, the key's full name, what was expected and what was received.
+        TemperError: the section is wrong. The message has the first problem: the full key, what was expected and what
+            was received.
     """
     try:
         return settings.model_validate(content)
     except ValidationError as error:
-        # A misspelt key is unknown and makes another one missing: its own line helps more.
+        # A misspelt key is unknown and also makes the right one missing. The message about the unknown key helps more.
         problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise TemperError(f"{path}: {_explain(problems[0], content, settings, prefix)}{more}") from None
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
-    """The end of a message that proposes the known word closest to `word`, whatever its case; empty if none is."""
+    """The end of a message that suggests the known word closest to `word`, ignoring case; empty if none is close."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, 1)
     return f"; did you mean {by_lower[close[0]]}?" if close else ""
@@ -118,7 +119,7 @@ def _explain(problem: ErrorDetails, content: dict[str, Any], settings: type[Base
         return unknown_key(key, _known_keys(settings, place[:-1], content))
     if problem["type"] == "missing":
         return f"missing key {key}: add it; docs/params.md says what it takes"
-    if problem["type"] == "value_error":  # of a whole section: its message says what was received
+    if problem["type"] == "value_error":  # from our own validators, whose messages already say what was received
         message = problem["msg"].replace("Value error, ", "")
         named = key.rstrip(".")
         return message if message.startswith(f"{named}.") or not named else f"{named}: {message}"
@@ -128,7 +129,7 @@ def _explain(problem: ErrorDetails, content: dict[str, Any], settings: type[Base
 
 
 def _keys_in_file(problem: ErrorDetails, content: Any) -> list[int | str]:
-    """Pydantic's location of a problem without the names of chosen variants, which are no keys of the file."""
+    """Pydantic's location of a problem, without the names of chosen variants, which are not keys of the file."""
     keys: list[int | str] = []
     for key in problem["loc"]:
         is_variant = isinstance(content, dict) and key not in content
@@ -140,7 +141,7 @@ def _keys_in_file(problem: ErrorDetails, content: Any) -> list[int | str]:
 
 
 def _known_keys(settings: type[BaseModel], place: list[int | str], content: Any) -> list[str]:
-    """The keys of the section at `place`: of its variants, those of the one that the file chooses."""
+    """The keys of the section at `place`; if it has variants, only those of the variant that the file chooses."""
     sections: list[type[BaseModel]] = [settings]
     for key in place:
         content = content.get(key) if isinstance(content, dict) else None
@@ -155,7 +156,7 @@ def _known_keys(settings: type[BaseModel], place: list[int | str], content: Any)
 
 
 def _is_chosen(section: type[BaseModel], content: Any) -> bool:
-    """Whether a variant is the one whose `name` the file gives."""
+    """Whether a variant has the `name` that the file gives."""
     name = section.model_fields.get("name")
     return (
         name is None or not isinstance(content, dict) or content.get("name") in getattr(name.annotation, "__args__", ())
@@ -163,7 +164,7 @@ def _is_chosen(section: type[BaseModel], content: Any) -> bool:
 
 
 def sections_in(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a field of this type may hold."""
+    """The section classes that a field of this type may contain."""
     if isinstance(annotation, type):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [section for part in getattr(annotation, "__args__", ()) for section in sections_in(part)]

@@ -1,4 +1,4 @@
-"""Locks between processes, which a killed process lets go of."""
+"""Locks between processes. The lock of a killed process is released at once."""
 
 import fcntl
 import os
@@ -10,12 +10,12 @@ from typing import IO
 
 @contextmanager
 def held(path: Path, waiting: str) -> Iterator[None]:
-    """Holds the lock at `path`; waits for whoever holds it, however long that takes.
+    """Holds the lock at `path`; waits as long as another process holds it.
 
-    The file is there for as long as the lock is held, and holds the process's number.
+    The file exists only while the lock is held, and contains the process id of the holder.
 
     Args:
-        waiting: what is printed when there is somebody to wait for, who is named after it.
+        waiting: the message that is printed before waiting, followed by the process id of the holder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     said = False
@@ -23,7 +23,7 @@ def held(path: Path, waiting: str) -> Iterator[None]:
         with path.open("a+", encoding="utf-8") as lock:
             said = _wait(lock, waiting, said)
             if not _is_at(lock, path):
-                continue  # who held it removed the file: this is not the lock any more
+                continue  # the last holder has removed the file, so this open file is no longer the lock
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -36,7 +36,7 @@ def held(path: Path, waiting: str) -> Iterator[None]:
 
 
 def _remove_abandoned(own: Path) -> None:
-    """Removes the files of other locks beside this one that nobody holds: those of killed processes."""
+    """Removes other lock files in the same folder that nobody holds: killed processes have left them."""
     for path in own.parent.glob("*.lock"):
         with suppress(OSError), path.open("r", encoding="utf-8") as lock:
             if path != own:
@@ -46,7 +46,14 @@ def _remove_abandoned(own: Path) -> None:
 
 
 def _wait(lock: IO[str], waiting: str, said: bool) -> bool:
-    """Takes the lock of an open file; says once whom it waits for, and returns whether it was said."""
+    """Takes the lock of an open file; prints once which process it waits for.
+
+    Args:
+        said: whether the message was printed before.
+
+    Returns:
+        whether the message has been printed by now.
+    """
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,6 @@
-"""Whether an error says that the memory ended, whichever library raised it, and the line that says what helps.
+"""Recognizes errors that mean that memory ran out, whichever library raised them, and says in one line what helps.
 
-Nothing of TensorFlow, JAX or PyTorch is imported: their errors are known by their names and words.
+TensorFlow, JAX and PyTorch are not imported: their errors are recognized by their names and texts.
 """
 
 import errno
@@ -19,12 +19,12 @@ _WORDS = re.compile(
 _ASKED = re.compile(
     r"\b(?:OOM when |Out of memory (?:while )?|Unable to |Tried to |trying to |Failed to )+alloc[^\n]*", re.IGNORECASE
 )
-_WHERE = re.compile(r"\.? (?:on /job:|\[Op:|in function ).*|[. ]+$")  # what follows the amount
+_WHERE = re.compile(r"\.? (?:on /job:|\[Op:|in function ).*|[. ]+$")  # the text after the amount, which is cut off
 FREE, LOWER = "free some memory", "batch_size or image_size, choose a smaller backbone"
 
 
 def in_one_line(error: BaseException) -> str | None:
-    """What was asked for and what helps, of an error that says that the memory ended; `None` of any other."""
+    """For an error that means that memory ran out: the amount requested and what helps. `None` for any other error."""
     for one in _chain(error):
         kinds = " ".join(kind.__name__ for kind in type(one).__mro__)
         if isinstance(one, Exception) and (getattr(one, "errno", None) == errno.ENOMEM or says_so(f"{kinds} {one}")):
@@ -34,21 +34,21 @@ def in_one_line(error: BaseException) -> str | None:
 
 
 def says_so(text: str) -> bool:
-    """Whether a library's words mean that the memory ended."""
+    """Whether a library's message means that memory ran out."""
     return _WORDS.search(text) is not None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that were being handled when it was raised: where memory ends, so does tidying up."""
+    """An error and those that were being handled when it was raised: without memory, the cleanup fails too."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _asked_for(text: str) -> str:
-    """The part of an error's text that says how much memory was wanted, or all of a short one."""
+    """The part of an error's text that says how much memory was requested, or the beginning of the text."""
     words = " ".join(text.split())
-    if words.startswith("expected "):  # one of ours
+    if words.startswith("expected "):  # a message of Temper
         return words
     found = _ASKED.search(text)
     words = _WHERE.sub("", " ".join(found[0].split()) if found else words[:200])

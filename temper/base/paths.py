@@ -1,6 +1,6 @@
-"""Where files lie that are not outputs of DVC: downloads, unfinished states, caches, and what params.yaml names.
+"""Locations of files that are not outputs of DVC: downloads, unfinished states, caches, and paths in params.yaml.
 
-DVC runs experiments of `--temp` and of the queue in a copy of the repository; DVC_ROOT is the original in each of them.
+DVC runs experiments with `--temp` and from the queue in a copy of the repository; there, DVC_ROOT is the original.
 """
 
 import os
@@ -12,14 +12,14 @@ from temper.base.errors import TemperError
 
 
 def repository() -> Path:
-    """The repository that this run belongs to, also when it works in a copy of it."""
+    """The repository that this run belongs to: the original, even if the run works in a copy."""
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
 def program() -> str:
     """The name of the running program: "embed" of `python -m stages.embed`, "fetch-cub" of `... stages.fetch cub`.
 
-    Its lock and its log are called so; whatever is no letter, digit, dot or hyphen in it becomes `_`.
+    Its lock and its log have this name. Every character but letters, digits, dots and hyphens becomes `_`.
     """
     path = Path(sys.argv[0])
     name = path.parent.name if path.stem == "__main__" else path.stem
@@ -27,7 +27,7 @@ def program() -> str:
 
 
 def scratch(name: str) -> Path:
-    """A folder below `.temper`, shared by all runs of the repository and outside DVC's outputs; made if missing."""
+    """A folder below `.temper`, which all runs of the repository share and DVC does not track; created if missing."""
     folder = repository() / ".temper" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -36,12 +36,12 @@ def scratch(name: str) -> Path:
 def existing(path: str) -> Path:
     """The file or folder that a path in params.yaml means.
 
-    It is looked for from the working folder, then from the repository that the run belongs to. In a copy of the
-    repository, files that git and DVC track are found in the copy, at the experiment's version; others, such as
+    The path is resolved from the working folder first, then from the original repository. So in a copy of the
+    repository, files that git or DVC track are found in the copy, at the experiment's version; others, such as
     `../weights.h5`, are found from the original.
 
     Raises:
-        TemperError: nothing is there.
+        TemperError: there is no such file or folder.
     """
     for folder in (Path(), repository()):
         if (folder / path).exists():

@@ -1,4 +1,4 @@
-"""How a stage runs: settings in, one-line errors out, and alone in its outputs."""
+"""Runs a stage: loads its settings, reports errors in one line, and keeps other processes from its outputs."""
 
 import importlib
 import os
@@ -18,13 +18,13 @@ Settings = TypeVar("Settings", bound=StageSettings)
 
 
 def run(main: Callable[[Settings], None], settings: type[Settings], together: bool = False) -> None:
-    """Runs a stage's `main` on its settings, from the params.yaml of the working folder.
+    """Runs a stage's `main` on its settings, from the params.yaml in the working folder.
 
-    What the user can mend ends in one line on stderr and exit code 1; a defect keeps its traceback. Ctrl-C: exit code
-    130.
+    An error that the user can fix prints one line on stderr and ends with exit code 1; a bug keeps its traceback.
+    Ctrl-C ends with exit code 130.
 
     Args:
-        together: whether several processes can run this stage together, of which the first one writes (docs/scale.md).
+        together: whether several processes can run this stage together; the first one then writes (docs/scale.md).
     """
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")  # read by TensorFlow's first operation, not by its import
     try:
@@ -42,14 +42,15 @@ def run(main: Callable[[Settings], None], settings: type[Settings], together: bo
             sys.exit(f"error: {' '.join(str(error).split())}: nothing half-written was kept; mend it and run again")
         raise
     finally:
-        starting.end_at_ctrl_c()  # nothing is left to put in order
+        starting.end_at_ctrl_c()  # nothing is left to clean up
 
 
 def _run(main: Callable[[Settings], None], settings: type[Settings], together: bool) -> None:
-    # The whole file is checked before any work. Imported by name: the check only refuses, so it makes no output
-    # stale and is no dep of any stage (law 7); and it knows all sources and detectors, which no stage does.
+    # The whole file is checked before any work. The check is imported by its name as a string, because no stage may
+    # depend on it: it can only refuse and makes no output stale (law 7). It knows all sources and detectors, which no
+    # stage does.
     importlib.import_module("temper.settings.check").refuse_wrong_params(loading.PARAMS)
-    # One process at a time writes the outputs of a stage, whatever its params are and whoever started it.
+    # Only one process at a time writes the outputs of a stage, whatever its params and whoever started it.
     name = program()
     if not is_first_process():
         if not together:

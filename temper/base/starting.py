@@ -1,15 +1,15 @@
-"""What a stage does first, before anything heavy is imported: it ties itself to the `dvc` that started it.
+"""The first thing that a stage does, before it imports anything heavy: it ties its life to the `dvc` that started it.
 
     from temper.base import starting
 
     if __name__ == "__main__":
         starting.begin()
 
-A `dvc` that is killed while a stage still imports would otherwise leave a trainer behind, which goes on for hours and
-writes into the outputs of the next run (law 12).
+Otherwise a `dvc` that is killed would leave the stage behind, which would train for hours and write into the outputs
+of the next run (law 12).
 """
 
-# Only what is needed to answer Ctrl-C is imported here: until `begin` is called, it ends in a traceback.
+# Imports only what handling Ctrl-C needs: until `begin` is called, Ctrl-C ends in a traceback.
 import os
 import signal
 import sys
@@ -17,12 +17,12 @@ from types import TracebackType
 
 
 def begin(with_keras: bool = False, on_gpu: bool = False) -> None:
-    """Ends this process when the `dvc` that started it is gone, now or later, and at Ctrl-C without a word.
+    """Ends this process when the `dvc` that started it is gone, now or later, and silently on Ctrl-C.
 
     Args:
-        with_keras: whether the stage is about to import Keras: its backend is then chosen by params.yaml, and what that
-            prints at every start kept out.
-        on_gpu: whether it computes with it, on GPUs that it then has for itself; otherwise Keras sees no GPU.
+        with_keras: whether the stage will import Keras. If so, its backend is chosen from params.yaml, and the lines
+            that the backend prints at every start are kept off the terminal.
+        on_gpu: whether the stage computes with Keras. If so, it leases GPUs; otherwise Keras sees no GPU.
     """
     end_at_ctrl_c()
     if "DVC_STAGE" in os.environ and sys.platform.startswith("linux"):
@@ -38,7 +38,7 @@ def begin(with_keras: bool = False, on_gpu: bool = False) -> None:
 
 
 def prepare_keras(on_gpu: bool) -> None:
-    """What `begin` does for Keras, for a stage that knows only from its inputs whether it needs it."""
+    """The part of `begin` for Keras, for a stage that knows only from its inputs whether it needs Keras."""
     from temper.base import backend, gpus, quiet  # noqa: PLC0415
     from temper.base.errors import TemperError  # noqa: PLC0415
 
@@ -54,27 +54,27 @@ def prepare_keras(on_gpu: bool) -> None:
 
 
 def end_at_ctrl_c() -> None:
-    """Lets Ctrl-C end the process as it ends any program, where Python would raise an error from within an import.
+    """Lets Ctrl-C end the process without a traceback, while Python would raise KeyboardInterrupt within an import.
 
-    `running.run` takes it back, so that what a stage began can be put in order. A process that was started to ignore
-    Ctrl-C goes on ignoring it.
+    `running.run` reverts this, so that a stage can clean up. A process that was started to ignore Ctrl-C still ignores
+    it.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def raise_at_ctrl_c() -> None:
-    """Lets Ctrl-C raise KeyboardInterrupt again, and not be lost where Python drops what is raised."""
+    """Lets Ctrl-C raise KeyboardInterrupt again, even if it comes at a point where Python drops exceptions."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = _ask_again_at_ctrl_c
 
 
 def _ask_again_at_ctrl_c(dropped: "sys.UnraisableHookArgs") -> None:
-    """Sends a Ctrl-C again that came while an object was being destroyed: Python prints such an error and goes on.
+    """Sends a Ctrl-C again that came while an object was being destroyed, when Python prints the error and goes on.
 
-    Training destroys objects all the time, so it does happen. The signal is sent a moment later, by another thread:
-    raised here, it would be dropped once more.
+    Training destroys objects all the time, so this does happen. Another thread sends the signal a moment later, because
+    an exception raised here would be dropped again.
     """
     import threading  # noqa: PLC0415
 
@@ -87,10 +87,10 @@ def _ask_again_at_ctrl_c(dropped: "sys.UnraisableHookArgs") -> None:
 
 
 def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Prints an error that ends the process: a lack of memory, which imports meet too, in one line; Ctrl-C not."""
+    """Prints an error that ends the process: in one line if memory ran out (also during imports); nothing on Ctrl-C."""
     from temper.base import memory  # noqa: PLC0415
 
-    if issubclass(kind, KeyboardInterrupt):  # a second one, while the first was answered
+    if issubclass(kind, KeyboardInterrupt):  # a second Ctrl-C, while the first one was being handled
         return
     line = memory.in_one_line(error)
     if line is None:
@@ -100,10 +100,11 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: Traceba
 
 
 def is_orphan(parent: int) -> bool:
-    """Whether the parent is not the `dvc` that started this process, but who adopts the children of the dead.
+    """Whether the `dvc` that started this process has died, so that its parent is now a process that adopts orphans.
 
-    That is the first process of the machine or of a container, or a session manager. A `dvc` shares the session of its
-    children, which such a process usually does not; in a container it may, but then it is no `dvc`.
+    Orphans are adopted by the first process of the machine or of a container, or by a session manager. A `dvc` is in
+    the same session as its children; an adopting process usually is not. In a container it may be, but then it is not a
+    `dvc`.
     """
     from pathlib import Path  # noqa: PLC0415
 
@@ -111,5 +112,5 @@ def is_orphan(parent: int) -> bool:
         if os.getsid(parent) != os.getsid(0):
             return True
         return parent == 1 and b"dvc" not in Path("/proc/1/cmdline").read_bytes()
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the parent has ended meanwhile
         return True

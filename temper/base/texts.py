@@ -1,11 +1,11 @@
-"""Small files of text: JSON for programs, CSV for people and for DVC's plots. Equal values give equal bytes."""
+"""Writes small text files: JSON for programs, CSV for people and for DVC's plots. Equal values give equal bytes."""
 
 import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # the characters with which a formula in a spreadsheet begins
 
 
 def write_json(path: Path, values: object) -> None:
@@ -14,7 +14,7 @@ def write_json(path: Path, values: object) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a table for people and for DVC's plots."""
+    """Writes a table; cells that a spreadsheet would take for formulas are escaped."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -22,8 +22,8 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def harmless(cell: object) -> object:
-    """A text that a spreadsheet would take for a formula, with an apostrophe before it, as spreadsheets write it.
+    """Puts an apostrophe before a text that a spreadsheet would take for a formula, as spreadsheets do themselves.
 
-    Class names and paths come from whoever published the photos: `=cmd|...` must not run where a table is opened.
+    Class names and paths come from whoever published the photos: `=cmd|...` must not run when a table is opened.
     """
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell

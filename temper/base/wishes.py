@@ -1,4 +1,4 @@
-"""Who waits for a GPU to compute what a stage is set to: so that who computes the very same leaves its result."""
+"""Notes by processes that wait for a GPU, so that a process which computes the same leaves its state for them."""
 
 import hashlib
 import importlib
@@ -14,11 +14,11 @@ from temper.base.paths import program, scratch
 
 
 def name_of(stage: str) -> str:
-    """The name of the notes of who waits to run a stage with the params that it has now; it has no hyphen at its end.
+    """The name of the notes of processes that wait for a GPU to run a stage with its current params.
 
-    dvc.yaml says which params these are. Comparing them needs neither the stage's settings nor what it computes with.
+    dvc.yaml lists the stage's params. So the name needs neither the stage's settings nor the libraries that compute.
     """
-    import yaml  # noqa: PLC0415 (only who waits, and who trains)
+    import yaml  # noqa: PLC0415 (only processes that wait or train need it)
 
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     content = loading.read()
@@ -28,10 +28,10 @@ def name_of(stage: str) -> str:
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """Says that this process waits, as long as the block lasts; without dvc.yaml nobody asks.
+    """Within its block, a file notes that this process waits; without a dvc.yaml, nobody would read such a note.
 
     Raises:
-        TemperError: params.yaml is wrong, which nobody should learn only after hours of waiting.
+        TemperError: params.yaml is wrong. Otherwise the user would learn this only after hours of waiting.
     """
     if not Path("dvc.yaml").exists():
         yield
@@ -46,7 +46,7 @@ def noted() -> Iterator[None]:
 
 
 def _value(content: Any, key: str) -> Any:
-    """The value of a dotted key, `None` where there is none."""
+    """The value of a dotted key; `None` if there is none."""
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content

@@ -1,1 +1,1 @@
-"""Two models or more on the same images, and where they come from."""
+"""Compares two or more models on the same images, and reads models of other revisions."""

@@ -1,7 +1,7 @@
-"""Markdown that names cannot break: class names and paths come from whoever published the photos.
+"""Writes Markdown that no name can break: class names and paths come from whoever published the photos.
 
-GitHub and GitLab read it alike. Every foreign text stands in code, where neither formatting nor mentions of people nor
-links nor formulas are looked for.
+GitHub and GitLab show it in the same way. Every foreign text is put into code, where they do not look for formatting,
+mentions of people, links or formulas.
 """
 
 import unicodedata
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 
 from temper.base.errors import printable
 
-LONGEST = 60  # characters of a name that are shown
+LONGEST = 60  # a longer name is cut to this many characters
 
 
 def code(text: object, longest: int = LONGEST) -> str:
-    """A text as it is, in code; cut where it is long. Of control characters and the like, the escape is shown."""
+    """A text as Markdown code, cut if it is too long. Control characters and the like are shown as escapes."""
     shown = printable(str(text))
     if len(shown) > longest:
         shown = f"{shown[: longest - 1]}…"
@@ -22,7 +22,7 @@ def code(text: object, longest: int = LONGEST) -> str:
     right_to_left = any(unicodedata.bidirectional(one) in ("R", "AL") for one in shown)
     if not right_to_left and not set(shown) & set("`|") and shown == shown.strip():
         return f"`{shown}`"
-    # As HTML: punctuation can be written as numbers there, and `dir` keeps the order of what stands beside.
+    # As HTML, where punctuation can be written as numbers, and `dir` keeps right-to-left text from reordering the rest.
     inside = "".join(one if one.isalnum() or one == " " else f"&#{ord(one)};" for one in shown)
     return f'<code dir="auto">{inside}</code>'
 
@@ -34,12 +34,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
 
 
 def folded(title: str, lines: Iterable[str]) -> list[str]:
-    """Lines that a click unfolds."""
+    """Lines under a title that a click unfolds."""
     return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>"]
 
 
 def listed(names: Sequence[object], most: int = 5) -> str:
-    """Names in code, the first ones where they are many."""
+    """Names as code, separated by commas; only the first `most` of them."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(code(name) for name in names[:most]) + more
 

@@ -1,8 +1,8 @@
-"""Two models on the same images: by how much they differ, and whether that could be chance.
+"""Paired comparison of two models on the same images: by how much they differ, and whether that could be chance.
 
-Whatever makes an image hard is hard for both, so differences on the same images show far more than two figures with
-their own intervals. Old and new stand for the model to compare with and the one to judge; a difference is always new
-minus old. What all of this says is about the images: another seed of the training may differ as well.
+A hard image is usually hard for both models. So differences on the same images show far smaller effects than two
+separate figures with their own intervals. "Old" is the model to compare with, "new" the model to judge; a difference is
+always new minus old. All results cover the choice of the images only: another training seed may change the figures too.
 """
 
 import math
@@ -18,27 +18,27 @@ from temper.measures.metrics import Integers, measure
 from temper.measures.ranking import paired_auc_error
 from temper.measures.resampling import RESAMPLES, resample
 
-SIGNIFICANT = 0.05  # a difference this improbable without a real one counts as shown
-POWER_Z = 0.8416212  # of a normal distribution, 80 % lie below
-FEWEST = 6  # images on which only one model is right: fewer are never more than chance
+SIGNIFICANT = 0.05  # a difference with a smaller p value counts as shown
+POWER_Z = 0.8416212  # 80 % of a normal distribution lie below this
+FEWEST = 6  # images on which only one model is right; with fewer, McNemar's test never reaches significance
 LOWER_IS_BETTER = frozenset({"loss", "calibration_error"})
-HEADLINE = "accuracy"  # the one figure that decides: tests of several would find something in noise more often
+HEADLINE = "accuracy"  # the one figure that decides: tests of several figures would more often find something in noise
 
 CROWDED = frozenset(
     {"macro_precision", "macro_recall", "macro_f1", "weighted_precision", "weighted_f1", "macro_auc"}
-)  # figures made of the classes' own
+)  # figures that are means of figures of single classes
 
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """New minus old, of one figure.
+    """The difference of one figure, new minus old.
 
     Attributes:
-        interval: 95 %.
-        p: how probable a difference at least as large is where none is real, 0 to 1; below 0.05 exactly where the
-            interval leaves 0 out.
+        interval: the 95 % interval of the difference.
+        p: the probability, 0 to 1, of a difference at least as large if there is no real one; below 0.05 if, and only
+            if, the interval does not include 0.
     """
 
     value: float
@@ -48,12 +48,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Discordance:
-    """How two models differ in being right.
+    """The discordant images of two models: those on which only one of them is right.
 
     Attributes:
-        gained: images on which only the new one is right.
-        lost: images on which only the old one is right.
-        images: all.
+        gained: the number of images on which only the new model is right.
+        lost: the number of images on which only the old model is right.
+        images: the number of all images.
     """
 
     gained: int
@@ -62,16 +62,16 @@ class Discordance:
 
     @classmethod
     def of(cls, old_right: Flags, new_right: Flags) -> "Discordance":
-        """That of two models, from which images each is right on, (N,)."""
+        """Counts the discordant images, given the images on which each model is right, (N,)."""
         return cls(int((new_right & ~old_right).sum()), int((old_right & ~new_right).sum()), len(old_right))
 
     @property
     def difference(self) -> Difference:
-        """Of the shares of images that are right.
+        """The difference of the two accuracies.
 
         The interval is Tango's (1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B), which
-        inverts a score test; p is of McNemar's exact test, which asks for a little more. Where only the interval would
-        leave 0 out, as with 5 images gained and none lost, it is drawn out to 0.
+        inverts a score test; p is from McNemar's exact test, which is slightly stricter. If the interval excludes 0 but
+        p is not significant, as with 5 images gained and none lost, the interval is extended to 0.
         """
         p = mcnemar(self.gained, self.lost)
         low, high = (float(bound) for bound in tango(self.gained, self.lost, self.images))
@@ -81,10 +81,10 @@ class Discordance:
 
     @property
     def detectable(self) -> float:
-        """The real difference that as many images would have shown in four cases of five, 0 to 1.
+        """The smallest real difference that this many images would show with a power of 80 %, 0 to 1.
 
-        That of McNemar's test where the models disagree on as many images as here (Connor 1987,
-        doi:10.2307/2531961). Where they hardly disagree, no smaller disagreement than the difference itself is assumed.
+        It is computed for McNemar's test, if the models disagree on as large a share of the images as here (Connor
+        1987, doi:10.2307/2531961). The share of disagreement is assumed to be at least the difference itself.
         """
         share, low, high = (self.gained + self.lost) / self.images, 0.0, 1.0
         for _ in range(40):
@@ -96,32 +96,35 @@ class Discordance:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The p value of McNemar's test: how probable it is that chance splits as many images at least so unevenly.
+    """The p value of McNemar's test: the probability that chance splits this many images at least so unevenly.
 
-    The exact test, which finds a difference between equal models in at most 5 % of the cases however few images change
-    sides; in 4 % with a hundred such images. The mid-p test finds a real one slightly more often, but is above its
-    level in some cases.
+    This is the exact test. It finds a difference between equal models in at most 5 % of the cases, however few images
+    are discordant (in 4 % with a hundred of them). The mid-p test finds a real difference slightly more often, but
+    exceeds its level in some cases.
     """
     count, fewer = gained + lost, min(gained, lost)
     if gained == lost:
         return 1.0
     places = np.arange(1, fewer + 1)
     logs = np.concatenate([[0.0], np.cumsum(np.log((count - places + 1) / places))]) - count * math.log(2)
-    return float(min(1.0, 2 * np.exp(logs).sum()))  # of 0, 1, ... fewer of `count` coins
+    return float(min(1.0, 2 * np.exp(logs).sum()))  # P(at most `fewer` heads of `count` coins)
 
 
 def tango(
     gained: npt.ArrayLike, lost: npt.ArrayLike, images: npt.ArrayLike, z: float = Z
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Tango's score interval of the difference of two paired shares; arrays of any equal shape.
+    """Tango's score interval for the difference of two paired shares; arrays of any equal shape.
 
-    It holds the differences from which the observed one is at most `z` standard errors away, these as they would be if
-    that difference were real. It is wide enough where no image changed.
+    It contains every difference that is at most `z` standard errors away from the observed one, where the standard
+    error is the one under that difference. Even without any discordant image it has a sensible width.
+
+    Returns:
+        the lower and the upper bounds.
     """
     gained, lost, images = (np.asarray(of, np.float64) for of in (gained, lost, images))
 
     def distance(difference: Floats) -> Floats:
-        """How many standard errors the observed difference is above this one."""
+        """How many standard errors the observed difference lies above `difference`."""
         b = -gained - lost + (2 * images - gained + lost) * difference
         c = -lost * difference * (1 - difference)
         share = (np.sqrt(np.maximum(b**2 - 8 * images * c, 0)) - b) / (4 * images)
@@ -133,7 +136,7 @@ def tango(
     bounds = []
     for edge, side in ((-1.0, 1), (1.0, -1)):
         inside, outside = value.copy(), np.full(value.shape, edge)
-        for _ in range(30):  # to 1e-9
+        for _ in range(30):  # bisection, to a precision of 1e-9
             middle = (inside + outside) / 2
             near = side * distance(middle) <= z
             inside, outside = np.where(near, middle, inside), np.where(near, outside, middle)
@@ -142,7 +145,7 @@ def tango(
 
 
 def is_right(probabilities: Probabilities, labels: Labels, k: int = 1) -> Flags:
-    """Whether the label is among the `k` most probable classes, (N,); of equal ones those that come first count."""
+    """Whether the label is among the `k` most probable classes, (N,); on ties, lower class numbers come first."""
     of_label = probabilities[np.arange(len(labels)), labels][:, None]
     before = np.arange(probabilities.shape[1]) < labels[:, None]
     ranks = ((probabilities > of_label) | ((probabilities == of_label) & before)).sum(axis=1)
@@ -153,19 +156,20 @@ def is_right(probabilities: Probabilities, labels: Labels, k: int = 1) -> Flags:
 def differences(
     old: Probabilities, new: Probabilities, labels: Labels, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Difference]:
-    """The difference of each figure of `measures.measure`, by McNemar's test and the paired bootstrap.
+    """The difference of each figure of `metrics.measure`, by McNemar's test and the paired bootstrap.
 
     - accuracy and top-k accuracy: `Discordance.difference`.
-    - precision, recall, F1, loss and calibration error: both models on the same resamples of the images, whose
-      differences give the standard error; interval and p are those of a normal distribution.
-    - macro AUC: the same with the paired variance of DeLong et al. (1988).
+    - precision, recall, F1 and calibration error: both models are measured on the same resamples of the images, and
+      the differences give the standard error; interval and p are those of a normal distribution.
+    - loss: the same, with the standard error of the mean difference of the images' losses.
+    - macro AUC: the same, with the paired variance of DeLong et al. (1988).
 
     Args:
         old, new: (N, classes).
         labels: (N,).
 
     Raises:
-        ValueError: as `measures.measure`.
+        ValueError: as in `metrics.measure`.
     """
     figures = measure(old, labels), measure(new, labels)
     found: dict[str, Difference] = {}
@@ -182,8 +186,8 @@ def differences(
 def _standard_errors(
     old: Probabilities, new: Probabilities, labels: Labels, resamples: int, seed: int
 ) -> dict[str, float]:
-    """The standard error of the difference of each figure that is no share of images."""
-    of_old, of_new = (resampled_averages(one, labels, resamples, seed) for one in (old, new))  # the same resamples
+    """The standard error of the difference of each figure that is not a share of images."""
+    of_old, of_new = (resampled_averages(one, labels, resamples, seed) for one in (old, new))  # on the same resamples
     errors = {name: float((of_new[name] - of_old[name]).std()) for name in of_new}
     losses = log_losses(new, labels) - log_losses(old, labels)
     errors["loss"] = float(losses.std() / math.sqrt(len(losses)))
@@ -193,13 +197,13 @@ def _standard_errors(
     auc_error = paired_auc_error(old, new, labels)
     if auc_error is not None:
         errors["macro_auc"] = auc_error
-    # Within a class of n images, resamples and placements vary too little, by about 1 part in n.
+    # In a class of n images, the variance of resamples and placements is too small, by about 1 part in n.
     crowd = math.sqrt(1 + len(np.unique(labels)) / len(labels))
     return {name: error * (crowd if name in CROWDED else 1.0) for name, error in errors.items()}
 
 
 def _normal(value: float, error: float) -> Difference:
-    """A difference with its standard error; 0 where both models answered alike."""
+    """The `Difference` of a value with this standard error; an error of 0 means that both models answered alike."""
     if error < 1e-12:
         return Difference(value, (value, value), 1.0 if abs(value) < 1e-12 else 0.0)
     p = math.erfc(abs(value) / error / math.sqrt(2))
@@ -208,12 +212,12 @@ def _normal(value: float, error: float) -> Difference:
 
 @dataclass(frozen=True)
 class _Gaps:
-    """The images by their bin of `calibration.reliability`.
+    """The images ordered by their bin in `calibration.reliability`, for fast sums over bins.
 
     Attributes:
-        order: of the images.
-        starts: in `order`, where each bin that has images begins.
-        gaps: of each image in that order, confidence minus 1 if it is right.
+        order: the images, ordered by bin.
+        starts: where each bin that has images begins in `order`.
+        gaps: for each image in that order, its confidence, minus 1 if it is predicted correctly.
     """
 
     order: npt.NDArray[np.intp]
@@ -240,10 +244,11 @@ class ClassDifferences:
     """How the recall of each class differs, each an array of shape (classes,).
 
     Attributes:
-        images: of the class.
+        images: the number of the class's images.
         gained, lost: as in `Discordance`.
-        low, high: the 95 % interval of the difference of the recalls, of each class alone; nan without images.
-        p: McNemar's, corrected for as many classes as could have shown something (`holm`).
+        low, high: the 95 % interval of the difference of the recalls, without a correction for several classes; nan if
+            the class has no images.
+        p: the p value of McNemar's test, corrected for the classes that could have shown a difference (`holm`).
     """
 
     images: Integers
@@ -255,15 +260,16 @@ class ClassDifferences:
 
     @property
     def value(self) -> Floats:
-        """New minus old recall; nan without images."""
+        """The new recall minus the old one, (classes,); nan for a class without images."""
         return (self.gained - self.lost) / np.where(self.images > 0, self.images, np.nan)
 
 
 def class_differences(old: Probabilities, new: Probabilities, labels: Labels) -> ClassDifferences:
-    """What each class gained and lost.
+    """The differences of each class's recall.
 
-    Classes in which fewer than `FEWEST` images changed sides cannot show anything, so the correction does not count
-    them: how many did change says nothing about the direction (Tarone 1990, doi:10.2307/2531456).
+    A class with fewer than `FEWEST` discordant images can never show a difference, so the correction does not count it.
+    This is valid because the number of discordant images says nothing about the direction of the change (Tarone 1990,
+    doi:10.2307/2531456).
     """
     classes = old.shape[1]
     right = is_right(old, labels), is_right(new, labels)
@@ -280,7 +286,7 @@ def class_differences(old: Probabilities, new: Probabilities, labels: Labels) ->
 
 
 def holm(values: Sequence[float]) -> Floats:
-    """The p values of several tests, raised so that all of them together err as seldom as one (Holm 1979)."""
+    """Adjusts the p values of several tests, so that together they err as rarely as a single test (Holm 1979)."""
     order = np.argsort(values, kind="stable")
     raised = np.asarray(values, np.float64)[order] * np.arange(len(order), 0, -1)
     adjusted = np.empty(len(order))
@@ -289,7 +295,7 @@ def holm(values: Sequence[float]) -> Floats:
 
 
 def shown(found: Mapping[str, Difference]) -> dict[str, bool]:
-    """Which figures beside the headline differ by more than chance, True for better, corrected by `holm`."""
+    """The figures other than the headline that differ by more than chance, corrected by `holm`; True: it is better."""
     others = [name for name in found if name != HEADLINE]
     raised = holm([found[name].p for name in others])
     return {
@@ -300,7 +306,7 @@ def shown(found: Mapping[str, Difference]) -> dict[str, bool]:
 
 
 def is_better(name: str, difference: float) -> bool:
-    """Whether a difference of this figure is one for the better."""
+    """Whether a difference of this figure is an improvement."""
     return difference < 0 if name in LOWER_IS_BETTER else difference > 0
 
 
@@ -312,16 +318,17 @@ def verdict(name: str, found: Difference) -> str:
 
 
 def may_replace(found: Difference, margin: float) -> bool:
-    """Whether a new model may take the place of the old one: it is not worse by `margin` or more.
+    """Whether a new model may replace the old one: it is not worse by `margin` or more.
 
-    A test of non-inferiority at 2.5 % on a figure of which more is better: the lower bound of the 95 % interval must be
-    above -`margin`. Without it "no difference was shown" would let a worse model pass on few images.
+    This is a test of non-inferiority at a level of 2.5 %, on a figure of which higher is better: the lower bound of the
+    95 % interval must be above -`margin`. With the rule "no difference was shown", a worse model would pass on few
+    images.
 
     Args:
-        margin: 0 or more, in the figure's own unit; 0 asks for a model that is shown to be better.
+        margin: 0 or more, in the figure's own unit; 0 requires a model that is shown to be better.
 
     Raises:
-        ValueError: the margin is below 0 or no number.
+        ValueError: the margin is below 0 or not a number.
     """
     if not margin >= 0:
         raise ValueError(f"expected a margin of 0 or more, received {margin}")

@@ -1,6 +1,6 @@
-"""What stands at a revision of this repository: a commit, branch, tag, experiment, or the working folder.
+"""Reads files at a revision of this repository: a commit, branch, tag, experiment, or the working folder.
 
-Nothing is checked out: files come from git, outputs of stages from DVC's cache, or else from its remote.
+Nothing is checked out: files come from git, and outputs of stages from DVC's cache or else from its remote.
 """
 
 import subprocess
@@ -19,16 +19,16 @@ WORKSPACE = "workspace"
 
 
 class Absent(TemperError):
-    """A revision lacks a file, or neither cache nor remote has it."""
+    """A revision does not have a file, or neither cache nor remote has its content."""
 
 
 @dataclass(frozen=True)
 class Revision:
-    """A place where files may be read.
+    """A revision of the repository, from which files can be read.
 
     Attributes:
-        name: as the user called it.
-        commit: all digits; `None`: the working folder.
+        name: the name that the user gave.
+        commit: the full hash; `None`: the working folder.
     """
 
     name: str
@@ -36,26 +36,25 @@ class Revision:
 
     @property
     def described(self) -> str:
-        """The name with the first digits of the commit, where the name does not begin with them."""
+        """The name, followed by the first digits of the commit unless the name begins with them."""
         short = (self.commit or "")[:7]
         return self.name if not short or self.name.startswith(short) else f"{self.name} ({short})"
 
     @cached_property
     def _files(self) -> Any:
-        import dvc.api  # noqa: PLC0415 (a second, and only who reads needs it)
+        import dvc.api  # noqa: PLC0415 (takes a second, and only reading a file needs it)
 
         return dvc.api.DVCFileSystem(".", rev=self.commit)
 
     def has(self, path: str) -> bool:
-        """Whether the revision has a file, be it at hand or not."""
+        """Whether the revision has a file, even if neither cache nor remote has its content."""
         return Path(path).exists() if self.commit is None else bool(self._ask("exists", path, path))
 
     def read(self, path: str) -> bytes:
         """The bytes of a file.
 
         Raises:
-            Absent: there is none, or neither the cache nor the remote has it.
-            TemperError: this is no DVC repository.
+            Absent: the revision has no such file, neither cache nor remote has its content, or DVC fails otherwise.
         """
         if self.commit is None:
             try:
@@ -66,10 +65,10 @@ class Revision:
         return content
 
     def get(self, path: str, folder: Path) -> Path:
-        """A folder of outputs, copied into `folder`; of the working folder itself, where it is.
+        """Copies a folder of outputs into `folder` and returns the copy; for the working folder, the original itself.
 
         Raises:
-            Absent: as `read`.
+            Absent: as in `read`.
         """
         if self.commit is None:
             if not Path(path).is_dir():
@@ -80,14 +79,14 @@ class Revision:
         return copy
 
     def _ask(self, what: str, path: str, *arguments: str, **options: bool) -> Any:
-        """What DVC says of a file; its remotes raise whatever their clients raise."""
+        """Calls a method of DVC's file system. Every error becomes `Absent`: remotes raise what their clients raise."""
         try:
             return getattr(self._files, what)(*arguments, **options)
         except Exception as error:
             raise self._absent(path, str(error)) from None
 
     def _knows(self, path: str) -> bool:
-        """Whether git or dvc.lock say what is in a file, be it at hand or not."""
+        """Whether git or dvc.lock of the revision lists a file, even if its content is nowhere to be had."""
         try:
             info = self._files.info(path)
         except FileNotFoundError:
@@ -114,10 +113,11 @@ class Revision:
 def find(name: str) -> Revision:
     """The revision of a name: `workspace`, or a commit, branch, tag or experiment.
 
-    A branch that only the remote `origin` has is found, too: a pull request is checked out without the others.
+    A branch that only the remote `origin` has is found too, because CI checks out a pull request without the other
+    branches.
 
     Raises:
-        TemperError: there is none.
+        TemperError: there is no such revision.
     """
     if name == WORKSPACE:
         return Revision(name)
@@ -137,7 +137,7 @@ def find(name: str) -> Revision:
 
 
 def git(*arguments: str) -> str:
-    """What git says; empty where it has nothing to say, or is not there."""
+    """The output of a git command; empty if it fails or git is not installed."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     except OSError:
@@ -147,11 +147,13 @@ def git(*arguments: str) -> str:
 
 @dataclass(frozen=True)
 class Member:
-    """What the model of a revision predicts.
+    """The predictions of a revision's model.
 
     Attributes:
-        classes: in the order of the probabilities.
-        unlabelled: without images where there are none.
+        name: the name of the revision.
+        classes: the class names, in the order of the probabilities.
+        test: the predictions of the test images.
+        unlabelled: the predictions of the unlabelled images, which may be none.
     """
 
     name: str
@@ -161,11 +163,11 @@ class Member:
 
 
 def read_member(revision: str | Revision) -> Member:
-    """The predictions of a revision, from the cache or the remote.
+    """Reads the predictions of a revision, from the cache or the remote.
 
     Raises:
-        Absent: they are not to be had.
-        TemperError: there is no such revision, or they do not fit its classes.
+        Absent: the revision has none, or neither cache nor remote has them.
+        TemperError: there is no such revision, or the predictions do not fit its classes.
     """
     at = find(revision) if isinstance(revision, str) else revision
     names = at.read(classes.PATH).decode().splitlines()

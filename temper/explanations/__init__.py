@@ -1,1 +1,1 @@
-"""What a model looks at, and what its layers look for."""
+"""Explanations of a model: where it looks in an image, and what its layers look for."""

@@ -1,4 +1,4 @@
-"""data/filters.npz: what chosen layers of the backbone look for, for `overview` to draw."""
+"""data/filters.npz: kernels and activations of chosen layers of the backbone, for `overview` to draw."""
 
 import zipfile
 from dataclasses import dataclass
@@ -15,13 +15,14 @@ PATH = Path("data/filters.npz")
 
 @dataclass(frozen=True)
 class Filters:
-    """What was found of the layers of `evaluate.filters`.
+    """The kernels and activations of the layers in the setting `evaluate.filters`.
 
     Attributes:
-        kernels: of each layer that sees colours, its kernels: float32 (height, width, 3, filters).
-        maps: of each other layer the strongest channels on some test images: float16 (images, height, width, channels).
+        kernels: for each layer that sees colours, its kernels: float32 (height, width, 3, filters).
+        maps: for each other layer, its strongest channels on some test images: float16 (images, height, width,
+            channels).
         channels: the numbers of these channels, by layer.
-        rows: of these images in the pack of the test images.
+        rows: the rows of these images in the pack of the test images.
     """
 
     kernels: dict[str, npt.NDArray[np.float32]]
@@ -31,7 +32,7 @@ class Filters:
 
 
 def write(found: Filters) -> None:
-    """Writes data/filters.npz: equal bytes for equal filters."""
+    """Writes data/filters.npz; equal filters give equal bytes."""
     parts = ("kernels", "maps", "channels")
     arrays = {f"{part}/{name}": array for part in parts for name, array in getattr(found, part).items()}
     with atomic_file(PATH) as partial, partial.open("wb") as file:
@@ -39,7 +40,7 @@ def write(found: Filters) -> None:
 
 
 def read() -> Filters:
-    """What `write` wrote.
+    """Reads what `write` wrote.
 
     Raises:
         TemperError: the file is missing or damaged.

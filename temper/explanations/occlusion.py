@@ -1,9 +1,10 @@
-"""Where a classifier looks: how much each part of an image speaks for the predicted class, found by hiding it.
+"""Occlusion maps: how much each part of an image speaks for the predicted class, found by hiding that part.
 
-Occlusion (Zeiler and Fergus 2014, arXiv:1311.2901). It asks nothing of a model but predictions, so it works for every
-backbone and head and on every backend of Keras. Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) needs gradients,
-which each backend takes its own way, and a last layer of convolutions, which transformers do not have; class activation
-maps (Zhou et al. 2016, arXiv:1512.04150) need a head of a single layer. The price is `GRID`**2 predictions an image.
+The method is from Zeiler and Fergus 2014 (arXiv:1311.2901). It needs only predictions, so it works for every backbone
+and head, and on every backend of Keras. Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) needs gradients, which each
+backend computes in its own way, and a last convolutional layer, which transformers do not have. Class activation maps
+(Zhou et al. 2016, arXiv:1512.04150) need a head of a single layer. Occlusion costs `GRID`**2 predictions per image, and
+one for the image itself.
 """
 
 from collections.abc import Callable
@@ -13,19 +14,19 @@ import numpy.typing as npt
 
 from temper.measures.calibration import Floats, Probabilities
 
-GRID = 7  # cells down and across
-WIDTH = 2.0  # of the hidden square, in cells: with fewer, nothing that matters is hidden whole
+GRID = 7  # cells per column and per row
+WIDTH = 2.0  # the side of the hidden square in cells: a smaller square hides no important part completely
 
 Images = npt.NDArray[np.uint8]
 
 
 def hidden(image: Images, cell: int) -> Images:
-    """An image, uint8 (height, width, 3), with a square around a cell in the image's mean colour.
+    """A copy of an image, uint8 (height, width, 3), with a square around a cell filled with the image's mean colour.
 
-    The mean colour is the least striking one: black squares are objects of their own.
+    The mean colour is the least conspicuous one; a black square could be taken for an object.
 
     Args:
-        cell: 0 to GRID * GRID - 1, row by row.
+        cell: the number of the cell, 0 to GRID * GRID - 1, row by row.
     """
     found, (row, column) = image.copy(), divmod(cell, GRID)
     rows, columns = (_around(place, side) for place, side in zip((row, column), image.shape[:2], strict=True))
@@ -41,16 +42,16 @@ def _around(place: int, side: int) -> slice:
 
 
 def occlusion_map(predict: Callable[[Images], Probabilities], image: Images) -> npt.NDArray[np.float32]:
-    """By how much the log-odds of the predicted class fall where a part of the image is hidden.
+    """For each cell, how much the log-odds of the predicted class fall when the square around it is hidden.
 
-    Log-odds, because a probability of 0.9999 hardly falls, whatever is hidden.
+    It uses log-odds, because a probability of 0.9999 hardly falls whatever is hidden.
 
     Args:
-        predict: the probabilities of images, uint8 (GRID * GRID + 1, height, width, 3).
+        predict: returns the probabilities, (n, classes), of images, uint8 (GRID * GRID + 1, height, width, 3).
         image: uint8 (height, width, 3).
 
     Returns:
-        float32 (GRID, GRID). Above 0: the part speaks for the predicted class; below: against it.
+        float32 (GRID, GRID). Above 0: the part speaks for the predicted class; below 0: against it.
     """
     shown = np.stack([image, *(hidden(image, cell) for cell in range(GRID * GRID))])
     probabilities = predict(shown)
@@ -60,7 +61,7 @@ def occlusion_map(predict: Callable[[Images], Probabilities], image: Images) -> 
 
 
 def log_odds(probabilities: Probabilities, number: int) -> Floats:
-    """ln(p / (1 - p)) of a class, (N,), with 1 - p as the sum of the others, which keeps its digits near 0."""
+    """ln(p / (1 - p)) of class `number`, (N,). 1 - p is the sum of the others, which is more precise near 0."""
     of_class = probabilities[:, number].astype(np.float64)
     others = np.delete(probabilities, number, axis=1).sum(axis=1, dtype=np.float64)
     least = np.finfo(np.float32).tiny

@@ -1,4 +1,7 @@
-"""data/occlusion.parquet: where a classifier looks at some test images. Apart, so that a server needs no pyarrow."""
+"""The schema of data/occlusion.parquet: occlusion maps of some test images.
+
+It is not in occlusion.py, so that the server, which uses that module, does not need pyarrow.
+"""
 
 import pyarrow as pa
 
@@ -10,6 +13,6 @@ OCCLUSION = pa.schema(
         ("path", pa.string()),
         ("class_name", pa.string()),
         ("predicted", pa.string()),
-        ("map", pa.list_(pa.float32())),  # of GRID * GRID cells, row by row
+        ("map", pa.list_(pa.float32())),  # GRID * GRID values, row by row
     ]
 )

@@ -1,1 +1,1 @@
-"""Which part of a model is frozen, where it is cut, and what the frozen part gives."""
+"""Which layers of a model are frozen, where the model is cut in two, and the stored outputs of the frozen part."""

@@ -1,4 +1,4 @@
-"""The activations of a split, which `activations` wrote: what the frozen part of the backbone makes of each image."""
+"""Reads data/activations, which the stage `activations` writes: the frozen part's outputs for each image of a split."""
 
 import json
 from pathlib import Path
@@ -12,19 +12,19 @@ from temper.base.texts import write_json
 from temper.shards import Shards
 
 FOLDER = Path("data/activations")
-NAME, LAYERS = "activations", "layers.json"  # of the shards; whose they are
+NAME, LAYERS = "activations", "layers.json"  # the name of the shards; the file that lists their layers
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 
 def write_layers(folder: Path, layers: list[str]) -> None:
-    """Writes whose activations are in a folder: the layers whose output crosses the boundary, in order."""
+    """Writes the names of the layers whose activations a folder holds, in the order of its subfolders."""
     write_json(folder / LAYERS, layers)
 
 
 def read_layers() -> list[str]:
-    """Whose activations are in data/activations.
+    """The names of the layers whose activations data/activations holds, in the order of its subfolders.
 
     Raises:
         TemperError: the file is missing or damaged.
@@ -42,22 +42,22 @@ def read_layers() -> list[str]:
 
 
 class Activations:
-    """The activations of a split, memory-mapped; each file is compared with its checksum once.
+    """The activations of a split, memory-mapped; each file is checked against its checksum once.
 
     Attributes:
-        views: how many there are of each image; view 0 is the plain image.
+        views: the number of views of each image; view 0 is the plain image.
     """
 
     def __init__(self, split: str, image_ids: npt.NDArray[np.str_], layers: list[str], views: int) -> None:
-        """Opens them.
+        """Opens the activations and checks that they belong to these images, layers and views.
 
         Args:
-            image_ids: of the images in the pack, in order: the rows must be theirs.
-            layers: those whose output crosses the boundary now.
-            views: how many there should be.
+            image_ids: the ids of the images in the pack, in order; the rows must be of the same images.
+            layers: the layers whose output crosses the boundary with the current settings.
+            views: the expected number of views of each image.
 
         Raises:
-            TemperError: a file is missing or not as it was written, or it holds other images, layers or views.
+            TemperError: a file is missing or damaged, or it holds other images, layers or views.
         """
         stored = read_layers()
         if stored != layers:
@@ -77,12 +77,17 @@ class Activations:
         self.views = views
 
     def take(self, rows: Indices, views: Indices) -> Floats | tuple[Floats, ...]:
-        """One view of each of some images: (n, ...), or one such array a layer where several cross the boundary."""
+        """One view of each of n images: (n, ...), or a tuple of such arrays if several layers cross the boundary.
+
+        Args:
+            rows: int64 (n,), the rows of the images.
+            views: int64 (n,), the view of each of these images.
+        """
         found = tuple(_taken(tensor, rows, views) for tensor in self._tensors)
         return found[0] if len(found) == 1 else found
 
     def plain(self, rows: Indices) -> Floats | tuple[Floats, ...]:
-        """View 0 of some images, as `take` gives it."""
+        """View 0, the plain image, of some images, in the form that `take` returns."""
         return self.take(rows, np.zeros_like(rows))
 
 

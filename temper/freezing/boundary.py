@@ -1,7 +1,8 @@
-"""The boundary between the frozen part of the backbone and what trains: all that the activations there depend on.
+"""data/boundary.json: the settings on which the stored activations of the backbone's frozen part depend.
 
-`boundary` takes it out of the settings of the fine-tune and writes it into a file of its own, so that an edit of any
-other setting leaves the stored activations as they are. It needs neither Keras nor NumPy.
+The stage `boundary` copies them from the settings of the fine-tune into this file, and `activations` depends on the
+file alone. So an edit of any other setting of the fine-tune does not compute the activations again. This module needs
+neither Keras nor NumPy.
 """
 
 import json
@@ -17,7 +18,7 @@ PATH = Path("data/boundary.json")
 
 
 class Drawn(BaseModel):
-    """How the augmented views are drawn."""
+    """The settings by which augmented views are drawn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,12 +28,12 @@ class Drawn(BaseModel):
 
 
 class Boundary(BaseModel):
-    """What is stored of the frozen part of the backbone.
+    """Which activations are stored.
 
     Attributes:
-        views: of each training image, the plain one first; 0: nothing is stored.
-        unfreeze_from: where the open part begins; `None` where nothing is stored.
-        drawn: how the further views are drawn; `None` where there are none.
+        views: the number of views of each training image, the plain one first; 0: nothing is stored.
+        unfreeze_from: where the trainable part of the backbone begins; `None` if nothing is stored.
+        drawn: how the views after the first are drawn; `None` if there are none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +58,6 @@ def read(path: Path = PATH) -> Boundary:
         return Boundary.model_validate(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise TemperError(f"{path}: no such file; run dvc repro, or dvc pull") from None
-    except (ValidationError, ValueError) as error:  # ValidationError is a ValueError; named for who reads this
+    except (ValidationError, ValueError) as error:  # ValidationError is a ValueError; named here for the reader only
         problem = str(error).split("\n", 1)[0][:200]
         raise TemperError(f"{path}: expected what `boundary` writes, received {problem}; run dvc repro") from None

@@ -1,7 +1,7 @@
-"""The classifier: a backbone and a head. The one owner of what is frozen.
+"""The classifier, a backbone and a head. Only this module freezes and unfreezes its layers (law 4).
 
-It takes raw pixels, RGB, 0-255 (preprocessing is inside the backbone), and gives softmax probabilities in the order of
-classes.txt.
+The classifier takes raw pixels, RGB, 0-255 (preprocessing is inside the backbone), and returns softmax probabilities in
+the order of classes.txt.
 """
 
 import math
@@ -14,16 +14,16 @@ BACKBONE, HEAD = "backbone", "head"
 
 
 def freeze_backbone(classifier: keras.Model) -> None:
-    """Leaves only the head to train."""
+    """Freezes the backbone, so that only the head trains."""
     classifier.get_layer(BACKBONE).trainable = False
     classifier.get_layer(HEAD).trainable = True
 
 
 def unfreeze(classifier: keras.Model, start: str | float, pretrained: bool) -> None:
-    """Opens the backbone to training, from `start` to its end, as `open_from` does.
+    """Unfreezes the backbone from `start` to its end, as `open_from` does.
 
     Args:
-        start: "all", "none", a layer, a block or a share of the layers, as `unfreezing.first_open` takes it.
+        start: "all", "none", a layer, a block or a share of the layers, as in `unfreezing.first_open`.
 
     Raises:
         TemperError: the backbone has no such layer; the message lists those it has.
@@ -42,20 +42,20 @@ def layers_of(backbone: keras.Model) -> Layers:
 
 
 def open_from(classifier: keras.Model, first: int, pretrained: bool) -> None:
-    """Opens the layers of the backbone from number `first` on to training; those before it are frozen.
+    """Unfreezes the layers of the backbone from number `first` on, and freezes those before it; the head trains.
 
     Call it before `compile`, which fixes the set of trainable variables.
 
-    BatchNorm layers of a pretrained backbone stay frozen wherever they are: a few fine-tuning batches would ruin the
-    statistics of ImageNet, and `training=False` does not hold them under `fit` (keras#20285). Those of a backbone with
-    random weights have nothing to lose and must learn.
+    BatchNorm layers of a pretrained backbone stay frozen wherever they are: a few fine-tuning batches would ruin their
+    ImageNet statistics, and under `fit`, `training=False` does not prevent that (keras#20285). In a backbone with
+    random weights, BatchNorm layers have no such statistics to lose and must train.
     """
     freeze_backbone(classifier)
     open_backbone_from(classifier.get_layer(BACKBONE), first, pretrained)
 
 
 def open_backbone_from(backbone: keras.Model, first: int, pretrained: bool) -> None:
-    """As `open_from`, for a backbone alone."""
+    """The same as `open_from`, for a backbone without a head."""
     backbone.trainable = False
     if first == len(backbone.layers):
         return
@@ -66,5 +66,5 @@ def open_backbone_from(backbone: keras.Model, first: int, pretrained: bool) -> N
 
 
 def trainable_parameters(model: keras.Model) -> int:
-    """How many numbers training may change."""
+    """The number of parameters in the trainable variables of a model."""
     return sum(math.prod(variable.shape) for variable in model.trainable_variables)

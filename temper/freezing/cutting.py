@@ -1,8 +1,8 @@
-"""A backbone cut in two where training begins: the frozen part below the boundary, the open part above it.
+"""Cuts a backbone in two at the boundary where training begins: the frozen part below, the open (trainable) part above.
 
-What is frozen gives the same values for the same image in every epoch, so they can be stored and the open part trained
-on them (as in TensorFlow's "bottleneck features"). The open part is made of the same layers and variables as the whole:
-what trains in it trains in the classifier.
+The frozen part gives the same values for the same image in every epoch, so these can be stored, and the open part can
+be trained on them (as on TensorFlow's "bottleneck features"). The open part shares its layers and variables with the
+classifier: training it trains the classifier.
 """
 
 import math
@@ -14,11 +14,14 @@ from temper.freezing.classifier import BACKBONE, HEAD
 
 
 def boundary_tensors(backbone: keras.Model) -> list[keras.KerasTensor]:
-    """What the open part of a backbone takes from the frozen one, in the order of the graph.
+    """The tensors that the open part of a backbone takes from the frozen part, in the order of the graph.
 
-    Open is a layer that trains, or draws random numbers while others train, and whatever takes what it gives; all else
-    is frozen. Where blocks branch at the boundary, several tensors cross it. Where nothing is open it is the output.
-    Layers without weights that only enlarge what they take, such as padding, are left to the open part.
+    A layer is open if it is trainable and has variables (weights, or the random state of a dropout layer), or if it
+    takes the output of an open layer. All others are frozen. If blocks branch at the boundary, several tensors cross
+    it. If no layer is open, the result is the backbone's output.
+
+    Layers without weights that only enlarge their input, such as padding, are left to the open part, so that the
+    smaller tensor is stored.
     """
     open_operations: set[int] = set()
     crossing: dict[int, keras.KerasTensor] = {}
@@ -32,20 +35,20 @@ def boundary_tensors(backbone: keras.Model) -> list[keras.KerasTensor]:
 
 
 def names_of(tensors: list[keras.KerasTensor]) -> list[str]:
-    """The layers that give these tensors."""
+    """The names of the layers that output these tensors."""
     return [tensor._keras_history.operation.name for tensor in tensors]
 
 
 def frozen_part(backbone: keras.Model) -> keras.Model:
-    """(n, height, width, 3) pixels -> the values of `boundary_tensors`, float32, (n, ...) each."""
+    """The model of the frozen part: (n, height, width, 3) pixels -> `boundary_tensors`, float32, (n, ...) each."""
     return keras.Model(backbone.input, boundary_tensors(backbone), name="frozen")
 
 
 def open_part(classifier: keras.Model) -> keras.Model:
     """The classifier from the boundary on: the values of `boundary_tensors` -> (n, classes) probabilities.
 
-    It has the variables of what is open, and its layers go by the same names, so whatever trains the classifier can
-    train it instead. It takes one array, or several in the order of `boundary_tensors`.
+    It has the variables of the open layers, and the same names for backbone and head, so code that trains the
+    classifier can train this model instead. It takes one array, or several in the order of `boundary_tensors`.
     """
     backbone = classifier.get_layer(BACKBONE)
     tensors = boundary_tensors(backbone)
@@ -59,13 +62,13 @@ def open_part(classifier: keras.Model) -> keras.Model:
 
 
 def _nodes(backbone: keras.Model) -> list[Any]:
-    """What is computed in a model, each after what it takes."""
+    """The nodes of a model's graph, each after those that it takes its inputs from."""
     by_depth = backbone._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
 def _before_padding(tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """What a tensor is made from by layers without weights that enlarge it, or itself."""
+    """Goes back through layers without weights that only enlarge their input, and returns the tensor before them."""
     while True:
         operation, _, _ = tensor._keras_history
         inputs = operation._inbound_nodes[0].input_tensors
@@ -76,5 +79,5 @@ def _before_padding(tensor: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _is_open(operation: Any) -> bool:
-    """Whether it gives other values from one epoch to the next: its variables train, or are a random state."""
+    """Whether the outputs of an operation change between epochs: it has weights that train, or a random state."""
     return isinstance(operation, keras.Layer) and operation.trainable and bool(operation.variables)

@@ -1,4 +1,4 @@
-"""Where the backbone is opened to training, at once or block by block. Needs no Keras."""
+"""Finds the layer from which the backbone is unfrozen, at once or block by block. Needs no Keras."""
 
 import difflib
 import math
@@ -11,7 +11,7 @@ Layers = Sequence[tuple[str, bool]]  # the name of each layer, in order, and whe
 
 
 def _few(names: Sequence[str], most: int = 20) -> str:
-    """The first and the last of many names, which may be hundreds."""
+    """A list of names for a message; of more than `most`, only the first and the last ones."""
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[: most // 2])}, ..., {', '.join(names[-most // 2 :])}"
@@ -24,10 +24,10 @@ def _block(name: str) -> str | None:
 
 
 def blocks_above(layers: Layers) -> list[int]:
-    """For each layer, how many blocks lie between it and the head, its own counted: 1 for the last block.
+    """For each layer, the number of its block, counted from the head: 1 for the last block.
 
     A layer without weights, or without a number in its name, belongs to the block before it. MobileNet's depthwise and
-    pointwise halves ("conv_dw_3", "conv_pw_3") are one block, and so are a convolution and its norm ("bn_Conv1").
+    pointwise halves ("conv_dw_3", "conv_pw_3") are one block, and so are a convolution and its BatchNorm ("bn_Conv1").
     """
     numbers: list[int] = []
     block = ""  # the layers before the first one with weights belong to its block
@@ -41,12 +41,12 @@ def blocks_above(layers: Layers) -> list[int]:
 
 
 def first_open(layers: Layers, start: str | float, key: str = "fine_tune.unfreeze_from") -> int:
-    """The number of the first layer that is open to training; `len(layers)` where none is.
+    """The index of the first unfrozen layer; `len(layers)` if none is.
 
     Args:
-        start: "all", "none", the name of a layer or of a block ("conv4_block1" for its first layer
-            "conv4_block1_1_conv"), or the share of the layers with weights, counted from the end, that is open.
-        key: the setting that gives `start`, for the message.
+        start: "all", "none", the name of a layer or of a block ("conv4_block1" means its first layer,
+            "conv4_block1_1_conv"), or the share of the layers with weights that is unfrozen, counted from the end.
+        key: the setting that `start` comes from, for the message.
 
     Raises:
         TemperError: the backbone has no such layer; the message lists those it has.
@@ -71,13 +71,13 @@ def first_open(layers: Layers, start: str | float, key: str = "fine_tune.unfreez
 
 
 def openings(layers: Layers, start: str | float, floor: str | float, blocks: int) -> list[int]:
-    """The number of the first open layer at the start and after each opening of further blocks, falling.
+    """The index of the first unfrozen layer at the start and after each opening, in falling order.
 
-    A start within a block leaves the rest of that block as the first one to open.
+    If the start lies within a block, the rest of that block counts as the first block to open.
 
     Args:
-        start, floor: as `first_open` takes them; the last opening ends at the floor, be it within a block.
-        blocks: how many each opening opens, at least 1.
+        start, floor: as in `first_open`; the last opening ends exactly at the floor, even within a block.
+        blocks: how many blocks each opening unfreezes, at least 1.
 
     Raises:
         TemperError: the backbone has no such layer, or the floor is not below the start.
@@ -96,7 +96,7 @@ def openings(layers: Layers, start: str | float, floor: str | float, blocks: int
 
 
 def place(layers: Layers, first: int) -> str:
-    """What `unfreeze_from` would call a place: the block that begins there, or else the layer; "none" for the end."""
+    """The value of `unfreeze_from` for an index: the block that begins there, or else the layer; "none" at the end."""
     names = [name for name, has_weights in layers[first:] if has_weights]
     if not names:
         return "none"

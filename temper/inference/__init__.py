@@ -1,1 +1,1 @@
-"""Finished models in use: what a person names, photos found and prepared, models of several formats at work."""
+"""Prediction with finished models: finds and prepares the photos that a user names, and runs models of all formats."""

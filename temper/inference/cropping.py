@@ -1,7 +1,7 @@
-"""The main object of a new photo, found as it was found in the training photos, by what the model's card says of it.
+"""Finds the main object of a new photo in the same way as in the training photos, as the model's card describes.
 
-The card names the detector and the checksum of its weights, not where these are and how the detector reads them: for
-weights other than the published ones, who predicts says it.
+The card has the detector's name and the checksum of its weights, but not where the weights are, nor their input size
+and classes. For weights other than the published ones, the user must give these (`DetectorChoice`).
 """
 
 import hashlib
@@ -24,12 +24,12 @@ WHOLE = "--whole shows it whole photos, on which it was not trained"
 
 @dataclass(frozen=True)
 class DetectorChoice:
-    """Where a detector's weights are, and how it reads them; the defaults are those of `detect.detector: yolox`.
+    """Where a detector's weights are, and their input size and classes; by default those of `detect.detector: yolox`.
 
     Attributes:
-        weights: a path; `None`: where `detect` downloaded them, or, of the published ones, where they are published.
-        input_size: height and width in pixels.
-        classes: of the detector, in their order.
+        weights: a path; `None`: the file that `detect` downloaded, or else, for the published weights, a new download.
+        input_size: the height and width of the detector's input in pixels.
+        classes: the detector's classes, in order.
     """
 
     weights: str | None = None
@@ -38,13 +38,14 @@ class DetectorChoice:
 
 
 class MainObjectFinder:
-    """Finds what a model was cropped to in training. May be used by several threads at once.
+    """Finds the object to which a model's training photos were cropped. May be used by several threads at once.
 
     Attributes:
-        weights: the file of the detector's weights.
+        weights: the path of the detector's weights.
 
     Raises:
-        TemperError: it was cropped by what cannot look at new photos here, or the weights are missing or others.
+        TemperError: the model's detector cannot be run on new photos here, or its weights are missing or have another
+            checksum.
     """
 
     def __init__(self, path: str | Path, crop: Crop, choice: DetectorChoice) -> None:
@@ -57,10 +58,10 @@ class MainObjectFinder:
     def find(self, data: bytes) -> Box | None:
         """The main object of an encoded photo; `None`: there is none, or it is too small, so the whole photo is used.
 
-        The same bits as the pipeline's only with OpenCV at one thread.
+        The box has the same bits as in the pipeline only if OpenCV uses one thread.
 
         Raises:
-            BadPhoto: the bytes are no usable image.
+            BadPhoto: the bytes are not a usable image.
         """
         pixels = photos.decode(data)
         found = self._detector.boxes(pixels)
@@ -80,13 +81,13 @@ def _cannot_find(path: str | Path, detector: str) -> str:
 
 
 def _weights(path: str | Path, sha256: str, choice: DetectorChoice) -> Path:
-    """The file of the weights with this checksum."""
+    """Finds or downloads the file of weights with this checksum."""
     if choice.weights is not None:
         return _compared(path, Path(choice.weights), sha256)
     kept = repository() / ".temper" / "downloads" / sha256  # where `detect` keeps what it downloads
     if kept.is_file():
         return _compared(path, kept, sha256)
-    if sha256 == NANO_SHA256 and find_spec("requests") is not None:  # which the server does without
+    if sha256 == NANO_SHA256 and find_spec("requests") is not None:  # the server's environment does not have requests
         from temper.network.downloads import obtain  # noqa: PLC0415
 
         return obtain(NANO, sha256, "--detector-weights")

@@ -1,4 +1,4 @@
-"""The arguments by which an app is told the detector of models that were trained on cropped photos."""
+"""The command-line arguments about the detector, for models that were trained on cropped photos."""
 
 import argparse
 import re
@@ -7,7 +7,7 @@ from temper.inference.cropping import DetectorChoice
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
-    """Adds --whole, --detector-weights and what goes with it."""
+    """Adds --whole, --detector-weights, --detector-input and --detector-classes."""
     group = parser.add_argument_group("models trained on photos cropped to their main object")
     group.add_argument("--whole", action="store_true", help="show them whole photos all the same")
     group.add_argument(
@@ -27,7 +27,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def choice(chosen: argparse.Namespace) -> DetectorChoice:
-    """The detector that the arguments mean."""
+    """The detector that the arguments choose."""
     given = {"weights": chosen.detector_weights, "input_size": chosen.detector_input}
     given["classes"] = chosen.detector_classes and chosen.detector_classes.split(",")
     return DetectorChoice(**{key: of for key, of in given.items() if of})

@@ -1,7 +1,7 @@
-"""Photos with what they are: class folders, a folder of photos alone, or a table of paths and classes.
+"""Finds photos and their classes: in class folders, in a folder of photos without classes, or in a table.
 
-What a name is taken for is never guessed (law 14): a folder or a cell is a class of the model if it is written alike,
-but for case, spaces, hyphens and underscores; all else is a stranger.
+The class that a name means is never guessed (law 14): the name of a folder or in a table is a class of the model if the
+two differ at most in case, spaces, hyphens and underscores. All other names are reported as unknown.
 """
 
 import csv
@@ -17,23 +17,23 @@ from temper.inference.named_photos import SCHEMES, NamedPhoto, files_in
 from temper.network.redaction import redacted, secrets_of
 
 TABLES = (".csv", ".tsv")
-CLASS_COLUMNS = ("class", "class_name", "label")  # one of them
-_SHOWN = 10  # names in a message
+CLASS_COLUMNS = ("class", "class_name", "label")  # a table must have exactly one of them
+_SHOWN = 10  # the most names in a message
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A photo, and its class as it was published; `None` where nobody says."""
+    """A photo, and the name of its class as it was published; `None` if it has none."""
 
     photo: NamedPhoto
     published: str | None
 
 
 def read_labelled(place: str) -> list[Labelled]:
-    """The photos of a folder or a table, in order: those of folders sorted by their paths.
+    """The photos of a folder, sorted by path, or those of a table, in its order.
 
     Raises:
-        TemperError: nothing is there, there are no photos, or a folder can be read in two ways.
+        TemperError: there is no such folder or table, it has no photos, or the folder can be read in two ways.
     """
     path = Path(place)
     if path.is_dir():
@@ -48,7 +48,7 @@ def read_labelled(place: str) -> list[Labelled]:
 
 
 def _of_folder(folder: Path) -> list[Labelled]:
-    """The photos of class folders, at any depth below each; or those of a folder that has no others inside."""
+    """The photos in class folders, at any depth below each; or those in a folder without folders of photos inside."""
     found = []
     for path in files_in(folder):
         inside = Path(path).relative_to(folder).parts
@@ -64,7 +64,7 @@ def _of_folder(folder: Path) -> list[Labelled]:
 
 
 def _of_table(path: Path) -> list[Labelled]:
-    """The rows of a table; paths count from its folder, addresses are addresses, and an empty class is none."""
+    """The rows of a table. Paths are relative to its folder, http(s) addresses are kept, an empty class means none."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
@@ -90,12 +90,12 @@ def _row(table: Path, place: str | None, published: str | None) -> Labelled:
 
 
 def normalized(name: str) -> str:
-    """A name without what people write differently: case, spaces, hyphens and underscores, composed letters."""
+    """A name in a normal form without differences in case, spaces, hyphens, underscores and Unicode composition."""
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
 def match(published: Iterable[str], classes: Sequence[str]) -> dict[str, str | None]:
-    """The class that each published name means; `None`: it is none of them, or could be several."""
+    """The class that each published name means; `None` if it means no class, or could mean several."""
     known: dict[str, list[str]] = {}
     for name in classes:
         known.setdefault(normalized(name), []).append(name)
@@ -107,11 +107,11 @@ def match(published: Iterable[str], classes: Sequence[str]) -> dict[str, str | N
 
 
 def strangers(photos: Iterable[Labelled], meant: dict[str, str | None]) -> Counter[str]:
-    """How many photos each name has that is no class, by the name as published."""
+    """The published names that mean no class, with their numbers of photos."""
     return Counter(one.published for one in photos if one.published is not None and meant[one.published] is None)
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first of several names, for a message."""
+    """The first of some names, and how many there are in all, for a message."""
     every = list(names)
     return ", ".join(every[:_SHOWN]) + (f", ... ({len(every)} in all)" if len(every) > _SHOWN else "")

@@ -1,4 +1,4 @@
-"""The arguments by which an app is told its models, and the models that they mean."""
+"""The command-line arguments that choose an app's models, and how these models are opened."""
 
 import argparse
 from typing import Any
@@ -8,14 +8,14 @@ from temper.card import Crop
 from temper.inference import detector_arguments
 from temper.inference.models import Finder, FinderOf, Models
 
-DEFAULT = "models/fine_tune.keras"  # what `evaluate` measured; models/export/ may be of an earlier training
+DEFAULT = "models/fine_tune.keras"  # the model that `evaluate` measured; models/export/ may be from an earlier training
 
 
 def add_to(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """Adds --model and what goes with it.
+    """Adds --model and the arguments about the detector.
 
     Args:
-        several: whether one --model takes several files; not where other arguments without a name follow.
+        several: whether one --model takes several files; leave it False if the app has positional arguments.
     """
     how: dict[str, Any] = {"action": "extend", "nargs": "+"} if several else {"action": "append"}
     together = "several stand side by side" if several else "given several times, their average"
@@ -25,14 +25,15 @@ def add_to(parser: argparse.ArgumentParser, several: bool = False) -> None:
 
 
 def open_models(chosen: argparse.Namespace, calibrated: bool = False, alone: bool = False) -> Models:
-    """The models that the arguments mean; without any, the pipeline's own.
+    """Opens the models that the arguments choose; by default, the pipeline's own.
 
     Args:
-        calibrated: as `Models`.
-        alone: whether the process is the app's own, so that what TensorFlow prints at every start may be kept off it.
+        calibrated: as in `Models`.
+        alone: whether the process belongs to the app alone, so that it may filter what TensorFlow prints at every
+            start.
 
     Raises:
-        TemperError: as `Models`.
+        TemperError: as in `Models`.
     """
     paths = chosen.model or [DEFAULT]
     if alone and any(path.lower().endswith(".keras") for path in paths):

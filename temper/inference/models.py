@@ -1,6 +1,6 @@
-"""Models at work on many photos: read and decoded on threads beside the models, and answered in order.
+"""Runs models on many photos: other threads read and decode the photos while the models compute; results stay in order.
 
-Memory stays bounded however many photos there are: none is kept longer than its batch.
+Memory stays bounded however many photos there are: no photo is kept longer than its batch.
 """
 
 import math
@@ -24,7 +24,7 @@ from temper.parallel import ordered_map
 from temper.photos import BadPhoto, Box, Pixels
 from temper.predictor import Predictor
 
-BATCH = 32  # photos that a model is given at a time; while it computes, the threads prepare twice as many
+BATCH = 32  # photos per batch; while a model computes, the threads prepare twice as many
 _BESIDE = 2 * BATCH
 
 
@@ -35,20 +35,21 @@ class Finder(Protocol):
         """The main object of an encoded photo, `None` for the whole photo; called by several threads at once.
 
         Raises:
-            BadPhoto: the bytes are no usable image.
+            BadPhoto: the bytes are not a usable image.
         """
 
 
-FinderOf = Callable[[str, Crop], Finder]  # of a model's path and card
+FinderOf = Callable[[str, Crop], Finder]  # makes the finder for a model, from its path and its card's `Crop`
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photo as the models take it.
+    """A photo as input for the models.
 
     Attributes:
-        inputs: one for each way in which the models are fed; none where the photo cannot be used.
-        problem: why it cannot be used.
+        name: the photo's name in answers.
+        inputs: one for each different preparation among the models; empty if the photo cannot be used.
+        problem: why it cannot be used; `None` if it can.
     """
 
     name: str
@@ -58,12 +59,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the models say of one photo.
+    """The models' predictions for one photo.
 
     Attributes:
-        of_models: float32 (models, classes), the probabilities of each model; `None`: the photo cannot be used.
-        pixels: the photo as the first model takes it; `None` as above.
-        problem: why it cannot be used.
+        name: the photo's name.
+        of_models: float32 (models, classes), the probabilities of each model; `None` if the photo cannot be used.
+        pixels: the photo as the first model's input; `None` if it cannot be used.
+        problem: why it cannot be used; `None` if it can.
     """
 
     name: str
@@ -73,23 +75,23 @@ class Answer:
 
 
 class Models:
-    """Trained models that know the same classes; each is fed as its own card says.
+    """Trained models with the same classes; photos are prepared for each as its own card says.
 
     Attributes:
-        classes: in the order of the first model, in which all answers are given.
-        predictors: by the path of each model.
+        classes: the classes in the order of the first model, which is the order in all answers.
+        predictors: the models, by path.
 
     Raises:
-        TemperError: a model cannot be opened, knows other classes than the first, or is there twice.
+        TemperError: a model cannot be opened, has other classes than the first, or is listed twice.
     """
 
     def __init__(self, paths: Sequence[str], finder_of: FinderOf | None, calibrated: bool = False) -> None:
         """Opens the models.
 
         Args:
-            finder_of: for models that were trained on photos cropped to their main object; `None`: they see whole
-                photos, too.
-            calibrated: whether the probabilities of each are scaled by the temperature of its card.
+            finder_of: makes the finder of the main object, for models that were trained on cropped photos; `None`: they
+                get whole photos too.
+            calibrated: whether to scale the probabilities of each model by the temperature in its card.
         """
         if len(set(paths)) < len(paths):
             raise TemperError(f"expected different models, received {', '.join(paths)}")
@@ -98,7 +100,7 @@ class Models:
         self.classes, self._calibrated = first, calibrated
         self._orders = {path: _order(paths[0], first, path, one.card.classes) for path, one in self.predictors.items()}
         self._ways: list[tuple[preparation.Preparation, Finder | None]] = []
-        self._way_of: dict[str, int] = {}  # models that are fed alike share their inputs
+        self._way_of: dict[str, int] = {}  # models with the same preparation share their inputs
         known: dict[str, int] = {}
         for path, predictor in self.predictors.items():
             made = predictor.card.preparation
@@ -110,7 +112,7 @@ class Models:
             self._way_of[path] = known[key]
 
     def prepare(self, photo: Encoded) -> Prepared:
-        """A photo in all ways in which the models are fed; OpenCV must be at one thread where it is cropped."""
+        """Prepares a photo in each way that the models need. If photos are cropped, OpenCV must use one thread."""
         name = photo.photo.name
         if photo.problem:
             return Prepared(name, problem=photo.problem)
@@ -124,7 +126,7 @@ class Models:
         return Prepared(name, inputs)
 
     def answer(self, photos: Sequence[Prepared]) -> Iterator[Answer]:
-        """What the models say of each photo, in order."""
+        """Yields the models' predictions for each photo, in order."""
         usable = [photo for photo in photos if photo.problem is None]
         of_all = iter(self._probabilities(usable) if usable else ())
         for photo in photos:
@@ -134,7 +136,7 @@ class Models:
                 yield Answer(photo.name, problem=photo.problem)
 
     def _probabilities(self, photos: Sequence[Prepared]) -> npt.NDArray[np.float32]:
-        """Float32 (n, models, classes)."""
+        """The probabilities of all models for n photos, float32 (n, models, classes)."""
         found = [
             predictor.probabilities([photo.inputs[self._way_of[path]] for photo in photos], self._calibrated)
             for path, predictor in self.predictors.items()
@@ -143,15 +145,15 @@ class Models:
 
 
 def answers(models: Models, photos: Iterable[Encoded], threads: int | None = None) -> Iterator[Answer]:
-    """What the models say of each photo, in order, while the next ones are decoded.
+    """Yields the models' predictions for each photo, in order, while the next photos are decoded.
 
     Args:
         photos: read as a stream.
-        threads: that decode; `None` is one for each core.
+        threads: the number of threads that decode; `None`: one per core.
     """
     threads = threads or cores()
     before = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # ours are enough, and a detector's bits depend on it
+    cv2.setNumThreads(1)  # our own threads are enough, and the bits of a detector's results depend on it
     try:
         prepared = ordered_map(
             models.prepare,
@@ -167,10 +169,10 @@ def answers(models: Models, photos: Iterable[Encoded], threads: int | None = Non
 
 
 def _order(first: str, classes: Sequence[str], path: str, others: Sequence[str]) -> list[int]:
-    """Where the classes of the first model stand in the list of another one.
+    """For each class of the first model, its index in another model's list of classes.
 
     Raises:
-        TemperError: they are not the same classes.
+        TemperError: the models do not have the same classes.
     """
     found = differing(first, classes, path, others)
     if found:

@@ -1,6 +1,6 @@
-"""The photos that somebody names: files, folders, patterns such as `holiday/*.jpg`, and addresses. Read as a stream.
+"""Reads the photos that a user names, as a stream: files, folders, patterns such as `holiday/*.jpg`, and addresses.
 
-A photo that cannot be read carries the reason and does not stop the others.
+A photo that cannot be read is passed on with the reason and does not stop the others.
 """
 
 import glob
@@ -14,7 +14,7 @@ from pathlib import Path
 from temper.endings import is_image
 from temper.network.redaction import redacted, secrets_of
 
-DOWNLOADED_TOGETHER = 64  # addresses; their photos are on the disk until they have been read
+DOWNLOADED_TOGETHER = 64  # addresses; their photos stay on the disk until they have been read
 SCHEMES = ("http://", "https://")
 
 
@@ -23,9 +23,9 @@ class NamedPhoto:
     """A photo to be read.
 
     Attributes:
-        name: what it is called in answers: its path, or its address without what is secret in it.
+        name: its name in answers: its path, or its address without passwords and tokens.
         place: the path or address itself.
-        problem: why it cannot be read, if that is known already.
+        problem: why it cannot be read, if that is already known.
     """
 
     name: str
@@ -40,7 +40,7 @@ class NamedPhoto:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A photo as it was read: its bytes, or why there are none."""
+    """A photo that was read: its encoded bytes, or the reason why there are none."""
 
     photo: NamedPhoto
     data: bytes = b""
@@ -48,10 +48,10 @@ class Encoded:
 
 
 def expand(names: Iterable[str]) -> Iterator[NamedPhoto]:
-    """The photos that are meant, in the order of the names; those of a folder or a pattern by their paths.
+    """Yields the photos that some names mean, in the order of the names; those of a folder or pattern sorted by path.
 
-    A file is taken whatever it is called. Of a folder, with those inside it, and of a pattern (`**` is any number of
-    folders) only files whose names end as photos' do, and none that is hidden.
+    A file that is named itself is taken whatever its ending. From a folder (and the folders inside it) and from a
+    pattern (`**` matches any number of folders), only files with the ending of a photo are taken, and no hidden ones.
     """
     for name in names:
         if name.startswith(SCHEMES):
@@ -66,10 +66,10 @@ def expand(names: Iterable[str]) -> Iterator[NamedPhoto]:
 
 
 def files_in(folder: Path) -> Iterator[str]:
-    """The photos in a folder and in those inside it, by the endings of their names; hidden ones are left out.
+    """Yields the photos in a folder and in the folders inside it, by their endings; hidden files are left out.
 
-    Sorted by name, those of a folder before those of the folders inside it. Folders that are links are not entered:
-    they may lead back.
+    They are sorted by name, the files of a folder before those of the folders inside it. Links to folders are not
+    followed, because they may lead back.
     """
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -87,10 +87,10 @@ def _all(paths: Iterable[str], name: str, problem: str) -> Iterator[NamedPhoto]:
 
 
 def read(photos: Iterable[NamedPhoto], private: bool = False) -> Iterator[Encoded]:
-    """The bytes of each photo, in order. Addresses are asked politely and together, as the source `urls` does.
+    """Yields the bytes of each photo, in order. Addresses are downloaded together and politely, as by `urls` sources.
 
     Args:
-        private: whether hosts of the own network or machine may be asked.
+        private: whether to download from hosts in the local network or on this machine, too.
     """
     for is_remote, group in groupby(photos, lambda photo: photo.is_remote):
         if not is_remote:
@@ -105,7 +105,7 @@ def _read_file(photo: NamedPhoto) -> Encoded:
         return Encoded(photo, problem=photo.problem)
     path = Path(photo.place)
     try:
-        if path.exists() and not path.is_file():  # a pipe, for one, would be waited for without end
+        if path.exists() and not path.is_file():  # reading a pipe, for example, might never end
             return Encoded(photo, problem="no file" if not path.is_dir() else "a folder")
         return Encoded(photo, path.read_bytes())
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
@@ -113,7 +113,7 @@ def _read_file(photo: NamedPhoto) -> Encoded:
 
 
 def _download(photos: Sequence[NamedPhoto], private: bool) -> Iterator[Encoded]:
-    # Only who names an address needs them, and they take a quarter of a second to import.
+    # Only addresses need these modules, which take a quarter of a second to import.
     from temper.network import url_cache  # noqa: PLC0415
     from temper.network.url_downloads import Manners, download_missing  # noqa: PLC0415
 

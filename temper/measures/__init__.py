@@ -1,1 +1,1 @@
-"""How good a model is: metrics, their intervals, calibration."""
+"""How good a model is: metrics, their confidence intervals, calibration."""

@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: log loss, expected calibration error, and temperature scaling.
+"""How far predicted probabilities can be trusted: log loss, expected calibration error, and temperature scaling.
 
 Probabilities are (N, classes), 0 to 1, and labels (N,), 0 to classes - 1, everywhere in this module.
 """
@@ -12,20 +12,22 @@ Probabilities = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
-# The least probability that log loss counts with, as in Keras: one sure mistake costs 16.1 instead of infinity.
+# Log loss clips probabilities at this value, as Keras does: a single confident mistake costs 16.1 instead of infinity.
 EPSILON = 1e-7
-BINS = 15  # as Guo et al. count
-COLDEST, HOTTEST = 0.05, 20.0  # a temperature beyond these says that something else is wrong
+BINS = 15  # as in Guo et al.
+COLDEST, HOTTEST = 0.05, 20.0  # if a temperature outside this range were needed, something else would be wrong
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often images are right whose most probable class has which probability, in `BINS` equal steps of 0 to 1.
+    """Accuracy by confidence: images binned by the probability of their most probable class.
+
+    There are `BINS` bins of equal width from 0 to 1.
 
     Attributes:
-        images: how many fall into each bin, (BINS,).
-        confidence: the mean probability of their most probable class; 0 in an empty bin.
-        accuracy: the share of them that is right; 0 in an empty bin.
+        images: the number of images in each bin, (BINS,).
+        confidence: the mean probability of their most probable class, (BINS,); 0 in an empty bin.
+        accuracy: the share of them that is predicted correctly, (BINS,); 0 in an empty bin.
     """
 
     images: npt.NDArray[np.int64]
@@ -34,13 +36,13 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """The expected calibration error, 0 to 1: the mean gap of confidence and accuracy, weighted by images."""
+        """The expected calibration error, 0 to 1: the mean gap between confidence and accuracy, weighted by images."""
         gaps = np.abs(self.accuracy - self.confidence)
         return float((self.images * gaps).sum() / self.images.sum())
 
 
 def reliability(probabilities: Probabilities, labels: Labels) -> Reliability:
-    """Confidence against accuracy in bins of equal width, each with its upper edge (Guo et al. 2017, section 2)."""
+    """Bins images by confidence; a bin includes its upper edge, not its lower one (Guo et al. 2017, section 2)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
@@ -53,7 +55,7 @@ def reliability(probabilities: Probabilities, labels: Labels) -> Reliability:
 def calibration_error(probabilities: Probabilities, labels: Labels) -> float:
     """The expected calibration error of the most probable class, 0 to 1 (Guo et al. 2017, arXiv:1706.04599).
 
-    It is above 0 even for perfect probabilities, the more so the fewer images there are.
+    It is above 0 even for perfectly calibrated probabilities, and the fewer images there are, the larger it is.
     """
     return reliability(probabilities, labels).error
 
@@ -66,10 +68,10 @@ def log_losses(probabilities: Probabilities, labels: Labels) -> Floats:
 
 
 def scale(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Probabilities as they would be with the logits divided by the temperature; their order stays the same.
+    """The probabilities after dividing the logits by the temperature; the order of the classes stays the same.
 
     Returns:
-        of the same shape and type; at temperature 1 the very same array.
+        an array of the same shape and type; at temperature 1, `probabilities` itself.
     """
     if temperature == 1.0:
         return probabilities
@@ -78,17 +80,17 @@ def scale(probabilities: Probabilities, temperature: float) -> Probabilities:
 
 
 def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
-    """The temperature by which to `scale` the probabilities of a model, from those on its validation images.
+    """Fits the temperature with which to `scale` a model's probabilities, on its validation images.
 
-    It minimizes the log loss (Guo et al. 2017) together with a prior: with b = 1 / temperature, the sum of the losses
-    plus b - 1 - ln(b). The prior weighs about as much as one image. Without it, a validation split without mistakes
+    It minimizes the log loss (Guo et al. 2017) with a prior: the sum of the losses plus b - 1 - ln(b), with
+    b = 1 / temperature. The prior weighs about as much as one image. Without it, a validation split without mistakes
     would send the temperature to 0. The sum is strictly convex in b, so there is one minimum.
 
-    Log loss can fall while the calibration error grows, above all on few images. The temperature is therefore taken
-    only where neither of them gets worse on these images.
+    Log loss can fall while the calibration error grows, above all on few images. So the temperature is used only if
+    neither of them gets worse on these images.
 
     Returns:
-        0.05 to 20, with four decimals; 1.0, which changes nothing, where scaling would not help or without images.
+        0.05 to 20, with four decimals; 1.0, which changes nothing, if scaling would not help or there are no images.
     """
     if not len(labels):
         return 1.0
@@ -101,12 +103,12 @@ def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
 
 
 def likeliest_temperature(probabilities: Probabilities, labels: Labels) -> float:
-    """The temperature of the lowest log loss, 0.05 to 20, whatever the calibration error; of one image or more."""
+    """The temperature of `fit_temperature` without its check of the calibration error, 0.05 to 20; needs an image."""
     return round(1 / _inverse_temperature(_logits(probabilities), labels), 4)
 
 
 def _inverse_temperature(logits: Floats, labels: Labels) -> float:
-    """Newton's method on the slope of the convex sum, kept inside a bracket that holds the minimum."""
+    """Finds b by Newton's method on the slope of the convex sum, kept within a bracket that contains the minimum."""
     low, high, inverse = 1 / HOTTEST, 1 / COLDEST, 1.0
     of_label = logits[np.arange(len(labels)), labels].sum()
     for _ in range(60):
@@ -124,7 +126,7 @@ def _inverse_temperature(logits: Floats, labels: Labels) -> float:
 
 
 def _logits(probabilities: Probabilities) -> Floats:
-    """The logits up to a constant an image, which softmax does not see; 0 counts as float32's least number."""
+    """The logits, up to a constant per image, which does not change softmax; 0 counts as float32's smallest number."""
     logits: Floats = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
     return logits
 

@@ -1,4 +1,4 @@
-"""The tables of the fine-tuned model on the test images, each a row of column names and the rows."""
+"""The CSV tables about the fine-tuned model on the test images; each is a list of column names and a list of rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,7 +18,7 @@ MOST_CURVES = 10  # classes; more lines cannot be told apart
 def class_table(test: Measured, classes: Sequence[str]) -> Table:
     """Precision, recall and F1 of each class with their 95 % intervals, and the counts behind them.
 
-    A cell is empty where there is nothing to measure on.
+    A cell is empty if there are no images to measure on.
     """
     scores = per_class(test.probabilities, test.labels)
     columns = ["class_name"]
@@ -39,7 +39,7 @@ def confusion_table(test: Measured, classes: Sequence[str]) -> Table:
 
 
 def reliability_table(test: Measured, classes: Sequence[str]) -> Table:
-    """Confidence against accuracy, as the model says it and after temperature scaling; only bins that have images."""
+    """Accuracy by confidence, before and after temperature scaling; only bins that have images."""
     rows: list[Sequence[object]] = []
     for said, probabilities in (("as predicted", test.probabilities), ("scaled", test.scaled)):
         found = reliability(probabilities, test.labels)
@@ -52,7 +52,7 @@ def reliability_table(test: Measured, classes: Sequence[str]) -> Table:
 
 
 def curve_table(test: Measured, classes: Sequence[str]) -> Table:
-    """The points of each class's ROC and precision-recall curves; without rows where there are too many classes."""
+    """The points of each class's ROC and precision-recall curves; no rows for more than MOST_CURVES classes."""
     columns = ["class_name", "recall", "false_positives", "precision"]
     return columns, [*_points(test, classes)] if len(classes) <= MOST_CURVES else []
 

@@ -1,4 +1,4 @@
-"""One model on one split: its figures and their intervals, before and after temperature scaling."""
+"""Measures one model on one split: its figures and their intervals, before and after temperature scaling."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from temper.measures.metrics import measure
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures and, of those that have one, the 95 % interval, under the same names."""
+    """Figures by name, and the 95 % intervals of those that have one, under the same names."""
 
     values: Mapping[str, float]
     intervals: Mapping[str, Interval]
 
     @property
     def rounded(self) -> dict[str, dict[str, float]]:
-        """The intervals, for a file: six decimals, for the rest is the chance of the resamples."""
+        """The intervals for a file, with six decimals: all further ones are noise of the resampling."""
         return {name: {"low": round(low, 6), "high": round(high, 6)} for name, (low, high) in self.intervals.items()}
 
 
 @dataclass(frozen=True)
 class Measured(Figures):
-    """A model on a split.
+    """The figures of a model on a split, with the predictions behind them.
 
     Attributes:
-        probabilities: as the model gives them, (N, classes).
+        probabilities: the model's output without temperature scaling, (N, classes).
         labels: (N,).
-        temperature: the one of its card.
+        temperature: from the model's card.
     """
 
     probabilities: Probabilities
@@ -45,8 +45,8 @@ def measured(probabilities: Probabilities, labels: Labels, temperature: float) -
     """Measures a model on the images of a split.
 
     Returns:
-        the figures of `measures.measure`, and after scaling, which leaves all others as they are, `scaled_loss` and
-        `scaled_calibration_error`.
+        the figures of `metrics.measure`, and `scaled_loss` and `scaled_calibration_error`, the only ones that
+        temperature scaling changes.
     """
     values, found = measure(probabilities, labels), intervals(probabilities, labels)
     scaled = scale(probabilities, temperature)

@@ -1,6 +1,6 @@
-"""Figures of a classifier on labelled images, from its probabilities.
+"""Metrics of a classifier on labelled images, from its probabilities.
 
-Written in NumPy alone: importing scikit-learn's metrics takes seconds, more than everything computed here. The tests
+Written in NumPy alone: importing scikit-learn's metrics takes seconds, longer than everything computed here. The tests
 compare the two.
 """
 
@@ -16,7 +16,7 @@ from temper.measures.ranking import macro_auc
 Integers = npt.NDArray[np.int64]
 AnyFloats = npt.NDArray[np.floating[Any]]
 
-TOP = (3, 5)  # the k of top-k accuracy, where there are more classes than that
+TOP = (3, 5)  # the k of top-k accuracy; only computed if there are more than k classes
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class PerClass:
     """The figures of each class, each an array of shape (classes,).
 
     Attributes:
-        precision: of the images taken for the class, the share that is of it. Of a class that is never predicted: 0 by
-            convention if it has images, nan if it has none.
-        recall: of the class's images, the share recognized; nan without images, for there was nothing to recognize.
-        f1: the harmonic mean of the two; nan without images.
+        precision: of the images predicted as the class, the share that has it. For a class that is never predicted: 0
+            by convention if it has images, nan if it has none.
+        recall: of the class's images, the share predicted correctly; nan if the class has no images.
+        f1: the harmonic mean of the two; nan if the class has no images.
         images: how many images the class has.
-        guesses: how many images were taken for the class.
-        right: how many of its images were recognized.
+        guesses: how many images were predicted as the class.
+        right: how many of the class's images were predicted correctly.
     """
 
     precision: Floats
@@ -42,27 +42,27 @@ class PerClass:
 
 
 def measure(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
-    """The figures of all images together.
+    """The figures over all images.
 
-    Of equal probabilities, the class that comes first counts as the more probable one.
+    If classes have equal probabilities, the one with the lower number counts as the more probable one.
 
     Returns:
         accuracy: share of the images whose label is the most probable class.
-        top_3_accuracy, top_5_accuracy: share whose label is among the 3 or 5 most probable; left out where there are
-            no more classes than that.
+        top_3_accuracy, top_5_accuracy: share whose label is among the 3 or 5 most probable classes; left out if there
+            are not more classes than that.
         macro_precision, macro_recall, macro_f1: the means of `per_class` over the classes that have images. A class
             without images is left out of all three, whether it is predicted or not.
-        weighted_precision, weighted_f1: the means weighted by the images of each class. The weighted recall is the
-            accuracy.
+        weighted_precision, weighted_f1: the means weighted by each class's number of images. The weighted recall is
+            the accuracy.
         macro_over_classes: how many classes have images.
-        macro_auc: the mean area under the ROC curve of each of these classes against the rest; left out where all
-            images are of one class.
-        loss: the mean of -ln(probability of the label), the probability cut at 1e-7.
+        macro_auc: the mean area under the ROC curve of each of these classes against the rest; left out if all images
+            are of one class.
+        loss: the mean of -ln(probability of the label), with the probability clipped at 1e-7.
         calibration_error: the expected calibration error, see `calibration.calibration_error`.
-        images: how many.
+        images: how many images were measured.
 
     Raises:
-        ValueError: no images, labels that are no class, or shapes that do not belong together.
+        ValueError: there are no images, a label is out of range, a probability is nan, or the shapes do not match.
     """
     _check(probabilities, labels)
     figures = {"accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
@@ -83,19 +83,19 @@ def measure(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
 
 
 def averages(right: npt.NDArray[Any], images: npt.NDArray[Any], guesses: npt.NDArray[Any]) -> dict[str, AnyFloats]:
-    """Precision, recall and F1 of all classes together, from counts that need not be whole.
+    """Macro and weighted averages of precision, recall and F1, from counts that need not be whole numbers.
 
     Args:
-        right: of each class the images that were recognized, (..., classes).
-        images: of each class its images, at least as many.
-        guesses: of each class the images that were taken for it.
+        right: for each class, the number of its images that were predicted correctly, (..., classes).
+        images: for each class, the number of its images, (..., classes).
+        guesses: for each class, the number of images that were predicted as it, (..., classes).
 
     Returns:
         macro_precision, macro_recall, macro_f1, weighted_precision and weighted_f1, each (...). Without any image: 0.
     """
     every = images.sum(axis=-1)
     counted = np.maximum((images > 0).sum(axis=-1), 1)
-    # Of a class without images none is right, so all three are 0 and add nothing.
+    # A class without images has no correct ones, so all three figures are 0 and add nothing.
     precision = right / np.maximum(guesses, _TINY)
     recall = right / np.maximum(images, _TINY)
     f1 = 2 * right / np.maximum(images + guesses, _TINY)
@@ -107,21 +107,21 @@ def averages(right: npt.NDArray[Any], images: npt.NDArray[Any], guesses: npt.NDA
     }
 
 
-_TINY = 1e-9  # less than any count
+_TINY = 1e-9  # smaller than any count; avoids division by zero
 
 
 def per_class(probabilities: Probabilities, labels: Labels) -> PerClass:
-    """The figures of each class; an image is predicted to be of its most probable class, of equal ones the first.
+    """The figures of each class. An image is predicted as its most probable class, the first one if several are equal.
 
     Raises:
-        ValueError: as `measure`.
+        ValueError: as in `measure`.
     """
     _check(probabilities, labels)
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
     right = np.bincount(labels[predicted == labels], minlength=classes)
     images, guesses = np.bincount(labels, minlength=classes), np.bincount(predicted, minlength=classes)
-    absent = np.where(images > 0, 0.0, np.nan)  # nan makes what it is added to nan
+    absent = np.where(images > 0, 0.0, np.nan)  # added to a figure: nan for classes without images
     precision = np.where(guesses > 0, right / np.maximum(guesses, 1), absent)
     recall = right / np.maximum(images, 1) + absent
     f1 = 2 * right / np.maximum(images + guesses, 1) + absent
@@ -129,9 +129,9 @@ def per_class(probabilities: Probabilities, labels: Labels) -> PerClass:
 
 
 def _ranks(probabilities: Probabilities, labels: Labels) -> Integers:
-    """How many classes come before each image's label: the more probable ones, and of equal ones those of lower number.
+    """For each image, how many classes rank before its label: more probable ones, and equal ones with a lower number.
 
-    A label of rank 0 is what `argmax` gives.
+    The label of an image has rank 0 if, and only if, `argmax` returns it.
 
     Returns:
         int64 (N,), 0 to classes - 1.
@@ -143,7 +143,7 @@ def _ranks(probabilities: Probabilities, labels: Labels) -> Integers:
 
 
 def _check(probabilities: Probabilities, labels: Labels) -> None:
-    """Raises a ValueError for what cannot be measured; NumPy would broadcast it or take labels from the end."""
+    """Raises a ValueError for wrong inputs, which NumPy would broadcast or index from the end."""
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
         raise ValueError(
             "expected: probabilities (N, classes) and labels (N,) of at least one image, received: "

@@ -1,6 +1,6 @@
-"""How well probabilities put the images of a class before all others: areas under ROC curves, and the curves.
+"""How well probabilities rank the images of a class before all others: ROC and precision-recall curves, and the AUC.
 
-A class against the rest: its images are the positives, all others the negatives.
+Always one class against the rest: its images are the positives, all others the negatives.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class MacroAuc:
 
     Attributes:
         value: 0 to 1; 0.5 is chance.
-        variance: of `value`, over test sets of as many images.
+        variance: the variance of `value` over test sets of the same number of images.
     """
 
     value: float
@@ -28,12 +28,12 @@ def macro_auc(probabilities: Probabilities, labels: Labels) -> MacroAuc | None:
     """The mean area under the ROC curve of each class against the rest, over the classes that have images.
 
     The area is the share of all pairs of a positive and a negative in which the positive has the higher probability;
-    equal ones count half. Its variance comes from the placement of each image among those of the other kind (DeLong et
-    al. 1988, doi:10.2307/2531595). An image is a positive of one class and a negative of all others: its parts are
-    added up before they are squared, so that the covariances of the classes are in.
+    ties count half. Its variance comes from the placement of each image among those of the other kind (DeLong et al.
+    1988, doi:10.2307/2531595). An image is a positive for one class and a negative for all others. Its contributions
+    are added up before they are squared, so that the covariances between classes are included.
 
     Returns:
-        `None` where all images are of one class, for there is nothing to rank.
+        the mean and its variance; `None` if all images are of one class, so that there is nothing to rank.
     """
     found = _areas(probabilities, labels)
     if found is None:
@@ -42,10 +42,10 @@ def macro_auc(probabilities: Probabilities, labels: Labels) -> MacroAuc | None:
 
 
 def paired_auc_error(old: Probabilities, new: Probabilities, labels: Labels) -> float | None:
-    """The standard error of the difference of two models' `macro_auc` on the same images (DeLong et al. 1988).
+    """The standard error of the difference between two models' `macro_auc` on the same images (DeLong et al. 1988).
 
     Returns:
-        `None` where all images are of one class.
+        the standard error; `None` if all images are of one class.
     """
     of_old, of_new = _areas(old, labels), _areas(new, labels)
     if of_old is None or of_new is None:
@@ -59,9 +59,10 @@ class _Areas:
     """The area under the ROC curve of each class that has images.
 
     Attributes:
-        areas: of the classes.
-        placements: of each image among those of other classes, minus the mean of its class, (N,).
-        influence: of each image on the mean of the areas, times the number of classes, (N,).
+        areas: the area of each of these classes.
+        placements: for each image, the share of the images of other classes that it ranks before, minus the mean of
+            its class, (N,).
+        influence: the influence of each image on the mean area, times the number of classes, (N,).
     """
 
     areas: Floats
@@ -86,7 +87,7 @@ def _areas(probabilities: Probabilities, labels: Labels) -> _Areas | None:
 
 
 def _variance(influence: Floats, placements: Floats, labels: Labels) -> float:
-    """The variance of the mean of the areas, or of the difference of two such means, from what `_areas` found."""
+    """The variance of the mean area, or of the difference between two models' mean areas, from what `_areas` found."""
     _, of_image, positives = np.unique(labels, return_inverse=True, return_counts=True)
     spreads = np.asarray(np.bincount(of_image, weights=placements**2), np.float64)
     variance = (influence**2).sum() + _missing_variance(spreads, positives)
@@ -94,13 +95,14 @@ def _variance(influence: Floats, placements: Floats, labels: Labels) -> float:
 
 
 def _missing_variance(spreads: Floats, positives: npt.NDArray[np.integer]) -> float:
-    """What the sum of the squared influences lacks, because few positives vary less around their own mean.
+    """What must be added to the sum of the squared influences, which is too small for classes with few positives.
 
-    Around the mean of n, squares add up to n - 1 variances instead of n. A single positive says nothing of how others
-    would vary: for it the mean variance of all classes is taken.
+    The squared deviations of n values from their own mean add up to n - 1 variances, not n. A single positive does not
+    show how others would vary, so the mean variance of all classes is used for it.
 
     Args:
-        spreads: of each class, the sum of the squared differences of its positives' placements from their mean.
+        spreads: for each class, the sum of the squared deviations of its positives' placements from their mean.
+        positives: for each class, the number of its images.
     """
     free = positives - 1
     pooled = spreads.sum() / max(free.sum(), 1)
@@ -109,7 +111,7 @@ def _missing_variance(spreads: Floats, positives: npt.NDArray[np.integer]) -> fl
 
 
 def _placements(scores: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> Floats:
-    """For each score the share of `others` that is lower; equal ones count half."""
+    """For each score, the share of `others` that is lower; ties count half."""
     ordered = np.sort(others)
     places: Floats = (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / 2
     return places / len(ordered)
@@ -117,12 +119,14 @@ def _placements(scores: npt.NDArray[np.floating], others: npt.NDArray[np.floatin
 
 @dataclass(frozen=True)
 class Curve:
-    """What a class gains when the probability from which an image counts as it is lowered, step by step.
+    """The ROC and precision-recall curves of a class: one point for each threshold, in falling order of the threshold.
+
+    An image counts as the class if its probability reaches the threshold.
 
     Attributes:
-        recall: the share of the class's images that count, from 0 to 1.
-        false_positives: the share of the other images that count.
-        precision: of the images that count, the share that is of the class; 1 where none counts.
+        recall: the share of the class's images that count as it (the true positive rate), rising from 0 to 1.
+        false_positives: the share of the other images that count as the class (the false positive rate).
+        precision: of the images that count as the class, the share that has it; 1 if none counts.
     """
 
     recall: Floats
@@ -131,14 +135,14 @@ class Curve:
 
 
 def curve(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_], most: int = 100) -> Curve | None:
-    """The ROC and the precision-recall curve of one class, at no more than `most` thresholds and at the start.
+    """The ROC and precision-recall curves of one class: a start point and at most `most` thresholds.
 
     Args:
         scores: the probability of the class, (N,).
         positive: whether an image is of the class, (N,).
 
     Returns:
-        `None` where there are no positives or no negatives.
+        the curves; `None` if there are no positives or no negatives.
     """
     total = int(positive.sum())
     if total in (0, len(positive)):
@@ -146,7 +150,7 @@ def curve(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_], mos
     order = np.argsort(-scores, kind="stable")
     steps = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # the last image of each threshold
     hits = np.cumsum(positive[order])[steps]
-    if len(steps) > most:  # as many as can be seen, evenly along the length of the ROC curve
+    if len(steps) > most:  # keep points that are evenly spaced along the length of the ROC curve
         length = hits / total + (steps + 1 - hits) / (len(positive) - total)
         kept = np.unique(np.searchsorted(length, np.linspace(0, 2, most)).clip(max=len(steps) - 1))
         steps, hits = steps[kept], hits[kept]

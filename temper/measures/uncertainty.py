@@ -1,4 +1,4 @@
-"""Which images a classifier is least certain of, from its probabilities, (N, classes) everywhere in this module."""
+"""Which images a classifier is least certain about. Probabilities are (N, classes) everywhere in this module."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,10 +7,10 @@ from temper.measures.calibration import Floats, Probabilities
 
 
 def margins(probabilities: Probabilities) -> Floats:
-    """How much more probable the first class is than the second, (N,), 0 to 1: the smaller, the less certain.
+    """The probability of the most probable class minus that of the second, (N,), 0 to 1: smaller is less certain.
 
-    Unlike the probability of the first class alone, it tells two rivals from a probability spread over many classes.
-    With a single class it is that class's probability.
+    Unlike the highest probability alone, it distinguishes two rival classes from a probability that is spread over many
+    classes. With a single class, it is the probability of that class.
     """
     with_none = np.pad(probabilities.astype(np.float64), ((0, 0), (2, 0)))  # so that there are always two
     highest = np.partition(with_none, -2, axis=1)[:, -2:]
@@ -19,12 +19,12 @@ def margins(probabilities: Probabilities) -> Floats:
 
 
 def worth_labelling(probabilities: Probabilities) -> npt.NDArray[np.intp]:
-    """All images, those first whose labels would teach the model most: the least certain, spread over the classes.
+    """Orders all images by how much their labels would teach the model: the least certain first, spread over classes.
 
-    By margin alone, a single confused pair of classes would fill the top of the list (margin sampling, Scheffer et al.
-    2001, doi:10.1007/3-540-44816-0_31). So the margin is multiplied by the root of the image's place, 1, 2, ...,
-    among those with the same predicted class: each image of a class makes the next one of it less urgent. An image of
-    which the model is certain comes late all the same, and within a class the least certain stays first.
+    By margin alone (margin sampling, Scheffer et al. 2001, doi:10.1007/3-540-44816-0_31), a single confused pair of
+    classes would fill the top of the list. So the margin is multiplied by the square root of the image's place, 1, 2,
+    ..., among the images with the same predicted class: each image of a class makes the next one less urgent. An image
+    of which the model is certain still comes late, and within a class the least certain image still comes first.
 
     Returns:
         the rows in that order, (N,).

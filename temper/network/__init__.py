@@ -1,1 +1,1 @@
-"""What is fetched by address."""
+"""Downloads from addresses."""

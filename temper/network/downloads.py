@@ -1,8 +1,8 @@
-"""Published files, from a URL or a local path, known by their checksums; and how a large file comes over the network.
+"""Obtains published files by URL or local path and verifies their checksums; large downloads can be resumed.
 
-What the user wrote into params.yaml is trusted to be the right host, also one in the own network: the checksum decides
-what is kept. It is not trusted to behave: no answer, however slow, long, ill-formed or redirected, may hang a run,
-fill the disk or end in a traceback.
+A host that the user wrote into params.yaml is trusted to be the right one, even if it is in the local network: the
+checksum decides whether the file is kept. But the host is not trusted to behave: no answer, however slow, long,
+ill-formed or redirected, may hang a run, fill the disk or end in a traceback.
 """
 
 import hashlib
@@ -29,28 +29,29 @@ from temper.base.locks import held
 from temper.base.paths import existing, scratch
 from temper.network.redaction import redacted, secrets_of
 
-_BLOCK = 2**17  # bytes: what a kill loses at most
-_TIMEOUT = 60.0  # seconds without a byte, and over which the speed is measured
-_ANSWER = 180.0  # seconds until the header of the last redirect is there
-_SLOWEST = 1000  # bytes a second; slower than that counts as no answer
-_LOOK_AT_DISK = 2**26  # bytes of a download of unknown size, after which the room is looked at again
+_BLOCK = 2**17  # bytes read at a time: the most that a kill loses
+_TIMEOUT = 60.0  # the most seconds without a byte; also the seconds over which the speed is measured
+_ANSWER = 180.0  # the most seconds until the headers of the last redirect have arrived
+_SLOWEST = 1000  # bytes per second; a slower answer counts as a timeout
+_LOOK_AT_DISK = 2**26  # bytes; a download of unknown size checks the free disk space again after each so many
 _REMEDY = "put .temper on another disk"
 
-Ask = Callable[[Mapping[str, str]], requests.Response]  # sends a request with these headers; the body is unread
+Ask = Callable[[Mapping[str, str]], requests.Response]  # sends a request with these headers; leaves the body unread
 Result = TypeVar("Result")
 
 
 def obtain(place: str, sha256: str, key: str) -> Path:
-    """A local path of the file at `place`, with its checksum verified.
+    """Returns a local path of the file at `place`, with its checksum verified.
 
-    A URL is downloaded once into `.temper/downloads/`, outside DVC's outputs; a download that was cut off goes on
-    where it stopped, if the server can do that. What lies there damaged is put aside and downloaded afresh.
+    A URL is downloaded once into `.temper/downloads/`, outside DVC's outputs. A download that was cut off resumes where
+    it stopped, if the server supports that. A damaged file there is put aside and downloaded again.
 
     Args:
+        place: an http(s) URL or a local path.
         key: the param that names the place, for messages.
 
     Raises:
-        TemperError: nothing is there, the server refuses, or the bytes have another checksum.
+        TemperError: there is no such file, the server refuses, or the bytes have another checksum.
     """
     if not place.startswith(("http://", "https://")):
         try:
@@ -63,7 +64,7 @@ def obtain(place: str, sha256: str, key: str) -> Path:
     path = folder / sha256
     shown = redacted(place, secrets_of(place))
     with held(folder / f"{sha256}.lock", f"{shown}: waiting for the process that downloads it"):
-        # Looked at each time: a disk, or a power cut, may have damaged what was whole.
+        # Verified each time: a disk or a power cut may have damaged a file that was whole.
         if is_file(path, "a download"):
             received = _checksum(path)
             if received == sha256:
@@ -88,7 +89,7 @@ def _refuse_other(shown: str, sha256: str, received: str) -> None:
 
 
 def _download(url: str, shown: str, sha256: str, partial: Path) -> None:
-    """Downloads `url` to `partial`, to the end of what is there of it."""
+    """Downloads the missing part of `url` to the end of `partial`, and verifies the whole file."""
     resumed = is_file(partial, "a part of a download") and partial.stat().st_size > 0
     _complete_in_one_line(url, shown, partial)
     received = _checksum(partial)
@@ -112,7 +113,7 @@ def _complete_in_one_line(url: str, shown: str, partial: Path) -> None:
         reason = f"no answer in time ({redacted(str(error), secrets_of(url))})"
     except requests.ConnectionError:
         reason = "no connection to its host, or a broken one"
-    except (requests.RequestException, ValueError) as error:  # ValueError: of what is no address
+    except (requests.RequestException, ValueError) as error:  # ValueError: the URL is not an address
         reason = redacted(str(error), secrets_of(url) | secrets_of(unquote(url)))
     else:
         return
@@ -123,7 +124,7 @@ def _complete_in_one_line(url: str, shown: str, partial: Path) -> None:
 
 
 def _leave_unread(answer: requests.Response, **_: Any) -> requests.Response:
-    """A hook of requests, which would read the body of a redirect into memory, however long it is."""
+    """A hook that drops the body of a redirect, which requests would read into memory, however long it is."""
     if answer.is_redirect:
         answer.raw.close()
         answer.raw = urllib3.HTTPResponse(io.BytesIO(), headers=answer.raw.headers, preload_content=False)
@@ -134,17 +135,19 @@ def _leave_unread(answer: requests.Response, **_: Any) -> requests.Response:
 
 
 def complete(ask: Ask, partial: Path, label: str, identity: str | None = None) -> None:
-    """Downloads what is missing at the end of `partial`; starts over where the server cannot go on.
+    """Downloads what is missing at the end of `partial`; starts over if the server cannot resume.
 
-    Whether the bytes are the right ones is for the caller to check.
+    The caller must check whether the bytes are the right ones.
 
     Args:
-        label: what the progress is called.
-        identity: of the bytes in `partial`, an ETag or a date; the server starts over if it has others by now.
+        ask: sends the request, with the headers that it is given.
+        label: the name of the progress bar.
+        identity: the ETag or date of the file whose beginning is in `partial`; if the server has another file by now,
+            the download starts over.
 
     Raises:
-        requests.RequestException: the server refuses, is silent or too slow, or answers what cannot be right.
-        TemperError: there is no room on the disk for the rest.
+        requests.RequestException: the server refuses, is silent or too slow, or its answer is invalid.
+        TemperError: the rest does not fit on the disk.
     """
     done = partial.stat().st_size if partial.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # the published bytes, untouched
@@ -152,7 +155,7 @@ def complete(ask: Ask, partial: Path, label: str, identity: str | None = None) -
         headers |= {"Range": f"bytes={done}-"} | ({"If-Range": identity} if identity else {})
     with in_time(lambda: ask(headers)) as answer:
         if done and answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # it was whole already
+            return  # the file was already complete
         answer.raise_for_status()
         start = _start(answer, done)
         if start is not None:
@@ -163,19 +166,19 @@ def complete(ask: Ask, partial: Path, label: str, identity: str | None = None) -
 
 
 def in_time(ask: Callable[[], Result]) -> Result:
-    """What `ask` returns, if it does within a limit.
+    """Returns the result of `ask`, if it arrives within `_ANSWER` seconds.
 
-    The timeouts of requests hold for each read alone: a header of one byte a minute would take weeks.
+    The timeouts of requests apply to each read separately: a header that arrives at one byte a minute would take weeks.
 
     Raises:
-        requests.Timeout: it did not. Its thread ends with the process.
+        requests.Timeout: it did not arrive in time. The thread of `ask` ends with the process.
     """
     results: queue.SimpleQueue[tuple[Result | None, BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             results.put((ask(), None))
-        except BaseException as error:  # SystemExit is one; raised where it belongs, below
+        except BaseException as error:  # SystemExit too; it is raised again below, in the caller's thread
             results.put((None, error))
 
     threading.Thread(target=work, daemon=True).start()
@@ -185,19 +188,19 @@ def in_time(ask: Callable[[], Result]) -> Result:
         raise requests.Timeout(f"no answer within {_ANSWER:.0f} seconds") from None
     if error is not None:
         raise error
-    return result  # type: ignore[return-value]  # where there is no error, it is one
+    return result  # type: ignore[return-value]  # without an error there is a result
 
 
 def length_of(answer: requests.Response) -> int | None:
-    """The bytes that an answer says its body has, or `None` if it does not say.
+    """The number of bytes in the body of an answer, from its Content-Length; `None` if it has no such header.
 
     Raises:
-        requests.exceptions.InvalidHeader: it says something else.
+        requests.exceptions.InvalidHeader: the header is not a number of bytes.
     """
     said = answer.headers.get("Content-Length")
     if said is None:
         return None
-    lengths = {text.strip() for text in said.split(",")}  # of several headers; equal ones are allowed (RFC 9110, 8.6)
+    lengths = {text.strip() for text in said.split(",")}  # several headers are allowed if equal (RFC 9110, 8.6)
     length = lengths.pop()
     if lengths or not re.fullmatch(r"[0-9]{1,18}", length):
         raise InvalidHeader(f"a Content-Length of {said[:40]!r} instead of a number of bytes")
@@ -205,7 +208,7 @@ def length_of(answer: requests.Response) -> int | None:
 
 
 def _start(answer: requests.Response, done: int) -> int | None:
-    """Where the bytes of an answer belong, or `None` if it holds others than those that were asked for."""
+    """The offset in the file at which an answer's bytes begin; `None` if they are not the requested ones."""
     if answer.status_code != requests.codes.partial_content:
         return 0
     said = answer.headers.get("Content-Range", "")
@@ -219,7 +222,7 @@ def _start(answer: requests.Response, done: int) -> int | None:
 
 def _receive(answer: requests.Response, partial: Path, start: int, label: str) -> None:
     """Writes the body of an answer to `partial`, from the byte `start` on."""
-    encoded = answer.headers.get("Content-Encoding", "identity") != "identity"  # although it was not asked for
+    encoded = answer.headers.get("Content-Encoding", "identity") != "identity"  # although no encoding was requested
     length = None if encoded else length_of(answer)
     _require_room(partial, length or 0, label)
     total = None if length is None else start + length
@@ -242,11 +245,11 @@ def _require_room(partial: Path, expected: int, label: str) -> None:
 
 
 def _blocks(answer: requests.Response, encoded: bool) -> Iterator[bytes]:
-    """The body as it comes, decoded if it is encoded.
+    """Yields the body as it arrives, decoded if it is encoded.
 
     Raises:
-        requests.Timeout: too little of it comes in a window of time.
-        requests.ConnectionError: it breaks off.
+        requests.Timeout: the body arrives too slowly.
+        requests.ConnectionError: the connection breaks off.
     """
     begun, received = time.monotonic(), 0
     try:

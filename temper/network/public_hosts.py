@@ -1,19 +1,19 @@
-"""Which addresses of the Internet a program may ask on behalf of somebody else, such as the author of a table.
+"""Decides which Internet addresses may be requested on behalf of somebody else, such as the author of a table.
 
-A table that was downloaded must not make this machine ask its own network: a router's page, a database without a
-password, a cloud's metadata service with its keys (server-side request forgery, CWE-918). A name says nothing of
-where it leads, and may lead elsewhere when it is resolved again (DNS rebinding). So the check is made of the very
-address that a socket is about to be connected to, for each connection: `public_socket` is the `socket_factory` of an
-`aiohttp.TCPConnector`. Redirects open connections like any other request.
+A downloaded table must not make this machine send requests into its own network: to a router's page, a database without
+a password, a cloud's metadata service with its keys (server-side request forgery, CWE-918). A host name does not reveal
+its address, and may resolve to another one the next time (DNS rebinding). So each connection is checked by the very
+address to which a socket is about to be connected: `public_socket` is the `socket_factory` of an
+`aiohttp.TCPConnector`. Redirects open connections like any other request, so they are checked too.
 
-What a proxy connects to is decided by the proxy: there only `is_named_privately` can help.
+A proxy decides by itself where it connects to; there only `is_named_privately` can help.
 """
 
 import ipaddress
 import socket
 from typing import Any
 
-# The IANA registries of special-purpose addresses (RFC 6890), without what Python's versions disagree on.
+# The IANA registries of special-purpose addresses (RFC 6890), without the entries on which Python's versions disagree.
 _NOT_PUBLIC_4 = [
     ipaddress.IPv4Network(network)
     for network in (
@@ -21,7 +21,7 @@ _NOT_PUBLIC_4 = [
         "10.0.0.0/8",  # private
         "100.64.0.0/10",  # behind a provider's NAT (CGNAT)
         "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # the host of a virtual machine in Azure, which answers nobody else
+        "168.63.129.16/32",  # the host of a virtual machine in Azure, which only the machine itself can reach
         "169.254.0.0/16",  # link-local: metadata services of clouds
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocols
@@ -35,7 +35,7 @@ _NOT_PUBLIC_4 = [
         "240.0.0.0/4",  # reserved, and broadcast
     )
 ]
-_UNICAST_6 = ipaddress.IPv6Network("2000::/3")  # all else is loopback, link-local, unique-local, IPv4-mapped, ...
+_UNICAST_6 = ipaddress.IPv6Network("2000::/3")  # all others are loopback, link-local, unique-local, IPv4-mapped, ...
 _NOT_PUBLIC_6 = [
     ipaddress.IPv6Network(network)
     for network in (
@@ -45,26 +45,26 @@ _NOT_PUBLIC_6 = [
         "3fff::/20",  # documentation
     )
 ]
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: networks without IPv4 reach it by this
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: how networks without IPv4 reach IPv4 addresses
 _LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa")
 
 
 class NotPublicError(OSError):
-    """A socket was to be connected to an address that is not public."""
+    """Raised instead of connecting a socket to an address that is not public."""
 
     def __init__(self) -> None:
         super().__init__("not a public address")  # the same text for all addresses of a name, which aiohttp compares
 
 
 def is_public(address: str) -> bool:
-    """Whether an IPv4 or IPv6 address belongs to a host that everybody on the Internet can ask.
+    """Whether an IPv4 or IPv6 address belongs to a host that everybody on the Internet can reach.
 
-    Not so: private, loopback, link-local, unique-local, multicast, unspecified, reserved and documentation addresses,
-    those behind a provider's NAT, and IPv6 addresses that stand for one of IPv4 (mapped, compatible, 6to4, Teredo). Of
-    NAT64, the IPv4 address inside decides.
+    Not public are private, loopback, link-local, unique-local, multicast, unspecified, reserved and documentation
+    addresses, those behind a provider's NAT, and IPv6 addresses that stand for an IPv4 address (mapped, compatible,
+    6to4, Teredo). For a NAT64 address, the IPv4 address inside decides.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: the text is not an IP address.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])  # without the zone of a link-local address
     if isinstance(ip, ipaddress.IPv6Address):
@@ -75,7 +75,7 @@ def is_public(address: str) -> bool:
 
 
 def is_named_privately(host: str) -> bool:
-    """Whether a host's name alone says that it is not public: an address that is none, or a name like `localhost`."""
+    """Whether a host's name alone shows that it is not public: it is a non-public address, or like `localhost`."""
     host = host.rstrip(".").lower()
     if host == "localhost" or host.endswith(_LOCAL_NAMES):
         return True
@@ -90,10 +90,10 @@ def is_named_privately(host: str) -> bool:
 
 
 def public_socket(where: tuple[Any, ...]) -> socket.socket:
-    """A socket for what `socket.getaddrinfo` returns: (family, type, protocol, name, address).
+    """Creates a socket for an entry that `socket.getaddrinfo` returns: (family, type, protocol, name, address).
 
     Raises:
-        NotPublicError: the address is not public; no packet was sent to it.
+        NotPublicError: the address is not public; no packet has been sent to it.
     """
     family, kind, protocol, _, address = where
     if family not in (socket.AF_INET, socket.AF_INET6) or not is_public(str(address[0])):

@@ -1,7 +1,7 @@
-"""What is shown without its secrets: messages, tables and facts that may repeat credentials, or addresses with them.
+"""Removes secrets from texts, such as messages and tables, that may repeat credentials or addresses with credentials.
 
-A server can repeat whatever it was sent, such as the header `Authorization`, in its error page, in a header or in the
-title of a dataset. So a text from outside passes through `redacted` before a terminal, a log or a file gets it.
+A server can repeat whatever it was sent, such as the header `Authorization`, in an error page, in a header or in the
+title of a dataset. So every text from outside passes through `redacted` before it goes to a terminal, a log or a file.
 """
 
 import base64
@@ -14,7 +14,7 @@ _SHORTEST = 6  # characters: a shorter secret would mask parts of ordinary words
 
 _USERINFO = re.compile(r"(?<=://)[^\s/?#'\"<>]*@")
 _AUTHORIZATION = re.compile(r"(?i)(authorization\W{1,4}(?:(?:basic|bearer|token)\s+)?)[^\s'\",;]+")
-# Parameters that hold a secret, or the signature of Google, Amazon, Azure or CloudFront.
+# URL parameters that contain a secret, or a signature of Google, Amazon, Azure or CloudFront.
 _PARAMETER = re.compile(
     r"(?i)((?:^|[?&;])(?:[\w.-]*(?:token|signature|credential|password|passwd|secret|api[_-]?key|access[_-]?key(?:id)?)"
     r"|sig|key|pwd|auth|policy|key-pair-id|googleaccessid)=)[^\s&;#'\"<>)\]]+"
@@ -22,10 +22,10 @@ _PARAMETER = re.compile(
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """A text without the `secrets`, the user and password of addresses, tokens and signatures in their queries.
+    """Masks in a text the `secrets`, users and passwords in addresses, and tokens and signatures in their queries.
 
     Args:
-        secrets: what `forms` returns for each credential.
+        secrets: the results of `forms` for all known credentials.
     """
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, MASK)
@@ -35,10 +35,10 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def forms(key: str | None, user: str | None = None) -> set[str]:
-    """The ways in which a key, or the pair of a user and a key, may be repeated.
+    """The forms in which a key, or the pair of a user and a key, may be repeated.
 
-    The key itself, percent-encoded, and `user:key` in Base64 (RFC 7617), standard and URL-safe, with and without
-    padding.
+    These are the key itself, the percent-encoded key, and `user:key` in Base64 (RFC 7617), standard and URL-safe, with
+    and without padding.
     """
     if not key:
         return set()
@@ -54,6 +54,6 @@ def secrets_of(url: str) -> set[str]:
     """The forms of the user and password in an address, which are sent as a header."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # no address, so nothing is sent anywhere
+    except ValueError:  # not an address, so nothing is sent anywhere
         return set()
     return forms(unquote(parts.password or ""), unquote(parts.username or "")) | forms(parts.password)

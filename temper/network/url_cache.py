@@ -1,6 +1,6 @@
-"""The photos that were downloaded from addresses: a file for each, which knows its own checksum.
+"""The cache of photos downloaded from addresses, one file for each, with its own checksum.
 
-A file is a mark, the SHA-256 of the photo and the photo. Those of earlier versions are photos alone.
+A file consists of a mark, the SHA-256 of the photo, and the photo. Files of earlier versions are just the photo.
 """
 
 import hashlib
@@ -14,21 +14,21 @@ from temper.aside import is_file, put_aside
 
 _MARK = b"temper photo 1\n\n"
 _HEADER = len(_MARK) + 32
-_FOUND_OUT = 256  # bytes of a photo that tell its format
+_FOUND_OUT = 256  # the first bytes of a photo, which are enough to tell its format
 
 
 class NoImageError(Exception):
-    """A body is no photo of a format that Temper reads."""
+    """The body of an answer is not a photo of a format that Temper reads."""
 
 
 def place(folder: Path, url: str) -> Path:
-    """Where the photo at `url` is, or will be, in the cache `folder`."""
+    """The path of the photo at `url` in the cache `folder`, whether or not it is there yet."""
     name = hashlib.sha256(url.encode()).hexdigest()
     return folder / name[:2] / name
 
 
 def is_cached(folder: Path, url: str) -> bool:
-    """Whether there is a file for `url`; what else lies in its place is put aside."""
+    """Whether the cache has a file for `url`; anything else in its place, such as a folder, is put aside."""
     path = place(folder, url)
     if path.parent.exists() and not path.parent.is_dir():
         put_aside(path.parent, "a folder of photos", "a file")
@@ -36,7 +36,7 @@ def is_cached(folder: Path, url: str) -> bool:
 
 
 def read(folder: Path, url: str) -> bytes | None:
-    """The photo at `url`; `None` if there is none. What is damaged is put aside."""
+    """The cached photo of `url`; `None` if there is none. A damaged file is put aside."""
     if not is_cached(folder, url):
         return None
     path = place(folder, url)
@@ -54,20 +54,20 @@ def read(folder: Path, url: str) -> bytes | None:
 
 
 class Writing:
-    """A photo that is coming."""
+    """A photo that is being written while it is downloaded."""
 
     def __init__(self, partial: Path) -> None:
         self.length = 0  # bytes so far
         self._file = partial.open("wb")
         self._file.write(bytes(_HEADER))
         self._digest = hashlib.sha256()
-        self._first: bytes | None = b""  # the first bytes, until they are enough
+        self._first: bytes | None = b""  # the first bytes, until they are enough to tell the format; then None
 
     def add(self, block: bytes) -> None:
         """Writes some more bytes.
 
         Raises:
-            NoImageError: the first bytes are those of no image.
+            NoImageError: the first bytes are not those of an image.
         """
         self._digest.update(block)
         self.length += self._file.write(block)
@@ -82,10 +82,10 @@ class Writing:
         self._first = None
 
     def end(self) -> None:
-        """Writes the checksum, and waits for the disk.
+        """Writes the checksum, and waits until everything is on the disk.
 
         Raises:
-            NoImageError: it was no image.
+            NoImageError: the bytes are not an image.
         """
         self._refuse_other()
         self._file.seek(0)
@@ -100,11 +100,11 @@ class Writing:
 
 @contextmanager
 def writing(folder: Path, url: str) -> Iterator[Writing]:
-    """A photo to be written, which gets its name if the block ends without an error, after `Writing.end`."""
+    """Yields a photo to write. It gets its name when the block ends without an error; call `Writing.end` before."""
     path = place(folder, url)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".partial-{path.name}")
-    is_file(partial, "a part of a photo")  # what else is there would stop the run for ever
+    is_file(partial, "a part of a photo")  # puts anything else there aside, which would make every run fail
     try:
         photo = Writing(partial)
         try:

@@ -1,7 +1,7 @@
-"""Photos from many addresses at once, each asked for once: asynchronous, resumable, polite.
+"""Downloads photos from many addresses at once, each only once: asynchronous, resumable and polite to the hosts.
 
-The loop is our own, because aiohttp-retry repeats requests only: it returns at the header, so a body that is cut off is
-not its business, it does not read Retry-After, and it lets one host's other requests go on while that host begs off.
+The retry loop is our own, because aiohttp-retry does not suffice: it returns at the header, so it does not retry a body
+that is cut off; it does not read Retry-After; and it keeps sending other requests to a host that asks to wait.
 """
 
 import asyncio
@@ -34,36 +34,39 @@ _HEADERS = {
     "Accept-Encoding": "identity",  # the published bytes, untouched
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
-_BUSY = {408, 425, 429}  # and all 5xx: worth another attempt
+_BUSY = {408, 425, 429}  # worth another attempt, as are all 5xx
 _MOST_REDIRECTS = 10
 _NO_ADDRESS = "not an http(s) address"
 _PRIVATE = "leads to an address that is not public"
-_LARGE = 2**24  # bytes of a photo for which the disk is asked first
+_LARGE = 2**24  # bytes; for a larger photo, the free disk space is checked first
 
 
 @dataclass(frozen=True)
 class Manners:
-    """How many requests the hosts get, and how long they are waited for; all times in seconds."""
+    """How many requests hosts get, and how long to wait for them; all times in seconds."""
 
-    per_host: int  # requests at a time
-    attempts: int  # of each address
-    at_once: int = 64  # requests at a time to all hosts
-    silence: float = 60  # without a byte
-    longest: float = 900  # for one photo
-    pause: float = 1  # after a first failure, doubled after each further one
+    per_host: int  # the most requests at a time to one host
+    attempts: int  # the most attempts for each address
+    at_once: int = 64  # the most requests at a time to all hosts together
+    silence: float = 60  # the longest time without a byte
+    longest: float = 900  # the longest time for one photo
+    pause: float = 1  # after a first failure; doubled after each further one
     longest_pause: float = 60
-    longest_wait: float = 3600  # the longest Retry-After that is waited for; a host that asks for more is left alone
-    unanswered: int = 32  # failures in a row without any answer, after which a host counts as gone
-    most_bytes: int = 200 * 10**6  # of one photo
-    slowest: float = 1000  # bytes a second, on average over more than `silence`
-    private: bool = False  # whether addresses that are not public may be asked
+    longest_wait: float = 3600  # the longest Retry-After to wait for; a host that asks for more is given up
+    unanswered: int = 32  # after this many failures in a row without any answer, a host is given up
+    most_bytes: int = 200 * 10**6  # the largest photo
+    slowest: float = 1000  # the lowest average speed in bytes per second, checked after `silence` seconds
+    private: bool = False  # whether to request addresses that are not public
 
 
 def download_missing(urls: Sequence[str], folder: Path, manners: Manners) -> dict[str, str]:
-    """Downloads those of `urls` (each once) that are not in the cache; returns the reason for each that failed.
+    """Downloads those `urls` that are not in the cache, and returns the reason for each that failed.
 
-    A download that is there is whole: it is written beside its place, then renamed. Failures are not remembered. If
-    another process downloads into the same cache, it is waited for.
+    Every file in the cache is complete, because it is written under another name and then renamed. Failures are not
+    remembered. If another process downloads into the same cache, this one waits for it.
+
+    Args:
+        urls: addresses, none twice.
 
     Raises:
         TemperError: the disk is full.
@@ -80,10 +83,10 @@ def download_missing(urls: Sequence[str], folder: Path, manners: Manners) -> dic
 
 @dataclass(slots=True)
 class _Job:
-    """One photo on its way."""
+    """One photo to download."""
 
     url: str  # as published
-    address: str  # where it is now: after redirects another one
+    address: str  # the address to request next; redirects change it
     redirects: int = 0
     failures: int = 0
 
@@ -91,14 +94,14 @@ class _Job:
 @dataclass(slots=True)
 class _Host:
     jobs: deque[_Job] = field(default_factory=deque)
-    slots: int = 0  # requests it may get at a time: each is under way, pausing, or in the queue of those that are free
-    resume_at: float = 0.0  # by the clock of the event loop
+    slots: int = 0  # open slots, one request each: in use, pausing, or in the queue of free slots
+    resume_at: float = 0.0  # no request before this time, by the clock of the event loop
     unanswered: int = 0  # failures in a row without any answer
-    given_up: str | None = None  # why nothing more is asked of it
+    given_up: str | None = None  # why it gets no more requests
 
 
 class _Failure(Exception):
-    """Why an attempt brought no photo."""
+    """Why an attempt returned no photo, and whether and when to try again."""
 
     def __init__(self, problem: str, again: bool, answered: bool = True, wait: float = 0.0) -> None:
         super().__init__(problem)
@@ -106,16 +109,17 @@ class _Failure(Exception):
 
 
 class _Crawl:
-    """One event loop's work: hosts with queues of jobs, and workers that take one free slot of a host at a time.
+    """The work of one event loop: each host has a queue of jobs, and workers take one free slot of a host at a time.
 
-    Neither a host that is slow nor one that asks to wait holds a worker, so none holds up the others.
+    A host that asks to wait occupies no worker, and a slow host at most `per_host` of them, so neither delays the
+    others.
     """
 
     def __init__(self, folder: Path, manners: Manners, bar: "tqdm[Never]") -> None:
         self.failures: dict[str, str] = {}
         self._folder, self._manners, self._bar = folder, manners, bar
         self._hosts: dict[str, _Host] = {}
-        self._free: asyncio.Queue[_Host | None] = asyncio.Queue()  # a host is in it once for each free slot; None: end
+        self._free: asyncio.Queue[_Host | None] = asyncio.Queue()  # a host once for each of its free slots; None: end
         self._left = 0
 
     async def run(self, urls: Sequence[str]) -> None:
@@ -165,7 +169,7 @@ class _Crawl:
             loop.call_later(max(0.0, pause), self._free.put_nowait, host)
 
     async def _serve(self, sessions: "_Sessions", host: _Host, job: _Job) -> float:
-        """One attempt at a job; returns how long the host's slot should pause."""
+        """Makes one attempt at a job; returns how long the host's slot should pause, in seconds."""
         try:
             moved = await self._request(sessions, host, job)
         except _Failure as failure:
@@ -177,11 +181,11 @@ class _Crawl:
         if job.redirects > _MOST_REDIRECTS:
             self._finish(job, f"redirected more than {_MOST_REDIRECTS} times")
         else:
-            self._add(job, first=True)  # at once: such addresses may be valid for minutes
+            self._add(job, first=True)  # next in the queue, because such an address may be valid for minutes only
         return 0.0
 
     def _after_failure(self, host: _Host, job: _Job, failure: _Failure) -> float:
-        """Plans another attempt, or gives up this job, or every job of the host."""
+        """Plans another attempt, or gives up this job, or gives up the host with all its jobs."""
         manners, loop = self._manners, asyncio.get_running_loop()
         job.failures += 1
         host.unanswered = 0 if failure.answered else host.unanswered + 1
@@ -199,30 +203,30 @@ class _Crawl:
         elif job.failures >= manners.attempts:
             self._finish(job, failure.problem + (f" after {job.failures} attempts" if job.failures > 1 else ""))
         else:
-            job.address, job.redirects = job.url, 0  # what it was redirected to may have been valid for minutes only
+            job.address, job.redirects = job.url, 0  # the address of the redirect may have been valid for minutes only
             loop.call_later(pause, self._add, job)
         return pause
 
     def _give_up(self, host: _Host, problem: str) -> None:
-        """Asks a host for nothing more in this run."""
+        """Sends a host no more requests in this run; all its jobs fail."""
         host.given_up = host.given_up or problem
         while host.jobs:
             self._finish(host.jobs.popleft(), host.given_up)
 
     def _pause(self, host: _Host, job: _Job) -> float:
-        """The pause before another attempt: doubled after each failure of the photo or the whole host, with jitter."""
+        """The pause before another attempt: doubled after each failure of the photo or of the host, with jitter."""
         doublings = min(max(job.failures - 1, host.unanswered // self._manners.per_host), 16)
         return min(self._manners.pause * 2.0**doublings, self._manners.longest_pause) * random.uniform(0.5, 1)
 
     async def _request(self, sessions: "_Sessions", host: _Host, job: _Job) -> str | None:
-        """Asks for a photo and keeps it; returns where it is instead, if the answer is a redirect.
+        """Requests a photo and stores it; returns the new address if the answer is a redirect, otherwise `None`.
 
-        Redirects are followed by hand: the host that they lead to has a queue, and limits, of its own.
+        aiohttp does not follow redirects here, because the new host has a queue and limits of its own.
         """
         address = parse_address(job.address)
-        assert address is not None  # others are in no queue
+        assert address is not None  # `_add` refuses all others
         try:
-            # Not aiohttp's sock_read: with 3.14.5, an answer hidden behind another one's body outlasts it.
+            # Not aiohttp's sock_read: with 3.14.5, an answer hidden behind another one's body is not limited by it.
             async with (
                 asyncio.timeout(self._manners.silence) as waiting,
                 sessions.get(address) as answer,
@@ -235,7 +239,7 @@ class _Crawl:
                     wait = _retry_after(answer.headers.get("Retry-After")) if again else 0.0
                     raise _Failure(f"HTTP {answer.status}", again, wait=wait)
                 await self._keep(answer, job.url, waiting)
-                host.unanswered = 0  # not before: a host whose answers never end counts as gone, too
+                host.unanswered = 0  # only now: a host whose answers never end counts as unanswered too
         except TimeoutError:
             raise _Failure("timed out", again=True, answered=False) from None
         except aiohttp.ClientConnectorCertificateError:
@@ -248,14 +252,14 @@ class _Crawl:
             raise _Failure("no connection", again=True, answered=False) from None
         except (aiohttp.ClientConnectionError, ConnectionError):
             raise _Failure("connection lost", again=True, answered=False) from None
-        except ValueError:  # of aiohttp, such as InvalidURL
+        except ValueError:  # from aiohttp, such as InvalidURL
             raise _Failure(_NO_ADDRESS, again=False) from None
         except aiohttp.ClientError:
             raise _Failure("answer is not HTTP", again=True) from None
         return None
 
     async def _keep(self, answer: aiohttp.ClientResponse, url: str, waiting: asyncio.Timeout) -> None:
-        """Streams the body to the disk, where it gets its name only when it is whole and an image."""
+        """Streams the body to the disk, where it gets its final name only if it is complete and an image."""
         loop, manners = asyncio.get_running_loop(), self._manners
         begun = loop.time()
         self._refuse_too_long(answer.content_length or 0)
@@ -271,12 +275,12 @@ class _Crawl:
                 if not photo.length:
                     raise _Failure("empty", again=True)
                 waiting.reschedule(None)
-                await asyncio.to_thread(photo.end)  # a disk may take long; the loop does not wait for it
+                await asyncio.to_thread(photo.end)  # in a thread, because a slow disk must not block the event loop
         except url_cache.NoImageError:
             raise _Failure(f"no image that can be read{_said_type(answer)}", again=False) from None
 
     def _refuse_too_long(self, length: int) -> None:
-        """Refuses a photo of more bytes than are allowed, or for which there is no room on the disk."""
+        """Refuses a photo that is larger than allowed, or that does not fit on the disk."""
         if length > self._manners.most_bytes:
             raise _Failure(f"larger than {self._manners.most_bytes} bytes", again=False)
         if length > _LARGE:
@@ -284,11 +288,11 @@ class _Crawl:
 
 
 class _Sessions:
-    """How addresses are asked: directly, or by the proxy that the environment names for them (`HTTP_PROXY`, ...).
+    """Sends requests, directly or through the proxy that the environment names for an address (`HTTP_PROXY`, ...).
 
-    A direct connection is checked when it is opened, after the name was resolved, so there is no time between check
-    and use. A proxy resolves names itself: there only what a name says of itself is checked. No password of ~/.netrc
-    is sent: a table could ask for it.
+    A direct connection is checked when it is opened, after its name was resolved, so no time passes between check and
+    use. A proxy resolves names itself, so there only the name is checked. No password from ~/.netrc is sent, because a
+    table could name any host to get it.
     """
 
     def __init__(self, manners: Manners) -> None:
@@ -297,7 +301,7 @@ class _Sessions:
 
     async def __aenter__(self) -> "_Sessions":
         guard = None if self._manners.private else public_socket
-        # The connectors have no limits of their own: time spent waiting for them would count as silence of the host.
+        # The connectors have no limits of their own: waiting for them would count as silence of the host.
         self._direct = await self._open(aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, socket_factory=guard))
         self._by_proxy = await self._open(aiohttp.TCPConnector(limit=0, ttl_dns_cache=300))
         return self
@@ -313,10 +317,10 @@ class _Sessions:
         return await self._closing.enter_async_context(session)
 
     def get(self, address: URL) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Asks for an address, without following redirects.
+        """Requests an address, without following redirects.
 
         Raises:
-            _Failure: it is not public, and is to be asked by a proxy.
+            _Failure: the request would go through a proxy, and the host's name is not public.
         """
         proxy = _proxy_for(address)
         if proxy is None:
@@ -329,7 +333,7 @@ class _Sessions:
             address,
             allow_redirects=False,
             proxy=proxy.with_user(None),
-            # A proxy reads a request for http itself, and of one for https only that for the tunnel.
+            # For http, a proxy reads the headers of the request itself; for https, only those of the tunnel request.
             headers=login_headers if address.scheme == "http" else None,
             proxy_headers=login_headers if address.scheme == "https" else None,
         )
@@ -344,22 +348,22 @@ def _proxy_for(address: URL) -> URL | None:
 
 
 def _said_type(answer: aiohttp.ClientResponse) -> str:
-    """What an answer says that it is, for messages: " (text/html)"."""
+    """The content type of an answer, for messages: " (text/html)"."""
     said = re.match(r"\s*([a-z]{1,20}/[a-z0-9.+-]{1,40})", answer.headers.get("Content-Type", ""), re.I)
     return f" ({said[1].lower()})" if said else ""
 
 
 def parse_address(text: str, base: URL | None = None) -> URL | None:
-    """An absolute http(s) address, to be asked for exactly as it is written; None if it is none.
+    """Parses an absolute http(s) address without changing how it is written; `None` if the text is not one.
 
-    yarl would otherwise decode some of what is percent-encoded, which breaks signed addresses; only what no
-    request may contain, such as spaces and letters beyond ASCII, is encoded here.
+    By default yarl would decode some percent-encoded characters, which breaks signed addresses. Here, only characters
+    that no request may contain, such as spaces and non-ASCII letters, are encoded.
     """
     try:
         url = URL(text, encoded=re.fullmatch("[!-~]+", text) is not None)
         url = base.join(url) if base else url
-        (url.raw_host or "").rstrip(".").encode("idna")  # what the resolver would raise on
-    except ValueError:  # UnicodeError is one
+        (url.raw_host or "").rstrip(".").encode("idna")  # raises for names on which the resolver would raise
+    except ValueError:  # UnicodeError is a subclass
         return None
     return url if url.scheme in {"http", "https"} and url.host else None
 
@@ -373,7 +377,7 @@ def _redirection(address: URL, answer: aiohttp.ClientResponse) -> str:
 
 
 def _retry_after(value: str | None) -> float:
-    """The seconds that a Retry-After header (RFC 9110, 10.2.3: seconds or a date) asks to wait; 0 without one."""
+    """The seconds to wait by a Retry-After header (RFC 9110, 10.2.3: seconds or a date); 0 without such a header."""
     if value is None:
         return 0.0
     if value.strip().isdecimal():

@@ -1,1 +1,1 @@
-"""The page for people: what the server and the page without a server share, and how the latter is put together."""
+"""The web page: the files that the server's page shares with the page without a server, which is assembled here."""

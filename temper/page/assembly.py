@@ -1,4 +1,4 @@
-"""Puts the page together that needs no server: a folder for any web host, with its models and what runs them."""
+"""Assembles the page that needs no server: a folder for any web host, with its models and the runtime for them."""
 
 import hashlib
 import json
@@ -12,19 +12,20 @@ from temper.page import runtime
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
 LIST = "models.json"
-SHARED = ("index.html", "script.js", "style.css", "theme.css")  # also the server's
+SHARED = ("index.html", "script.js", "style.css", "theme.css")  # the server's page has these too
 ALONE = ("answers.js", "occlusion.js", "preparation.js", "runtime_name.js", "worker.js")
 _SERVICE_WORKER = "service_worker.js"
 
 
 def assemble(folder: Path, models: Sequence[Path]) -> None:
-    """Writes the page with these models into a folder, which may be there and empty; equal models give equal bytes.
+    """Writes the page with these models into a folder; equal models give equal bytes.
 
     Args:
-        models: LiteRT files that take one image, each with its card; the first is the one that is asked by default.
+        folder: created if missing; it should be empty.
+        models: LiteRT files that take one image, each with its card; the first one is the default.
 
     Raises:
-        TemperError: a model has no card, or the runtime was not fetched.
+        TemperError: a model has no card, or the runtime has not been fetched.
     """
     described = [_describe(path) for path in models]
     contents = {name: (_HERE / "shared" / name).read_bytes() for name in SHARED}
@@ -44,12 +45,12 @@ def assemble(folder: Path, models: Sequence[Path]) -> None:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The models of a page, in their order."""
+    """The paths of a page's models, in order."""
     return [folder / one["file"] for one in json.loads((folder / LIST).read_text(encoding="utf-8"))]
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    """A model as the page lists it: what the server says in `/models`, and its file, which is named by its content."""
+    """A model's entry in the page's list: as in the server's `/models`, and its file, which is named by its content."""
     made = card.read(path)
     version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     return {

@@ -1,6 +1,6 @@
-"""LiteRT.js, which runs models in browsers: two packages of npm at fixed versions, fetched by `make page-runtime`.
+"""LiteRT.js, which runs models in browsers: two npm packages at fixed versions, fetched by `make page-runtime`.
 
-They are kept as npm packs them, outside git and DVC, and compared with their checksums whenever they are used.
+Their archives are kept as npm packs them, outside git and DVC, and verified by their checksums at every use.
 """
 
 import base64
@@ -17,7 +17,7 @@ from temper.base.paths import scratch
 
 @dataclass(frozen=True)
 class Package:
-    """A package of npm.
+    """An npm package.
 
     Attributes:
         integrity: the SHA-512 of its archive, as in npm's lock files.
@@ -44,8 +44,8 @@ WASM_UTILS = Package(
     "sha512-4fJiw6tBQnIs+0jH/OQ16nYOiSl8/+zZnn5h2ul8aTKHi05sVqZW580Tmk78pC2kT39A9OYBVdFawteZ/sI1kQ==",
 )
 PACKAGES = (CORE, WASM_UTILS)
-# With relaxed SIMD, and for browsers without it. Others are for several threads, for which a host must send headers,
-# and for GPUs, which answer less exactly.
+# One build with relaxed SIMD, and one for browsers without it. The package has others: for several threads, which need
+# special headers from the host, and for GPUs, which compute less exactly.
 _BUILDS = ("litert_wasm_internal", "litert_wasm_compat_internal")
 NOTICE = (
     f"The folder runtime/ is LiteRT.js {CORE.version} ({', '.join(one.name for one in PACKAGES)}), Copyright Google\n"
@@ -55,12 +55,12 @@ NOTICE = (
 
 
 def integrity(data: bytes) -> str:
-    """The checksum of an archive as npm writes it."""
+    """The checksum of an archive in npm's notation."""
     return "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
 
 
 def require(package: Package, data: bytes, where: object) -> None:
-    """Raises a TemperError unless these are the bytes of a package."""
+    """Raises a TemperError unless `data` is the archive of the package."""
     if integrity(data) != package.integrity:
         raise TemperError(
             f"{where}: expected {package.name} {package.version} with the checksum {package.integrity[:19]}..., "
@@ -72,7 +72,7 @@ def archives() -> dict[Package, bytes]:
     """The archive of each package.
 
     Raises:
-        TemperError: one was not fetched, or is damaged.
+        TemperError: one has not been fetched, or is damaged.
     """
     found = {}
     for package in PACKAGES:
@@ -88,26 +88,26 @@ def archives() -> dict[Package, bytes]:
 
 
 def files() -> dict[str, bytes]:
-    """The files of the runtime as the page loads them, by their names in its folder `runtime`.
+    """The files of the runtime that the page loads, by their names in its folder `runtime`.
 
     Raises:
-        TemperError: as `archives`.
+        TemperError: as in `archives`.
     """
     packed = archives()
     core, utils = (_script(packed[one], "dist/index.js") for one in (CORE, WASM_UTILS))
-    bare = f'"{WASM_UTILS.name}"'  # a bare name needs an import map, which workers do not have
+    bare = f'"{WASM_UTILS.name}"'  # an import by bare name needs an import map, which workers do not have
     if core.count(bare) != 1:
         raise TemperError(f"{CORE.name} {CORE.version}: expected one import of {bare}, found {core.count(bare)}")
     found = {"litert.js": core.replace(bare, '"./wasm_utils.js"').encode(), "wasm_utils.js": utils.encode()}
     for build in _BUILDS:
         found[f"{build}.js"] = _member(packed[CORE], f"wasm/{build}.js")
-        # Compressed here, a third of the size, since many hosts send .wasm as it is. Not called .gz, since others say
-        # of such files that they are to be unpacked on the way.
+        # Compressed here to a third of the size, since many hosts send .wasm uncompressed. Not named .gz, because other
+        # hosts then send a header that makes the browser unpack the file.
         found[f"{build}.bin"] = _compressed(_member(packed[CORE], f"wasm/{build}.wasm"))
     return found
 
 
-@functools.cache  # a second each
+@functools.cache  # compressing takes a second each
 def _compressed(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
 
@@ -120,5 +120,5 @@ def _script(archive: bytes, name: str) -> str:
 def _member(archive: bytes, name: str) -> bytes:
     with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
         member = packed.extractfile(f"package/{name}")
-        assert member is not None  # the archive is the one that the checksum says
+        assert member is not None  # the checksum guarantees that the archive has it
         return member.read()

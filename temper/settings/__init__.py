@@ -1,1 +1,1 @@
-"""What may stand in params.yaml: for each stage a module with its keys, their ranges, defaults and meanings."""
+"""The settings in params.yaml: a module for each stage with its keys and their ranges, defaults and meanings."""

@@ -9,7 +9,7 @@ from temper.settings.base import ImageSize, Section, Seed, Sha256, StageSettings
 
 Commit = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
 
-# Checked against keras.applications by a test: importing Keras here would cost every check seconds.
+# A test compares this list with keras.applications: importing Keras here would make every check take seconds.
 # fmt: off
 BackboneName = Literal[
     "tiny", "hub", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge", "DenseNet121",
@@ -32,34 +32,37 @@ class Backbone(Section):
     name: BackboneName = Field(
         "MobileNetV2", description="a class of keras.applications, tiny, or hub for a published preset"
     )
-    arguments: dict[str, Any] = Field({}, description="of that class, such as alpha")
+    arguments: dict[str, Any] = Field({}, description="keyword arguments of that class, such as alpha")
     weights: Text = Field(
         "imagenet",
         description="imagenet (downloaded once), none, or the path of a weights file; with hub: hf://OWNER/NAME, "
         "kaggle://OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, or the folder of a preset",
     )
-    revision: Commit | None = Field(None, description="of hf://: the commit that is downloaded, 40 hex digits")
+    revision: Commit | None = Field(None, description="with hf://: the commit to download, 40 hex digits")
     sha256: Sha256 | None = Field(
-        None, description="of the weights file, also of that of a preset: with it a new file at the path is noticed"
+        None,
+        description="the checksum of the weights file, or of the weights file of a preset; if it is given, a changed "
+        "file at the same path is noticed",
     )
-    environment: Text = Field(".venv-hub", description="of hub: the folder of its Python environment")
+    environment: Text = Field(".venv-hub", description="with hub: the folder of the Python environment of KerasHub")
     pooling: Pooling | None = Field(
         None,
-        description="of each feature its average over the image (avg), its maximum (max), or both, which are twice as "
-        "many (concat); of transformers also their class token (class_token); null: class_token where there is one, "
-        "else avg",
+        description="how each feature becomes one number for the whole image: its average (avg), its maximum (max), or "
+        "both, which gives twice as many numbers (concat); class_token, for transformers that have one, takes their "
+        "class token instead; null: class_token if there is one, else avg",
     )
     backend: Literal["tensorflow", "jax"] = Field(
-        "tensorflow", description="what Keras computes with, in all stages; jax needs `make JAX=1`"
+        "tensorflow", description="the backend of Keras in all stages; jax needs `make JAX=1`"
     )
     devices: Annotated[int, Field(ge=1, le=4096)] | Literal["all"] = Field(
         1,
-        description="over how many devices embed, fine_tune and evaluate spread each batch; more than 1, or all, with "
-        "backend: jax only",
+        description="the number of devices over which embed, fine_tune and evaluate spread each batch, or all; any "
+        "value but 1 needs backend: jax",
     )
     input_size: ImageSize | None = Field(
         None,
-        description="images are resized to this inside the model: packed data stay small; null: image_size",
+        description="images are resized to this size inside the model, so that the packed images can stay small; null: "
+        "image_size",
     )
 
     @model_validator(mode="after")
@@ -113,4 +116,4 @@ class Settings(StageSettings):
 
     seed: Seed
     image_size: ImageSize
-    backbone: Backbone = Field(description="the network below the head, and its weights")
+    backbone: Backbone = Field(description="the network below the head, with its weights")

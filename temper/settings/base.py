@@ -1,7 +1,7 @@
-"""What all settings are made of: kinds of numbers and text, sections, and the settings of a stage.
+"""The building blocks of all settings: types of numbers and text with their ranges, and two base classes.
 
 Every stage depends on this module, so it holds only what all of them share.
-Numbers may come as strings: `dvc exp run -S lr=3e-6` writes `lr: 3e-06`, which YAML 1.1 reads as text.
+Numbers may arrive as strings: `dvc exp run -S lr=3e-6` writes `lr: 3e-06`, which YAML 1.1 reads as text.
 """
 
 from typing import Annotated, Any, Literal
@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _number(value: Any) -> Any:
-    """A number that YAML 1.1 took for text (`3e-06`, `1e20`) as a float; anything else as it is."""
+    """Turns a number that YAML 1.1 took for text (`3e-06`, `1e20`) into a float; returns anything else unchanged."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -27,14 +27,14 @@ def _height_width(value: Any) -> Any:
 
 
 def _nothing(value: Any) -> Any:
-    """`none` as null: DVC writes null as an empty value, which nobody understands."""
+    """Reads `none` as null: DVC writes null as an empty value, which nobody understands."""
     return None if value == "none" else value
 
 
 OrNone = BeforeValidator(_nothing, json_schema_input_type=int | Literal["none"] | None)
 FromText = BeforeValidator(_number)
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), FromText]
-# Beyond these no network trains; they are what a slip of the pen looks like.
+# No network trains at a learning rate outside this range, so such a value must be a typing error.
 Rate = Annotated[float, Field(ge=1e-12, le=1e3), FromText]
 Share = Annotated[float, Field(gt=0, lt=1), FromText]
 Fraction = Annotated[float, Field(ge=0, lt=1), FromText]
@@ -51,12 +51,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
-    """A mapping of params.yaml: no key but these, each of exactly its type."""
+    """A mapping in params.yaml. Unknown keys and values of another type are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class StageSettings(BaseModel):
-    """The top-level keys of params.yaml that one stage reads. dvc.yaml tracks the same keys, as a test compares."""
+    """The top-level keys of params.yaml that one stage reads; a test checks that dvc.yaml tracks the same keys."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)

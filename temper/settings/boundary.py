@@ -1,4 +1,4 @@
-"""What `boundary` reads of the settings: what the activations at the boundary of the frozen part depend on."""
+"""The settings that `boundary` reads: those on which the stored activations of the backbone's frozen part depend."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,13 +8,13 @@ from temper.settings.place import Place
 
 
 class UnmixedAugmentation(Augmentation):
-    """Each transformation alone; the mixing of images is the fine-tune's own, and refused beside `views`."""
+    """The magnitude of each transformation. MixUp and CutMix are ignored: `fine_tune` refuses them with `views`."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
 class OfFineTune(BaseModel):
-    """The part of `fine_tune` that counts; its other keys are the fine-tune's own."""
+    """The keys of `fine_tune` that stored activations depend on; all others are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 

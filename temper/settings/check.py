@@ -1,7 +1,7 @@
 """Checks the whole of params.yaml before any work: every stage's settings, the chosen sources and the chosen detector.
 
-This module only refuses, so no stage depends on it (law 7). It finds settings, sources and detectors by the
-modules that are there: adding one changes nothing here.
+This module can only refuse a file and changes no output, so no stage depends on it (law 7). It finds settings, sources
+and detectors by listing the modules in their packages, so adding one needs no change here.
 """
 
 import hashlib
@@ -32,10 +32,11 @@ SOURCES, DETECTORS = "stages.fetch.sources", "stages.detect.detectors"
 
 
 def refuse_wrong_params(path: str | Path) -> None:
-    """Validates a whole params file.
+    """Checks a whole params file: every stage's settings, the sources, the detector, and what only they together show.
 
     Raises:
-        TemperError: a key is unknown, missing or has a wrong value; the message names it.
+        TemperError: a key is unknown or missing or has a wrong value, or a needed package or GPU is missing; the
+            message names it.
     """
     content = loading.read(path)
     stages = stage_settings()
@@ -56,10 +57,10 @@ def refuse_wrong_params(path: str | Path) -> None:
 
 
 def refuse_missing_exporters(content: dict[str, Any], path: str) -> None:
-    """Says before hours of training that what converts its result is not installed.
+    """Checks before hours of training that the packages which convert its result are installed.
 
     Raises:
-        TemperError: a package is missing for one of `export.formats`, or the runtime of browsers.
+        TemperError: a package for one of `export.formats` is missing, or the runtime that browsers need for `page`.
     """
     for name in loading.validate(export.Settings, content, path).export.formats:
         for package, command in export.NEEDS[name].items():
@@ -73,10 +74,10 @@ def refuse_missing_exporters(content: dict[str, Any], path: str) -> None:
 
 
 def refuse_a_size_that_cannot_be_found(path: str | Path) -> None:
-    """Says before any work that `fine_tune.batch_size: auto` needs a GPU.
+    """Checks before any work that there is a GPU if `fine_tune.batch_size` is auto.
 
     Raises:
-        TemperError: it is chosen where none is.
+        TemperError: it is auto, and there is no GPU.
     """
     if loading.load(fine_tune.Settings, path).images_in_a_batch == "auto" and not gpu_names():
         raise TemperError(
@@ -87,10 +88,10 @@ def refuse_a_size_that_cannot_be_found(path: str | Path) -> None:
 
 
 def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[BaseModel], path: str) -> None:
-    """Says whose a setting is that the chosen detector does not have, and how to take it away.
+    """Refuses a setting that only other detectors have.
 
     Raises:
-        TemperError: there is such a setting.
+        TemperError: there is such a setting; the message says which detectors have it and how to remove it.
     """
     strange = [key for key in entry if key not in chosen.model_fields]
     every = settings_in(DETECTORS) if strange else {}
@@ -104,10 +105,13 @@ def refuse_settings_of_another_detector(entry: dict[str, Any], chosen: type[Base
 
 
 def refuse_wrong_unfreezing(path: str | Path) -> None:
-    """Builds the backbone, once for each that is chosen, and looks in it for the layers to open and to draw.
+    """Checks that the backbone has the layers that the settings unfreeze and draw.
+
+    For this the backbone is built in a process of its own; the names of its layers are kept, so that each choice of
+    backbone is built only once.
 
     Raises:
-        TemperError: it cannot be built from these settings, or has no such layer.
+        TemperError: the backbone cannot be built from these settings, or has no such layer.
     """
     chosen = loading.load(backbone.Settings, path)
     phase = loading.load(fine_tune.Settings, path).fine_tune
@@ -117,7 +121,7 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     named = isinstance(start, str) and start not in ("all", "none")
     stores = phase.views > 0 and start != "none"
     if chosen.backbone.name == "tiny" and at_once and not named and not stores and not filters:
-        return  # it takes any size, and importing Keras would cost seconds
+        return  # tiny can be built at any size, and importing Keras would take seconds
     no_shape = {"weights", "sha256", "backend", "devices"}
     described: dict[str, Any] = chosen.model_dump(exclude={"seed": True, "backbone": no_shape})
     if chosen.backbone.name == backbone.HUB:
@@ -125,7 +129,7 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
     text = json.dumps([described, metadata.version("keras")], sort_keys=True)
     kept = scratch("backbones") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not kept.exists():
-        # As after `dvc pull`, where neither KerasHub nor the network is needed.
+        # True after `dvc pull`, for example, when neither KerasHub nor the network is needed.
         pulled = chosen.backbone.name == backbone.HUB and Path("models/backbone.keras").exists()
         if pulled and not (repository() / chosen.backbone.environment).exists():
             return
@@ -151,7 +155,7 @@ def refuse_wrong_unfreezing(path: str | Path) -> None:
 
 
 def _configuration(preset: str) -> str:
-    """What describes the network in a folder. Of one that is downloaded, nothing: its address says its version."""
+    """The config.json of a preset in a folder; "" for a preset that is downloaded, whose address has its version."""
     try:
         return existing(f"{preset}/config.json").read_text(encoding="utf-8", errors="replace")
     except (TemperError, OSError):
@@ -159,7 +163,7 @@ def _configuration(preset: str) -> str:
 
 
 def _build_backbone(path: str | Path) -> str:
-    """What stages/backbone/layers.py prints; a process of its own, because Keras takes seconds and much memory."""
+    """Runs stages/backbone/layers.py and returns its output; a separate process, because Keras needs much memory."""
     command = [sys.executable, "-m", "stages.backbone.layers", str(path)]
     python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # from any folder
     environment = os.environ | {"PYTHONPATH": python_path}
@@ -193,13 +197,13 @@ def names_in(package: str) -> list[str]:
 
 
 def settings_in(package: str) -> dict[str, type[BaseModel]]:
-    """The settings in each module of a package that has any, by the module's name: of stages, sources or detectors."""
+    """The class `Settings` of each module in a package that has one, by the module's name."""
     every = {name: _settings_of(package, name) for name in names_in(package)}
     return {name: settings for name, settings in every.items() if settings is not None}
 
 
 def _chosen(name: object, key: str, package: str) -> type[BaseModel]:
-    """The settings of one module, by its name; only that module is imported unless the name is wrong."""
+    """The settings of the module `name`. No other module is imported, unless the name is wrong."""
     settings = _settings_of(package, str(name)) if name in names_in(package) else None
     if settings is None:
         raise TemperError(f"{key}: expected one of {', '.join(settings_in(package))}, received {name!r}")

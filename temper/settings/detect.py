@@ -1,4 +1,4 @@
-"""The settings of `detect`: the detector. Each detector's own keys are in its module, stages/detect/detectors."""
+"""The settings of `detect`: the detector. A detector's own keys are in stages/detect/detectors/NAME.py."""
 
 from typing import Any, Literal
 
@@ -8,17 +8,19 @@ from temper.settings.base import Count, NotNegative, Section, StageSettings, Tex
 
 
 class DetectorSettings(Section):
-    """What the settings of every detector have."""
+    """The settings that every detector has."""
 
-    detector: Text = Field(description="none, published, yolox or detectron2: a module of stages/detect/detectors")
+    detector: Text = Field(description="none, published, yolox or detectron2: a module in stages/detect/detectors")
 
 
 class EngineSettings(DetectorSettings):
-    """Where a detector that looks at photos runs; the boxes are the same either way."""
+    """Where a detector that looks at photos runs; the boxes are the same everywhere."""
 
-    engine: Literal["local", "ray"] = Field("local", description="where it runs: this machine, or a Ray cluster")
-    actors: Count = Field(1, description="with ray: how many detectors, each on a core")
-    gpus: NotNegative = Field(0.0, description="with ray: of each actor; 0.5 puts two on one GPU")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="where the detector runs: on this machine (local) or on a Ray cluster (ray)"
+    )
+    actors: Count = Field(1, description="with ray: how many detectors run in parallel, each on its own core")
+    gpus: NotNegative = Field(0.0, description="with ray: GPUs of each actor; 0.5 puts two actors on one GPU")
 
     @model_validator(mode="after")
     def _ray_alone_has_actors(self) -> "EngineSettings":

@@ -1,4 +1,4 @@
-"""The settings of `export`: the formats in which the classifier leaves the pipeline."""
+"""The settings of `export`: the formats to which the classifier is exported."""
 
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ NEEDS: dict[Format, dict[str, str]] = {
     "litert_int8": _LITERT,
     "onnx": _TENSORFLOW | _ONNX,
     "saved_model": _TENSORFLOW,
-    "page": _LITERT,  # and what `make page-runtime` fetches
+    "page": _LITERT,  # and LiteRT.js, which `make page-runtime` fetches
 }
 
 
@@ -29,7 +29,7 @@ def _once_each(formats: list[Format]) -> list[Format]:
 
 
 class Export(Section):
-    """Which files are made of the fine-tuned classifier, and how far they may differ from it."""
+    """The formats to export the fine-tuned classifier to, and how much a file's predictions may differ from its own."""
 
     formats: Annotated[list[Format], AfterValidator(_once_each)] = Field(
         ["litert"],
@@ -39,13 +39,13 @@ class Export(Section):
         "model; `make page-runtime` fetches what it needs); []: none",
     )
     float16_difference: Annotated[float, Field(gt=0, le=1), FromText] = Field(
-        0.05, description="by how much a probability of litert_float16 may differ from the classifier's"
+        0.05, description="the most that a probability of litert_float16 may differ from the classifier's"
     )
     int8_accuracy_loss: Magnitude = Field(
-        0.02, description="how much accuracy litert_int8 may lose on the images that it is compared on"
+        0.02, description="the most accuracy, as a fraction, that litert_int8 may lose on the images it is checked on"
     )
     calibration_images: Count = Field(
-        200, description="training images, drawn by `seed`, from which litert_int8 learns the ranges of its values"
+        200, description="the number of training images, drawn by `seed`, on which litert_int8 is calibrated"
     )
 
     @model_validator(mode="after")
@@ -67,4 +67,4 @@ class Settings(StageSettings):
     """What `export` reads."""
 
     seed: Seed
-    export: Export = Field(description="the files that are made of the fine-tuned classifier")
+    export: Export = Field(description="the files that are made from the fine-tuned classifier")

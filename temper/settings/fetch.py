@@ -1,4 +1,4 @@
-"""The settings of `fetch`: any number of named sources. A source's own keys are in its module, stages/fetch/sources."""
+"""The settings of `fetch`: any number of named sources. A source's own keys are in stages/fetch/sources/NAME.py."""
 
 import posixpath
 from pathlib import Path
@@ -8,14 +8,14 @@ from pydantic import AfterValidator, Field
 
 from temper.settings.base import Section, StageSettings, Text
 
-# The name of a source is that of its folder in data/raw, and a part of its stage's name: fetch@NAME.
+# The name of a source is also the name of its folder in data/raw, and part of its stage's name: fetch@NAME.
 SourceName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")]
 
 
 def _found_from_copies_too(path: str) -> str:
     """Refuses a relative path that leads out of the repository.
 
-    DVC looks for it from the folder that it works in, and that is another one for `dvc exp run --temp` and the queue.
+    DVC resolves it from the folder in which it works, which is another one for `dvc exp run --temp` and for the queue.
     """
     if posixpath.normpath(path).startswith("../"):
         raise ValueError(
@@ -26,34 +26,38 @@ def _found_from_copies_too(path: str) -> str:
 
 
 class SourceSettings(Section):
-    """What the settings of every source have."""
+    """The settings that every source has."""
 
-    source: Text = Field(description="the kind of source: a module of stages/fetch/sources")
+    source: Text = Field(description="the kind of source: a module in stages/fetch/sources")
     path: Annotated[Text, AfterValidator(_found_from_copies_too)] = Field(
-        description="what DVC watches on this machine: the photos, archive or table; a source that is downloaded "
-        "names its own module, stages/fetch/sources/NAME.py"
+        description="the file or folder on this machine that DVC watches for changes: the photos, archive or table; "
+        "for a source that is downloaded, its own module, stages/fetch/sources/NAME.py"
     )
 
 
 class Limits(NamedTuple):
-    """What is read from folders and archives at most."""
+    """The most that is read from folders and archives."""
 
-    file_bytes: int  # of one file that is read into memory
-    unpacked_bytes: int  # of all files in an archive, those in archives inside it too
+    file_bytes: int  # the largest file that is read into memory
+    unpacked_bytes: int  # the total of all files in an archive, including those in archives inside it
 
 
 class ArchiveSettings(SourceSettings):
-    """What the settings have of sources that read folders and archives.
+    """The settings of sources that read folders and archives: limits against files that unpack to far too much.
 
-    4 MB of zip can hold 4 GB. The defaults are beyond every photo that decodes (200 megapixels, uncompressed, are 600
-    MB) and every published dataset of photos (ImageNet-21k is 1.3 TB), and below what fills a machine by mistake.
+    4 MB of zip can hold 4 GB. The defaults are larger than every photo that can be decoded (200 megapixels,
+    uncompressed, are 600 MB) and every published dataset of photos (ImageNet-21k is 1.3 TB), and small enough not to
+    fill a machine by mistake.
     """
 
     max_file_mb: Annotated[int, Field(ge=1, le=1000)] = Field(
-        600, description="MB of one file; a larger photo or table stops the run, whatever its archive claims"
+        600,
+        description="the largest file that is read, in MB; a larger photo or table stops the run, whatever size its "
+        "archive claims",
     )
     max_unpacked_gb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        2000, description="GB of all files in an archive, with those in the archives inside it"
+        2000,
+        description="the most that all files in an archive may take, in GB, including those in archives inside it",
     )
 
     @property
@@ -66,5 +70,5 @@ class Settings(StageSettings):
     """What `fetch` reads."""
 
     fetch: Annotated[dict[SourceName, dict[str, Any]], Field(min_length=1)] = Field(
-        description="the sources, by names of your own; each becomes a stage fetch@NAME and a folder data/raw/NAME"
+        description="the sources, under names that you choose; each has a stage fetch@NAME and a folder data/raw/NAME"
     )

@@ -1,4 +1,4 @@
-"""The settings of `fine_tune`: the second phase, the head and the opened part of the backbone."""
+"""The settings of `fine_tune`, the second phase: it trains the head and the unfrozen part of the backbone."""
 
 from typing import Annotated, Literal
 
@@ -34,17 +34,18 @@ from temper.settings.training import (
 
 
 class Never(Section):
-    """What `unfreeze_from` opens trains from the first epoch on, and nothing else."""
+    """No gradual unfreezing: what `unfreeze_from` opens trains from the first epoch on, and nothing else does."""
 
     name: Literal["never"] = "never"
 
 
 class Further(Section):
-    """What every way of gradual unfreezing takes (Howard and Ruder, arXiv:1801.06146, who open a layer each epoch)."""
+    """Gradual unfreezing (Howard and Ruder, arXiv:1801.06146, who open a layer each epoch): what every way takes."""
 
-    blocks: Count = Field(1, description="how many further blocks each opening opens, from the head downwards")
+    blocks: Count = Field(1, description="how many more blocks each opening unfreezes, from the head downwards")
     down_to: Place = Field(
-        "all", description="where it ends, below unfreeze_from: a layer or block, a share of the layers, or all"
+        "all",
+        description="where unfreezing ends, below unfreeze_from: a layer or block, a share of the layers, or all",
     )
 
     @model_validator(mode="after")
@@ -55,77 +56,98 @@ class Further(Section):
 
 
 class Every(Further):
-    """More of the backbone opens after every so many epochs."""
+    """More of the backbone opens after every `epochs` epochs."""
 
     name: Literal["every"]
-    epochs: Count = Field(1, description="the epochs between two openings, and before the first one")
+    epochs: Count = Field(1, description="the number of epochs between two openings, and before the first one")
 
 
 class OnPlateau(Further):
-    """More of the backbone opens when the figure that `select` names has not improved for some epochs."""
+    """More of the backbone opens when the figure that `select` names has not improved for `patience` epochs."""
 
     name: Literal["plateau"]
-    patience: Count = Field(1, description="epochs without improvement, since the last opening, before more opens")
-    min_delta: NotNegative = Field(0.0, description="a smaller gain is no improvement")
+    patience: Count = Field(
+        1, description="epochs without improvement before more opens; counted anew after each opening"
+    )
+    min_delta: NotNegative = Field(0.0, description="only a gain larger than this counts as an improvement")
 
 
 UnfreezeFurther = Annotated[Never | Every | OnPlateau, Field(discriminator="name")]
 
-# How often an epoch shows the images of each class.
+# How often an epoch shows the images of each class; `FineTune.sampling` explains the values.
 Sampling = Literal["natural", "balanced", "sqrt"]
 
 
 class FineTune(Section):
-    """The second phase, at the top-level lr and with the top-level aug."""
+    """The second phase, which trains with the top-level lr and aug."""
 
     unfreeze_from: Place = Field(
-        "all", description="a layer or block of the backbone, a share of its layers such as 0.3, all, or none"
+        "all",
+        description="where the trainable part of the backbone begins: a layer or block, by name; a share of the "
+        "layers, counted from the head, such as 0.3; all (the whole backbone trains); or none (the head alone trains)",
     )
     unfreeze_further: UnfreezeFurther = Field(
-        Never(), description="when more of the backbone opens than what trains from the first epoch on"
+        Never(), description="gradual unfreezing: when more of the backbone opens to training during the phase"
     )
     lr_decay: Annotated[float, Field(gt=0, le=1), FromText] = Field(
-        1.0, description="each block of the backbone trains at this times the rate of what is above it; 1: all at lr"
+        1.0,
+        description="each block of the backbone trains at this fraction of the learning rate of the block above it, "
+        "and the last block at this fraction of the head's; 1: all at lr",
     )
-    epochs: Count = Field(8, description="the most epochs that are trained")
+    epochs: Count = Field(8, description="the maximum number of epochs")
     batch_size: Width | Literal["auto"] | None = Field(
         None,
-        description="images of a batch; auto: the largest power of two that fits on the GPU, tried once and kept; "
-        "null: the top-level batch_size",
+        description="images in a batch; auto: the largest power of two that fits on the GPU, found by trial once and "
+        "remembered; null: the top-level batch_size",
     )
-    optimizer: Optimizer = Field(Adam(), description="the optimizer, and its own settings")
-    accumulate: Count = Field(1, description="batches whose gradients are averaged for one step of the optimizer")
-    schedule: Schedule = Field(Cosine(), description="how the rate changes")
-    loss: Loss = Field(CrossEntropy(), description="what training lowers; validation is always by cross-entropy")
+    optimizer: Optimizer = Field(Adam(), description="the optimizer and its own settings")
+    accumulate: Count = Field(
+        1, description="the number of batches whose gradients are averaged into one step of the optimizer"
+    )
+    schedule: Schedule = Field(Cosine(), description="how the learning rate changes during the phase")
+    loss: Loss = Field(
+        CrossEntropy(), description="the loss that training minimizes; validation always measures cross-entropy"
+    )
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: images of rare classes count more, in inverse proportion to their number"
+        "none",
+        description="balanced: the loss weights each class in inverse proportion to its number of images, so images "
+        "of rare classes count more",
     )
-    average: Average = Field(NoAverage(), description="which weights are validated and kept: the last or an average")
+    average: Average = Field(
+        NoAverage(),
+        description="which weights are validated and kept: those of the last step (none) or a moving average (ema)",
+    )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "float32", description="what the backbone computes in; weights and the saved model are float32"
+        "float32", description="the precision in which the backbone computes; weights and saved model stay float32"
     )
-    early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends early")
+    early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends before its last epoch")
     on_interrupt: Literal["resume", "keep"] = Field(
-        "resume", description="on Ctrl-C: wait for the next run, or end with the best epoch so far and go on"
+        "resume",
+        description="what Ctrl-C does: resume stops the run, and the next run continues after the last finished epoch; "
+        "keep ends the phase with the best epoch so far, and the run goes on",
     )
-    select: Select = Field("val_loss", description="which epoch is kept: the best by this; if equal, the other decides")
+    select: Select = Field(
+        "val_loss", description="the validation figure that decides which epoch is kept; the other one breaks ties"
+    )
     margin: NotNegative = Field(
         2.0,
-        description="by how many standard errors of the paired difference the best epoch must beat the warm-up on "
-        "validation, or the warm-up's weights are kept; 0: by anything",
+        description="the best epoch must beat the warm-up on validation by at least this many standard errors of the "
+        "paired difference, or the warm-up's weights are kept; 0: any gain is enough",
     )
     augmentation: MixedAugmentation = Field(
-        MixedAugmentation(), description="each transformation alone, and the mixing of images"
+        MixedAugmentation(), description="the magnitude of single transformations, and the mixing of images"
     )
     views: Whole = Field(
         0,
-        description="0: every epoch augments the images anew; 1 or more: so many views of each training image, the "
-        "plain one and augmented ones, are drawn once and stored as the frozen part of the backbone leaves them",
+        description="0: every epoch augments the images anew; 1 or more: draws this many views of each training image "
+        "once (the plain image and augmented ones), stores what the frozen part of the backbone makes of them, and "
+        "trains on that",
     )
     sampling: Sampling = Field(
         "natural",
-        description="what an epoch shows: every image once; or as many images, each class equally often (balanced) or "
-        "by the square root of its count (sqrt), of rare classes repeatedly",
+        description="which images an epoch shows. natural: every image once; balanced and sqrt: as many images in "
+        "all, but each class equally often (balanced) or in proportion to the square root of its count (sqrt), so that "
+        "images of rare classes are repeated",
     )
 
     @model_validator(mode="after")
@@ -205,9 +227,12 @@ class Settings(StageSettings):
     batch_size: Width
     lr: Rate = Field(description="the learning rate that the fine-tune starts with")
     aug: Magnitude = Field(
-        description="how strongly the fine-tune augments: one magnitude for all transformations, 0 to 1"
+        description="how strongly the fine-tune augments its images: one magnitude, 0 to 1, for all transformations "
+        "that have none of their own"
     )
-    fine_tune: FineTune = Field(description="the second phase: head and backbone, at the top-level lr and aug")
+    fine_tune: FineTune = Field(
+        description="the second phase, which trains head and backbone with the top-level lr and aug"
+    )
 
     @model_validator(mode="after")
     def _mixing_has_partners(self) -> "Settings":
@@ -221,10 +246,10 @@ class Settings(StageSettings):
 
     @property
     def images_in_a_batch(self) -> int | Literal["auto"]:
-        """The size of a batch, or that it is to be found."""
+        """The batch size, or "auto" if it has still to be found."""
         own = self.fine_tune.batch_size
         return self.batch_size if own is None else own
 
     def with_batches_of(self, size: int) -> "Settings":
-        """The same with such batches."""
+        """The same settings with this batch size."""
         return self.model_copy(update={"batch_size": size})

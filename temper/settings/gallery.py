@@ -1,4 +1,4 @@
-"""What `gallery` reads of the settings: how the fine-tune will augment, which it draws."""
+"""The settings that `gallery` reads: the fine-tune's augmentation, of which it draws examples."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -7,7 +7,7 @@ from temper.settings.mixing import MixedAugmentation
 
 
 class OfFineTune(BaseModel):
-    """The part of `fine_tune` that is drawn; its other keys are the fine-tune's own."""
+    """The keys of `fine_tune` that `gallery` draws; all others are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 

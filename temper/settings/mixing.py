@@ -1,4 +1,4 @@
-"""The settings of augmentation where images are also mixed with one another, which only training in batches can do."""
+"""The settings of augmentation for training in batches, which can also mix the images of a batch with one another."""
 
 from typing import Annotated
 
@@ -11,15 +11,15 @@ Alpha = Annotated[float, Field(ge=0, le=100), FromText]
 
 
 class MixedAugmentation(Augmentation):
-    """Each transformation alone, and the mixing of two images and their targets."""
+    """The magnitude of each transformation, and the mixing of two images and their targets."""
 
     mixup: Alpha = Field(
         0.0,
-        description="alpha of MixUp (Zhang et al., arXiv:1710.09412): an image is blended with another one of its "
-        "batch, by a share from Beta(alpha, alpha); 0.2 is usual; 0: off",
+        description="alpha of MixUp (Zhang et al., arXiv:1710.09412): each image is blended with another one of its "
+        "batch, by a share drawn from Beta(alpha, alpha); 0.2 is usual; 0: off",
     )
     cutmix: Alpha = Field(
         0.0,
-        description="alpha of CutMix (Yun et al., arXiv:1905.04899): a rectangle comes from another image of the "
-        "batch; 1 is usual; with mixup too, each batch has one of both; 0: off",
+        description="alpha of CutMix (Yun et al., arXiv:1905.04899): a rectangle of each image comes from another "
+        "image of its batch; 1 is usual; if mixup is on too, each batch is mixed by one of the two; 0: off",
     )

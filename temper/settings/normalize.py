@@ -19,39 +19,58 @@ Renamed = Annotated[dict[Text, Text | None], AfterValidator(_no_name_twice)]
 
 
 class Normalize(Section):
-    """What becomes of the rows of the raw tables."""
+    """How the rows of the raw tables become images with a class and a split."""
 
-    labels: Literal["fine", "coarse"] = Field("fine", description="which names, where a source publishes two")
-    rename: Renamed = Field({}, description="published name: class; null leaves a class out")
-    splits: dict[Text, Literal["train", "validation", "test"] | None] = Field(
-        {}, description="published split: what it means; null leaves its images out"
+    labels: Literal["fine", "coarse"] = Field(
+        "fine", description="which labels become the classes, if a source publishes fine and coarse ones"
     )
-    only_train: list[Text] = Field([], description="named sources whose photos train and are never measured on")
-    classes: list[Text] | None = Field(None, description="only these classes; null: all")
-    min_size: Count = Field(1, description="pixels of the shorter side; smaller images are left out")
-    min_per_class: Count = Field(1, description="classes with fewer images are left out")
-    max_per_class: Count | None = Field(None, description="training images of a class, drawn by a hash; null: all")
+    rename: Renamed = Field(
+        {}, description="a mapping from published names to classes; null leaves a published class out"
+    )
+    splits: dict[Text, Literal["train", "validation", "test"] | None] = Field(
+        {},
+        description="a mapping from the names of published splits to train, validation or test; null leaves the "
+        "split's images out",
+    )
+    only_train: list[Text] = Field(
+        [], description="names of sources in `fetch` whose photos are used in training only, never to measure a model"
+    )
+    classes: list[Text] | None = Field(None, description="only these classes are used; null: all")
+    min_size: Count = Field(
+        1, description="minimum length of an image's shorter side in pixels; smaller images are left out"
+    )
+    min_per_class: Count = Field(1, description="classes with fewer usable images are left out")
+    max_per_class: Count | None = Field(
+        None, description="the most training images of one class; a hash decides which are kept; null: no limit"
+    )
     balance: Literal["none", "smallest"] = Field(
-        "none", description="smallest: as many training images of each class as of the rarest"
+        "none", description="smallest: no class keeps more training images than the rarest class has"
     )
     draw: Literal["hash", "stratified"] = Field(
         "hash",
-        description="hash: each image by itself, so that added photos move no old one; stratified: exact shares of "
-        "each class, for sets that do not grow",
+        description="how images are drawn into splits. hash: each image by its own content, so that added photos never "
+        "move old ones to another split; stratified: exact shares of each class, for sets that do not grow",
     )
-    validation: Fraction = Field(0.15, description="share of the images, where no validation split is published")
-    test: Fraction = Field(0.2, description="share of the images, where no test split is published")
+    validation: Fraction = Field(
+        0.15, description="the share of the images drawn for validation, if no validation split is published"
+    )
+    test: Fraction = Field(0.2, description="the share of the images drawn for test, if no test split is published")
     near_duplicates: Annotated[Annotated[int, Field(ge=0, le=8)] | None, OrNone] = Field(
         4,
-        description="bits of the 64-bit perceptual hash that may differ in one picture, 0 to 8; none: equal bytes only",
+        description="images whose 64-bit perceptual hashes differ in at most this many bits, 0 to 8, count as the same "
+        "picture; none: only images with equal bytes do",
     )
     duplicates: Literal["report", "remove"] = Field(
-        "report", description="training images with the same bytes as another training image of their class"
+        "report",
+        description="what to do with training images that have the same bytes as another training image of their class",
     )
     leaks: Literal["report", "remove"] = Field(
-        "report", description="training images that repeat one of a published validation or test split"
+        "report",
+        description="what to do with training images that repeat an image of a published validation or test split",
     )
-    conflicts: Literal["report", "remove"] = Field("report", description="images that repeat one of another class")
+    conflicts: Literal["report", "remove"] = Field(
+        "report", description="what to do with images that repeat an image of another class"
+    )
 
     @model_validator(mode="after")
     def _its_keys_fit_each_other(self) -> "Normalize":
@@ -69,9 +88,9 @@ class Normalize(Section):
 class Settings(StageSettings):
     """What `normalize` reads; of `fetch` only the names of the sources."""
 
-    seed: Seed = Field(description="of every random draw; another seed is another split")
+    seed: Seed = Field(description="the seed of every random draw; another seed gives another split")
     fetch: dict[str, Any]
-    normalize: Normalize = Field(description="names, classes, splits, repeated pictures")
+    normalize: Normalize = Field(description="the classes, the splits, and what happens to repeated pictures")
 
     @model_validator(mode="after")
     def _only_known_sources_and_one_to_measure_on(self) -> "Settings":

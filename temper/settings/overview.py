@@ -1,4 +1,4 @@
-"""What `overview` reads of the settings: the names of the sources, for a headline."""
+"""The settings that `overview` reads: the names of the sources, for its headline."""
 
 from typing import Any
 

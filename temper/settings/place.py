@@ -1,4 +1,4 @@
-"""A place in the backbone, as `unfreeze_from` names it."""
+"""The type of a place in the backbone, as `unfreeze_from` and `down_to` take it."""
 
 from typing import Annotated, Any
 
@@ -8,7 +8,7 @@ from temper.settings.base import Text
 
 
 def _share(value: Any) -> Any:
-    """A number as a share, even if YAML took it for text; names of layers unchanged."""
+    """Turns a number into a float, even if YAML took it for text; returns names of layers unchanged."""
     if isinstance(value, str | int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -17,5 +17,5 @@ def _share(value: Any) -> Any:
     return value
 
 
-# Where the backbone opens: a layer or block of it, a share of its layers, all, or none.
+# Where the trainable part of the backbone begins: a layer or block, a share of the layers, all, or none.
 Place = Annotated[Text | Annotated[float, Field(gt=0, le=1)], BeforeValidator(_share)]

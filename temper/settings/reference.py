@@ -19,7 +19,7 @@ from temper.base.loading import sections_in
 from temper.settings.check import DETECTORS, ROOT, SOURCES, settings_in, stage_settings
 
 SCHEMA, PAGE = ROOT / "params.schema.json", ROOT / "docs" / "params.md"
-# In the order of the recipes; what is not here comes after them.
+# The order of the recipes; keys that are not listed here come after these.
 TOP = ("fetch", "image_size", "batch_size", "lr", "aug", "seed", "cross_validate")
 TOP_SECTIONS = ("normalize", "detect", "pack", "backbone", "embed", "warm_up", "fine_tune", "evaluate", "export")
 INTRODUCTION = """# params.yaml: every key
@@ -41,7 +41,7 @@ This page is written by `python -m temper.settings.reference`; do not edit it by
 
 
 def top_level() -> dict[str, FieldInfo]:
-    """Each top-level key, as the stage describes it that says what it means."""
+    """Each top-level key, with the description of the first stage that gives one."""
     fields: dict[str, FieldInfo] = {}
     for settings in stage_settings().values():
         for name, field in settings.model_fields.items():
@@ -53,7 +53,7 @@ def top_level() -> dict[str, FieldInfo]:
 
 
 def families() -> dict[str, tuple[str, dict[str, type[BaseModel]]]]:
-    """The keys whose settings belong to what is chosen: the key that chooses, and the settings of each choice."""
+    """The keys whose settings depend on a choice: for each, the key that chooses and the settings of each choice."""
     return {"fetch": ("source", settings_in(SOURCES)), "detect": ("detector", settings_in(DETECTORS))}
 
 
@@ -67,7 +67,7 @@ def schema() -> dict[str, Any]:
         any_of = [_schema_of(choice, definitions) for choice in choices.values()]
         chosen = {"oneOf": any_of, "required": [chooser]}
         properties[key].pop("additionalProperties", None)
-        if key == "fetch":  # a mapping of such choices, by names of the user's own
+        if key == "fetch":  # a mapping from names that the user chooses to such choices
             (name,) = properties[key]["patternProperties"]
             properties[key] |= {"patternProperties": {name: chosen}, "additionalProperties": False}
         else:
@@ -84,14 +84,14 @@ def schema() -> dict[str, Any]:
 
 
 def _schema_of(annotation: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The schema of one type; what it refers to is added to `definitions`."""
+    """The schema of one type; the types that it refers to are added to `definitions`."""
     found = TypeAdapter(annotation).json_schema(ref_template="#/$defs/{model}")
     definitions |= found.pop("$defs", {})
     return found
 
 
 def page() -> str:
-    """docs/params.md."""
+    """The text of docs/params.md."""
     lines = [INTRODUCTION]
     for name, field in top_level().items():
         lines += ["", f"## `{name}`", "", f"{_sentence(field.description)}"]
@@ -115,7 +115,7 @@ Row = tuple[str, str, str, str]  # key, what it takes, default, meaning
 
 
 def _rows(section: type[BaseModel], place: str, is_variant: bool = False) -> Iterator[Row]:
-    """A row for each key of a section and of those in it; of a variant, the name that chooses it is left out."""
+    """A row for each key of a section and of the sections in it; for a variant, without the key `name`."""
     for key, field in section.model_fields.items():
         full = f"{place}.{key}"
         inside = sections_in(field.annotation)
@@ -134,7 +134,7 @@ def _rows(section: type[BaseModel], place: str, is_variant: bool = False) -> Ite
 
 
 def _rows_of_variants(variants: list[type[BaseModel]], place: str) -> Iterator[Row]:
-    """A row for each key of the variants of a section, with the names of those that have it."""
+    """A row for each key of a section's variants, with the names of the variants that have it."""
     names: dict[Row, list[str]] = {}
     for one in variants:
         for row in _rows(one, place, is_variant=True):
@@ -154,7 +154,7 @@ def _name_of(section: type[BaseModel]) -> str:
 
 
 def _kind(annotation: Any) -> str:
-    """What a type takes, in words."""
+    """Which values a type accepts, in words."""
     return _words(TypeAdapter(annotation).json_schema()).replace("|", "\\|")
 
 
@@ -175,7 +175,7 @@ def _words(schema: dict[str, Any]) -> str:
 
 
 def _range(schema: dict[str, Any]) -> str:
-    """The limits of a number, or the pattern of a text."""
+    """The limits of a number, or the pattern of a text, in words."""
     if schema.get("pattern") == "^[0-9a-f]{64}$":
         return " of 64 hex digits"
     limits = [
@@ -192,7 +192,7 @@ def _range(schema: dict[str, Any]) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """A default as it would stand in params.yaml."""
+    """A default value as it would be written in params.yaml."""
     if isinstance(value, BaseModel):
         name = {"name": value.name} if hasattr(value, "name") else {}
         value = name | value.model_dump(exclude_defaults=True)
@@ -214,7 +214,7 @@ def _summary(section: type[BaseModel]) -> str:
 
 
 def texts() -> dict[Path, str]:
-    """What the two files should hold."""
+    """What the two files should contain, by path."""
     return {SCHEMA: json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", PAGE: page()}
 
 

@@ -1,4 +1,4 @@
-"""The settings of trackers, which follow experiments beside DVC: no stage depends on them, so an edit runs nothing."""
+"""The settings of trackers, which follow experiments beside DVC. No stage depends on them: an edit reruns nothing."""
 
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from temper.settings.base import Section, StageSettings, Text
 
 
 def _nothing(value: Any) -> Any:
-    """`none` as null, as everywhere in params.yaml."""
+    """Reads `none` as null, as everywhere in params.yaml."""
     return None if value == "none" else value
 
 
@@ -27,15 +27,18 @@ TextOrNone = BeforeValidator(_nothing, json_schema_input_type=Text | None)
 
 
 class Mlflow(Section):
-    """Where finished experiments are logged."""
+    """The MLflow server to which finished experiments are logged, and what is logged."""
 
     uri: Annotated[Uri | None, TextOrNone] = Field(
-        None, description="such as http://localhost:5000; null: that of the environment variable MLFLOW_TRACKING_URI"
+        None,
+        description="the server's address, such as http://localhost:5000; null: that in the environment variable "
+        "MLFLOW_TRACKING_URI",
     )
-    experiment: Text = Field("temper", description="MLflow's experiment, which is made if it is not there")
+    experiment: Text = Field("temper", description="the name of MLflow's experiment, which is created if it is missing")
     model: bool = Field(True, description="whether models/fine_tune.keras is uploaded, with its card")
     register_as: Annotated[Text | None, TextOrNone] = Field(
-        None, description="the registered model of which each run's model becomes a version; null: none"
+        None,
+        description="the name of a registered model, of which each run's model becomes a new version; null: none",
     )
 
     @model_validator(mode="after")
@@ -49,10 +52,10 @@ class Mlflow(Section):
 
 
 class Trackers(Section):
-    """Who follows experiments beside DVC."""
+    """The trackers that follow experiments beside DVC."""
 
     tensorboard: bool = Field(
-        False, description="whether both phases write their curves for TensorBoard, into .temper/tensorboard/"
+        False, description="whether both phases write their curves for TensorBoard into .temper/tensorboard/"
     )
     mlflow: Annotated[
         Mlflow | None, BeforeValidator(_nothing, json_schema_input_type=Mlflow | Literal["none"] | None)
@@ -63,5 +66,7 @@ class Settings(StageSettings):
     """What the trackers read."""
 
     trackers: Trackers = Field(
-        Trackers(), description="who follows experiments beside DVC; no stage depends on it, and it may be left out"
+        Trackers(),
+        description="the trackers that follow experiments beside DVC; no stage depends on them, and the section may be "
+        "left out",
     )

@@ -1,6 +1,6 @@
-"""Settings that the stages which train share: optimizers, schedules, losses, averages, when a phase ends.
+"""Settings that both training stages share: optimizers, schedules, losses, weight averages and early stopping.
 
-An optimizer is a class here and nothing else: `temper/training/optimizers.py` builds it by the name of Keras's class.
+To add an optimizer, add a class here: `temper/training/optimizers.py` finds Keras's class by `keras_class`.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from temper.settings.base import Count, Fraction, FromText, Magnitude, NotNegative, Rate, Section, Share, Whole
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]
-# The meanings of what several optimizers have, under Keras's names.
+# The descriptions of settings that several optimizers share; the settings have Keras's names.
 BETA_1 = "how slowly the mean of the gradients follows"
 BETA_2 = "how slowly the mean of the squared gradients follows"
 EPSILON = "keeps the division by the root of the squared gradients from blowing up; larger: steadier, slower"
@@ -20,13 +20,19 @@ WEIGHT_DECAY = "times the rate: the share of each weight that a step takes away;
 
 
 class Clipping(Section):
-    """What every optimizer takes: how large gradients are cut down, by one rule at most."""
+    """Gradient clipping, which every optimizer takes: at most one of these rules."""
 
-    clipnorm: Positive | None = Field(None, description="the largest norm of one variable's gradient; null: any")
-    global_clipnorm: Positive | None = Field(
-        None, description="the largest norm of all gradients together (Pascanu et al., arXiv:1211.5063); null: any"
+    clipnorm: Positive | None = Field(
+        None, description="scales a variable's gradient down to this norm if it is larger; null: no limit"
     )
-    clipvalue: Positive | None = Field(None, description="the largest absolute value in a gradient; null: any")
+    global_clipnorm: Positive | None = Field(
+        None,
+        description="scales all gradients down if their norm together is larger than this (Pascanu et al., "
+        "arXiv:1211.5063); null: no limit",
+    )
+    clipvalue: Positive | None = Field(
+        None, description="clips each value of a gradient to this absolute value; null: no limit"
+    )
 
     @model_validator(mode="after")
     def _by_one_rule(self) -> "Clipping":
@@ -63,7 +69,7 @@ class Sgd(Clipping):
     keras_class: ClassVar[str] = "SGD"
     name: Literal["sgd"]
     momentum: Fraction = Field(0.9, description=MOMENTUM)
-    nesterov: bool = Field(False, description="whether the gradient is taken where the momentum leads (Nesterov)")
+    nesterov: bool = Field(False, description="whether the momentum is Nesterov's")
     weight_decay: NotNegative = Field(0.0, description=WEIGHT_DECAY)
 
     @model_validator(mode="after")
@@ -78,24 +84,24 @@ class RmsProp(Clipping):
 
     keras_class: ClassVar[str] = "RMSprop"
     name: Literal["rmsprop"]
-    rho: Fraction = Field(0.9, description="how slowly the mean of the squared gradients follows")
+    rho: Fraction = Field(0.9, description="the decay of the moving average of the squared gradients")
     momentum: Fraction = Field(0.0, description=MOMENTUM)
     epsilon: Positive = Field(1e-7, description=EPSILON)
     weight_decay: NotNegative = Field(0.0, description=WEIGHT_DECAY)
 
 
 class Lion(Clipping):
-    """Lion (Chen et al., arXiv:2302.06675): steps of one length, so its lr is a third to a tenth of Adam's."""
+    """Lion (Chen et al., arXiv:2302.06675): every weight moves by the same amount, so use 1/3 to 1/10 of Adam's lr."""
 
     keras_class: ClassVar[str] = "Lion"
     name: Literal["lion"]
     beta_1: Annotated[float, Field(gt=0, lt=1), FromText] = Field(0.9, description=BETA_1)
-    beta_2: Fraction = Field(0.99, description="how slowly the momentum follows the gradients")
+    beta_2: Fraction = Field(0.99, description="the decay of the momentum, a moving average of the gradients")
     weight_decay: NotNegative = Field(0.0, description=WEIGHT_DECAY)
 
 
 class Lamb(Clipping):
-    """LAMB (You et al., arXiv:1904.00962): Adam whose steps are scaled by each variable's norm, for large batches."""
+    """LAMB (You et al., arXiv:1904.00962): Adam with each variable's step scaled by its norm, for large batches."""
 
     keras_class: ClassVar[str] = "Lamb"
     name: Literal["lamb"]
@@ -109,25 +115,29 @@ Optimizer = Annotated[Adam | AdamW | Sgd | RmsProp | Lion | Lamb, Field(discrimi
 
 
 class Warmed(Section):
-    """What every schedule takes: how the rate begins."""
+    """What every schedule takes: how the learning rate begins."""
 
     warm_up: NotNegative = Field(
-        0.0, description="epochs, also parts of one, in which the rate rises to that of the schedule in even steps"
+        0.0,
+        description="the number of epochs, not necessarily whole, over which the learning rate rises linearly to that "
+        "of the schedule; 0: it starts there",
     )
 
 
 class Constant(Warmed):
-    """The rate stays at lr."""
+    """The learning rate stays at lr."""
 
     name: Literal["constant"] = "constant"
 
 
 class Piecewise(Warmed):
-    """`epochs: [7, 8], factors: [0.5, 0.05]`: lr for 7 epochs, half of it to epoch 8, then a twentieth."""
+    """`epochs: [7, 8], factors: [0.5, 0.05]`: lr for 7 epochs, half of it for the eighth, then a twentieth of it."""
 
     name: Literal["piecewise"]
-    epochs: list[Count] = Field(description="the epochs at which the rate changes, rising")
-    factors: list[Rate] = Field(description="what lr is multiplied by, from each of these epochs on")
+    epochs: list[Count] = Field(
+        description="the numbers of finished epochs after which the learning rate changes, in rising order"
+    )
+    factors: list[Rate] = Field(description="for each of these epochs, what lr is multiplied by from then on")
 
     @model_validator(mode="after")
     def _as_many_factors_as_epochs(self) -> "Piecewise":
@@ -141,25 +151,33 @@ class Cosine(Warmed):
 
     name: Literal["cosine"] = "cosine"
     end: Magnitude = Field(0.0, description="the last rate, as a fraction of lr")
-    by: Literal["step", "epoch"] = Field("step", description="whether the rate falls after each step or each epoch")
+    by: Literal["step", "epoch"] = Field(
+        "step", description="whether the learning rate falls after each step or after each epoch"
+    )
 
 
 class Plateau(Warmed):
-    """lr times factor whenever the validation loss has not improved for `patience` epochs (as ReduceLROnPlateau)."""
+    """Multiplies lr by factor whenever val_loss has not improved for `patience` epochs (as ReduceLROnPlateau)."""
 
     name: Literal["plateau"]
-    factor: Share = Field(0.5, description="what the rate is multiplied by")
-    patience: Count = Field(3, description="epochs without improvement before the rate falls")
-    min_delta: NotNegative = Field(1e-4, description="a smaller gain in loss is no improvement")
-    cooldown: Whole = Field(0, description="epochs after a fall that are not counted")
-    min_lr: NotNegative = Field(0.0, description="the rate does not fall below this")
+    factor: Share = Field(0.5, description="what the learning rate is multiplied by at each reduction")
+    patience: Count = Field(3, description="epochs without improvement before the learning rate is reduced")
+    min_delta: NotNegative = Field(
+        1e-4, description="only a fall of the loss by more than this counts as an improvement"
+    )
+    cooldown: Whole = Field(
+        0,
+        description="epochs after a reduction in which patience does not count; as in Keras, the last of them counts "
+        "again, so 1 is the same as 0",
+    )
+    min_lr: NotNegative = Field(0.0, description="the learning rate is never reduced below this")
 
 
 Schedule = Annotated[Constant | Piecewise | Cosine | Plateau, Field(discriminator="name")]
 
 
 def refuse_steps_beyond_the_end(schedule: Schedule, epochs: int) -> None:
-    """Raises a ValueError where a schedule changes the rate in an epoch that the phase does not have."""
+    """Raises a ValueError if a schedule changes the learning rate after the phase's last epoch."""
     if isinstance(schedule, Piecewise) and schedule.epochs and schedule.epochs[-1] >= epochs:
         raise ValueError(
             f"schedule.epochs: expected epochs below {epochs}, the phase's own, received {schedule.epochs}"
@@ -178,10 +196,12 @@ class CrossEntropy(Section):
 
 
 class Focal(Section):
-    """Focal loss (Lin et al., arXiv:1708.02002): images that are already right count less."""
+    """Focal loss (Lin et al., arXiv:1708.02002): images that are already classified well count less."""
 
     name: Literal["focal"]
-    gamma: NotNegative = Field(2.0, description="how much less; 0: cross-entropy")
+    gamma: NotNegative = Field(
+        2.0, description="the larger, the less do images count that are already classified well; 0: cross-entropy"
+    )
     label_smoothing: Fraction = Field(0.0, description=SMOOTHING)
 
 
@@ -189,7 +209,7 @@ Loss = Annotated[CrossEntropy | Focal, Field(discriminator="name")]
 
 
 class NoAverage(Section):
-    """The weights of the last step."""
+    """No average: the weights after the epoch's last step."""
 
     name: Literal["none"] = "none"
 
@@ -197,24 +217,29 @@ class NoAverage(Section):
 class Ema(Section):
     """An exponential moving average of the weights after each step (Polyak and Juditsky 1992; Izmailov et al. 2018).
 
-    In the first steps it follows faster, by min(decay, (1 + step) / (10 + step)): the first weights soon leave it.
+    In the first steps the decay is smaller, min(decay, (1 + step) / (10 + step)), so that the average soon forgets the
+    initial weights.
     """
 
     name: Literal["ema"]
-    decay: Share = Field(0.99, description="how slowly the average follows: about 1 / (1 - decay) steps are in it")
+    decay: Share = Field(
+        0.99, description="how much of the average each step keeps: it covers about the last 1 / (1 - decay) steps"
+    )
 
 
 Average = Annotated[NoAverage | Ema, Field(discriminator="name")]
 
 
-# The figure on validation by which epochs are compared; if it is equal, the other one decides. The loss is the default:
-# on five splits of 300 photos its best epoch was 1 to 3 points better on test than the most accurate one.
+# The validation figure by which epochs are compared; the other one breaks ties. The loss is the default: on five splits
+# of 300 photos, the epoch with the lowest loss was 1 to 3 points better on test than the most accurate epoch.
 Select = Literal["val_loss", "val_accuracy"]
 
 
 class EarlyStopping(Section):
-    """Ends a phase when the selected figure on validation has not improved by more than min_delta for some epochs."""
+    """Ends a phase when the figure that `select` names has not improved on validation for `patience` epochs."""
 
-    patience: Count | None = Field(None, description="epochs without improvement before the phase ends; null: never")
-    min_delta: NotNegative = Field(0.0, description="a smaller gain is no improvement")
-    min_epochs: Whole = Field(0, description="epochs that are trained in any case")
+    patience: Count | None = Field(
+        None, description="epochs without improvement before the phase ends; null: it never ends early"
+    )
+    min_delta: NotNegative = Field(0.0, description="only a gain larger than this counts as an improvement")
+    min_epochs: Whole = Field(0, description="the phase never ends before this many epochs")

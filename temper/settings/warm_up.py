@@ -1,4 +1,4 @@
-"""The settings of `warm_up`: the first phase, the head alone."""
+"""The settings of `warm_up`, the first phase: it trains the head alone."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from temper.settings.training import (
     refuse_steps_beyond_the_end,
 )
 
-# Ready-made heads by name. Whatever else the file gives replaces what is here.
+# Ready-made heads by name. Each key that params.yaml gives replaces the value here.
 READY_MADE: dict[str, dict[str, Any]] = {
     "linear": {},
     "light": {"units": [128], "dropout": 0.15},
@@ -24,7 +24,7 @@ READY_MADE: dict[str, dict[str, Any]] = {
 
 
 def _no_bool(value: Any) -> Any:
-    """Refuses what this key took once, and says what it is called now."""
+    """Refuses true and false, which this key took in earlier versions, and names their replacement."""
     if isinstance(value, bool):
         raise ValueError(
             f"expected none, before or after (the activation), received {str(value).lower()}; "
@@ -34,25 +34,31 @@ def _no_bool(value: Any) -> Any:
 
 
 class Head(Section):
-    """What is put on the backbone: dense layers, then one output a class."""
+    """The head on top of the backbone: dense layers, if any, then one output for each class."""
 
     like: Literal["linear", "light", "heavy"] = Field(
         "linear",
-        description="a ready-made head, of which any other key here replaces a part. linear: no layers before the "
-        "output; light: one of 128, dropout 0.15; heavy: 512 and 256, batch_norm before, dropout 0.5",
+        description="a ready-made head, whose values the other keys here replace. linear: no layers before the output; "
+        "light: one layer of 128, dropout 0.15; heavy: layers of 512 and 256, batch_norm before, dropout 0.5",
     )
     units: list[Width] = Field([], description="the widths of the dense layers before the output")
     activation: Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid"] = Field(
-        "relu", description="of these layers"
+        "relu", description="the activation of these layers"
     )
     batch_norm: Annotated[Literal["none", "before", "after"], BeforeValidator(_no_bool)] = Field(
         "none", description="BatchNorm in each of these layers, before or after its activation"
     )
-    dropout: Fraction = Field(0.2, description="the share of the features left out at random in each training step")
-    l1: NotNegative = Field(0.0, description="times the sum of the kernels' absolute values: added to the loss")
-    l2: NotNegative = Field(0.0, description="times the sum of the kernels' squares: added to the loss")
+    dropout: Fraction = Field(0.2, description="the share of the features dropped at random in each training step")
+    l1: NotNegative = Field(
+        0.0, description="L1 penalty: this times the sum of the absolute values of the head's kernels joins the loss"
+    )
+    l2: NotNegative = Field(
+        0.0, description="L2 penalty: this times the sum of the squares of the head's kernels joins the loss"
+    )
     output: Literal["softmax", "sigmoid"] = Field(
-        "softmax", description="sigmoid: for two classes, a single logit; the model gives two probabilities either way"
+        "softmax",
+        description="softmax: one logit for each class; sigmoid: a single logit, for two classes only; the model gives "
+        "two probabilities either way",
     )
 
     @model_validator(mode="before")
@@ -70,26 +76,28 @@ class Head(Section):
 
 
 class WarmUp(Section):
-    """The first phase: the head alone, on the embeddings of the frozen backbone."""
+    """The first phase, which trains the head alone, on the embeddings of the frozen backbone."""
 
     solver: Literal["gradient", "logistic"] = Field(
         "gradient",
-        description="gradient: epochs of an optimizer, for any head; logistic: the exact logistic regression, for a "
-        "linear head: no rate to choose, and seconds",
+        description="gradient: trains any head with an optimizer, epoch by epoch; logistic: solves the logistic "
+        "regression of a linear head exactly, in seconds and without a learning rate to choose",
     )
     C: list[Rate] = Field(
         [1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
         min_length=1,
-        description="with logistic: how weak a penalty of large weights is, scikit-learn's C, in rising order; the "
-        "best on validation is kept",
+        description="with logistic: the values of scikit-learn's C to try, in rising order; a larger C penalizes large "
+        "weights less; the best on validation is kept",
     )
-    head: Head = Field(Head(), description="what is put on the backbone")
-    epochs: Count = Field(30, description="the most epochs that are trained")
+    head: Head = Field(Head(), description="the head that is put on the backbone")
+    epochs: Count = Field(30, description="the maximum number of epochs")
     lr: Rate = Field(1e-3, description="the learning rate that the phase starts with")
-    optimizer: Optimizer = Field(Adam(), description="the optimizer, and its own settings")
-    schedule: Schedule = Field(Constant(), description="how the rate changes")
-    early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends early")
-    select: Select = Field("val_loss", description="which epoch is kept: the best by this; if equal, the other decides")
+    optimizer: Optimizer = Field(Adam(), description="the optimizer and its own settings")
+    schedule: Schedule = Field(Constant(), description="how the learning rate changes during the phase")
+    early_stopping: EarlyStopping = Field(EarlyStopping(), description="when the phase ends before its last epoch")
+    select: Select = Field(
+        "val_loss", description="the validation figure that decides which epoch is kept; the other one breaks ties"
+    )
 
     @model_validator(mode="after")
     def _schedule_ends_in_time(self) -> "WarmUp":
@@ -122,5 +130,7 @@ class Settings(StageSettings):
     """What `warm_up` reads."""
 
     seed: Seed
-    batch_size: Width = Field(description="images in a training step, of both phases")
-    warm_up: WarmUp = Field(description="the first phase: a new head on the frozen backbone")
+    batch_size: Width = Field(
+        description="images in a batch, in both phases; fine_tune.batch_size can set another size for the fine-tune"
+    )
+    warm_up: WarmUp = Field(description="the first phase, which trains a new head on the frozen backbone")

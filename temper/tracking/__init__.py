@@ -1,1 +1,1 @@
-"""Trackers: TensorBoard and MLflow, which follow experiments beside DVC and change nothing that the stages write."""
+"""Trackers: TensorBoard and MLflow follow experiments beside DVC, and change nothing that the stages write."""

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, written while a phase trains."""
+"""Writes curves for TensorBoard while a phase trains."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,14 +7,15 @@ from pathlib import Path
 
 from temper.base.errors import TemperError
 
-_FLUSHED = 5  # seconds after which a figure is on the disk
+_FLUSHED = 5  # seconds after which a figure is written to the disk
 
 
 @contextmanager
 def written(folder: Path) -> Iterator[Callable[[str, float, int], None]]:
-    """A function that writes a figure: its name, value and epoch.
+    """Yields a function that writes a figure, given its name, value and epoch.
 
-    What the folder has of an earlier run is removed: a phase that goes on after a kill tells all its epochs again.
+    Event files of an earlier run in the folder are removed: a phase that resumes after a kill logs all its epochs
+    again.
 
     Raises:
         TemperError: the package tensorboard is not installed.

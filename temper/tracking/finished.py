@@ -1,4 +1,4 @@
-"""What is told of a finished experiment: read from what its stages wrote."""
+"""Reads a finished experiment from the files that its stages wrote, for the trackers."""
 
 import csv
 import hashlib
@@ -18,8 +18,8 @@ from temper.base.loading import PARAMS
 
 MODEL = Path("models/fine_tune.keras")
 PHASES = ("warm_up", "fine_tune")
-# What `overview` depends on, and what is measured there belongs to one experiment as soon as `overview` runs. Of other
-# stages, DVC may run some after it: till then their files are those of an earlier experiment.
+# The stages on which `overview` depends: when it runs, the figures of all of them belong to the same experiment. DVC
+# may run other stages after `overview`; until then, their files are those of an earlier experiment.
 MEASURING = ("normalize", "pack", *PHASES, "evaluate")
 DRAWING = ("evaluate", "overview")
 PICTURES = (".png", ".svg", ".jpg")
@@ -30,14 +30,15 @@ class Finished:
     """A finished experiment.
 
     Attributes:
-        folder: where its files are, as the stages name them.
-        name: as a reader would call it.
-        commit: the git commit that it has, or started from; empty outside git.
-        params: params.yaml by dotted keys, without `trackers`.
-        metrics: the numbers of metrics/*/metrics.json, by dotted keys.
-        curves: the value at each epoch, by names such as "fine_tune/validation/loss".
-        pictures: relative to `folder`.
-        fingerprint: 16 hex digits of its params and of what MEASURING measured; equal experiments have equal ones.
+        folder: the folder with its files, under the paths that the stages use.
+        name: its name for people.
+        commit: the git commit of the experiment, or the one that it started from; empty outside git.
+        params: the content of params.yaml by dotted keys, without `trackers`.
+        metrics: the numbers in metrics/*/metrics.json, by dotted keys.
+        curves: (epoch, value) points, by names such as "fine_tune/validation/loss".
+        pictures: paths relative to `folder`.
+        fingerprint: 16 hex digits, a hash of its params and of the figures of the stages in MEASURING; equal
+            experiments have equal fingerprints.
     """
 
     folder: Path
@@ -51,15 +52,15 @@ class Finished:
 
 
 def read(folder: Path, name: str = "", commit: str = "", whole: bool = True) -> Finished:
-    """Reads an experiment from a folder that holds what its stages wrote.
+    """Reads an experiment from a folder with the files that its stages wrote.
 
     Args:
-        name: `name_of` decides where it is empty.
-        commit: that of the folder's git where it is empty.
-        whole: whether every stage has run; otherwise only those that `overview` depends on.
+        name: the name of the experiment; "": `name_of` decides.
+        commit: its git commit; "": the current commit of the folder.
+        whole: whether every stage has run. If not, only the stages on which `overview` depends are read.
 
     Raises:
-        TemperError: it has not been measured.
+        TemperError: the experiment has not been measured.
     """
     params = without_trackers(loading.read(folder / PARAMS))
     metrics = {stage: _read_metrics(folder / f"metrics/{stage}/metrics.json") for stage in MEASURING}
@@ -82,12 +83,12 @@ def read(folder: Path, name: str = "", commit: str = "", whole: bool = True) -> 
 
 
 def without_trackers(params: dict[str, Any]) -> dict[str, Any]:
-    """What params.yaml says of the experiment itself."""
+    """The content of params.yaml without the section `trackers`, which does not belong to the experiment."""
     return {key: value for key, value in params.items() if key != "trackers"}
 
 
 def name_of(params: dict[str, Any], folder: Path = Path()) -> str:
-    """The name that DVC gave to this experiment, or "BRANCH-DIGEST OF THE PARAMS" where it has none."""
+    """The name that DVC gave this experiment; if there is none, the branch and a digest of the params."""
     if os.environ.get("DVC_EXP_NAME"):
         return os.environ["DVC_EXP_NAME"]
     branch = git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "workspace"
@@ -96,7 +97,7 @@ def name_of(params: dict[str, Any], folder: Path = Path()) -> str:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git says in a folder; empty where it has nothing to say."""
+    """The output of a git command in a folder; empty if it fails."""
     try:
         done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
     except OSError:
@@ -105,7 +106,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def flattened(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of mappings within each other, by dotted keys; a list is a leaf."""
+    """Yields the leaves of nested mappings with their dotted keys; a list is a leaf."""
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
             yield from flattened(value, f"{place}.{key}" if place else str(key))
@@ -120,7 +121,7 @@ def _numbers(tree: Any) -> Iterator[tuple[str, float]]:
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
-    """A metrics.json; empty where the stage has not written it."""
+    """The content of a metrics.json; empty if the stage has not written it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -131,7 +132,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
 
 
 def _curves(folder: Path) -> Iterator[tuple[str, list[tuple[int, float]]]]:
-    """DVCLive's table of each figure of each phase."""
+    """Yields the name and points of each figure of each phase, from DVCLive's tables."""
     for phase in PHASES:
         plots = folder / f"metrics/{phase}/plots/metrics"
         for path in sorted(plots.rglob("*.tsv")):

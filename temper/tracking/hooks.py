@@ -1,7 +1,7 @@
-"""What the stages call: trackers follow, and whatever happens to them, the stage goes on.
+"""The functions by which stages inform the trackers. Whatever happens to a tracker, the stage goes on.
 
-The stages import this module by name, as they do the check of params.yaml: it changes nothing that they write, so none
-depends on it (law 7).
+The stages import this module by its name as a string, like the check of params.yaml: it changes nothing that they
+write, so no stage may depend on it (law 7).
 """
 
 import sys
@@ -19,26 +19,26 @@ Listener = Callable[[str, float, int], None]  # the name of a figure, its value 
 
 
 def chosen() -> Trackers:
-    """The trackers of params.yaml; none where there is no such file."""
+    """The trackers that params.yaml chooses; none if there is no such file."""
     return loading.load(Settings).trackers if Path(PARAMS).exists() else Trackers()
 
 
 @contextmanager
 def following(phase: str) -> Iterator[Listener]:
-    """A listener to the figures of a phase, for the trackers that follow it while it trains."""
+    """Yields a listener that passes the figures of a phase to the trackers while the phase trains."""
     with ExitStack() as stack:
         writers: list[Listener] = []
         try:
             if chosen().tensorboard:
                 writers.append(stack.enter_context(_tensorboard(phase)))
-        except Exception as error:  # whatever it is
+        except Exception as error:  # no error of a tracker may stop the stage
             _warn("TensorBoard", error)
 
         def tell(name: str, value: float, epoch: int) -> None:
             try:
                 for write in writers:
                     write(name, value, epoch)
-            except Exception as error:  # a full disk
+            except Exception as error:  # such as a full disk
                 writers.clear()
                 _warn("TensorBoard", error)
 
@@ -47,7 +47,7 @@ def following(phase: str) -> Iterator[Listener]:
 
 @contextmanager
 def _tensorboard(phase: str) -> Iterator[Listener]:
-    """Writes into .temper/tensorboard/PHASE/NAME of the repository, also from a copy of it."""
+    """Writes into .temper/tensorboard/PHASE/NAME of the original repository, even if the run works in a copy."""
     from temper.tracking import event_files, finished  # noqa: PLC0415
 
     name = finished.name_of(finished.without_trackers(loading.read()))
@@ -58,19 +58,19 @@ def _tensorboard(phase: str) -> Iterator[Listener]:
         finally:
             try:
                 stack.close()
-            except Exception as error:  # what was still to be written
+            except Exception as error:  # while writing the last figures
                 _warn("TensorBoard", error)
 
 
 def report() -> None:
-    """Logs the experiment of the working folder to MLflow, where params.yaml says so; `overview` calls it."""
+    """Logs the experiment in the working folder to MLflow, if params.yaml chooses it; `overview` calls this."""
     try:
         settings = chosen().mlflow
         if settings is not None:
             from temper.tracking import finished, server  # noqa: PLC0415
 
             print(server.log(finished.read(Path(), whole=False), settings))
-    except Exception as error:  # whatever it is
+    except Exception as error:  # no error of a tracker may stop the stage
         _warn("MLflow", error, "; python -m apps.track logs it later")
 
 

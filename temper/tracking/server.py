@@ -1,7 +1,7 @@
-"""A finished experiment as a run of MLflow: its params, figures, curves, pictures and model.
+"""Logs a finished experiment as a run of MLflow: its params, figures, curves, pictures and model.
 
-Experiments that are equal have the same fingerprint, a tag of the run. An experiment that is logged again completes or
-renews the run that it has: nothing is there twice.
+Each run has the experiment's fingerprint as a tag, and equal experiments have the same fingerprint. So an experiment
+that is logged again completes or updates its run, and nothing is stored twice.
 """
 
 import json
@@ -24,11 +24,11 @@ from temper.settings.trackers import Mlflow
 from temper.tracking.finished import MODEL, Finished
 
 FINGERPRINT = "temper.fingerprint"
-_ANSWER = 5  # seconds in which a server must answer
-_AT_ONCE = 100  # params or metrics; MLflow takes no more params in one request
-_LONGEST = 6000  # characters of a param's value
-# Where the user has not said otherwise: a server that is down is given up in seconds instead of minutes, MLflow does
-# not send its own usage statistics, and prints nothing.
+_ANSWER = 5  # seconds within which a server must answer
+_AT_ONCE = 100  # params or metrics per request; MLflow accepts no more params in one
+_LONGEST = 6000  # the most characters of a param's value
+# Unless the user has set these: give up on a server that is down in seconds instead of minutes, do not let MLflow send
+# usage statistics, and let it print nothing.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -40,7 +40,7 @@ Item = TypeVar("Item")
 
 
 def log(finished: Finished, settings: Mlflow) -> str:
-    """Logs an experiment; returns a line that says where it is.
+    """Logs an experiment to MLflow, and returns a line that says where it is.
 
     Raises:
         TemperError: MLflow is not installed, does not answer, or refuses.
@@ -70,7 +70,7 @@ def log(finished: Finished, settings: Mlflow) -> str:
 
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
-    """Turns what MLflow raises into one line, and silences what its client says of each attempt."""
+    """Turns MLflow's errors into a TemperError, and silences its client's warnings about each attempt."""
     logger = logging.getLogger("urllib3")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -78,7 +78,7 @@ def _explained(uri: str) -> Iterator[None]:
         yield
     except TemperError:
         raise
-    except Exception as error:  # MLflow's own, those of requests, of the disk and of its artifact stores
+    except Exception as error:  # from MLflow, requests, the disk and artifact stores
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise TemperError(f"MLflow at {redacted(uri)}: {redacted(short(lines[0]))}") from None
     finally:
@@ -86,7 +86,7 @@ def _explained(uri: str) -> Iterator[None]:
 
 
 def _refuse_silent(uri: str) -> None:
-    """Raises a TemperError where a server does not answer at all: MLflow's client would try for minutes."""
+    """Raises a TemperError if a server does not answer at all; MLflow's client would try for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
     try:
@@ -107,12 +107,12 @@ def _client(uri: str) -> Any:
             f"expected the package mlflow-skinny, received {error}; "
             "pip install --require-hashes -r requirements-trackers.lock"
         ) from None
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # its import has set it to INFO
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing mlflow sets it to INFO
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _run(client: Any, finished: Finished, experiment: str) -> tuple[Any, bool]:
-    """The run of this experiment, and whether it was there before."""
+    """Finds or creates the run of this experiment; also returns whether it existed before."""
     known = client.get_experiment_by_name(experiment)
     if known is not None and known.lifecycle_stage != "active":
         raise TemperError(f"trackers.mlflow.experiment: {experiment!r} was deleted on the server: restore it there")
@@ -130,7 +130,7 @@ def _run(client: Any, finished: Finished, experiment: str) -> tuple[Any, bool]:
 def _log_figures(client: Any, run: Any, finished: Finished) -> None:
     from mlflow.entities import Metric, Param  # noqa: PLC0415
 
-    # The same time for the same figure whenever it is logged: MLflow then keeps it once.
+    # A figure gets the same time whenever it is logged, so that MLflow stores it only once.
     start = run.info.start_time
     metrics = [Metric(_key(name), value, start, 0) for name, value in finished.metrics.items()]
     for name, points in finished.curves.items():
@@ -144,7 +144,7 @@ def _log_figures(client: Any, run: Any, finished: Finished) -> None:
 
 
 def _key(name: str) -> str:
-    """A name that every MLflow server takes."""
+    """Turns a name into one that every MLflow server accepts."""
     return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)[:250]
 
 
@@ -160,7 +160,7 @@ def _log_files(client: Any, run_id: str, finished: Finished) -> None:
 
 
 def _log_model(client: Any, run_id: str, finished: Finished) -> None:
-    """Uploads the model, unless an earlier attempt did, and its card beside it."""
+    """Uploads the model and its card, unless a model of the same size is already there."""
     model = finished.folder / MODEL
     there = {file.path: file.file_size for file in client.list_artifacts(run_id, "model")}
     if there.get(f"model/{MODEL.name}") == model.stat().st_size:
@@ -173,7 +173,7 @@ def _log_model(client: Any, run_id: str, finished: Finished) -> None:
 
 
 def _register(client: Any, run: Any, name: str, title: str) -> None:
-    """Makes the run's model a version of a registered one, once."""
+    """Makes the run's model a version of the registered model `name`, unless it already is one."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     run_id = run.info.run_id
@@ -182,6 +182,6 @@ def _register(client: Any, run: Any, name: str, title: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # Not searched by name: MLflow's filters do not understand every name that it takes.
+    # Not searched by name: MLflow's filters do not support every name that MLflow accepts.
     if name not in [one.name for one in client.search_model_versions(f"run_id = '{run_id}'")]:
         client.create_model_version(name, f"{run.info.artifact_uri}/model", run_id, description=title)

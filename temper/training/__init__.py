@@ -1,1 +1,1 @@
-"""How a phase trains: batches, augmentation, schedules, optimizers, the loop itself, and its unfinished state."""
+"""How a phase trains: the loop over epochs, schedules, optimizers, losses, and the saved state of an unfinished run."""

@@ -1,14 +1,14 @@
-"""Ctrl-C as a request: a phase that should keep what it has is asked to end, not killed."""
+"""Turns the first Ctrl-C into a request to stop, so that a phase can end with its best epoch so far."""
 
 import signal
 from types import FrameType, TracebackType
 
 
 class Interrupts:
-    """Within its block the first Ctrl-C only sets `asked`; the second one acts as ever.
+    """Context manager: the first Ctrl-C inside its block only sets `asked`; a second one interrupts as usual.
 
     Args:
-        wanted: False leaves Ctrl-C alone.
+        wanted: whether to catch Ctrl-C at all; if False, the first one interrupts as usual.
     """
 
     def __init__(self, wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""What training lowers, by the settings of temper/settings/training.py."""
+"""Builds the training loss that the settings in temper/settings/training.py name."""
 
 import keras
 import numpy as np
@@ -10,7 +10,9 @@ ClassWeights = npt.NDArray[np.float32]  # (classes,)
 
 
 class Weighted(keras.losses.Loss):
-    """A loss in which each image counts by the weight of its class; one of mixed classes by their mix.
+    """Multiplies the loss of each image by the weight of its class.
+
+    An image whose target mixes classes (MixUp, CutMix) gets the mean of their weights, in the proportions of the mix.
 
     Args:
         inner: a loss of one-hot targets and probabilities, both (n, classes) -> (n,).
@@ -28,20 +30,20 @@ class Weighted(keras.losses.Loss):
 
 
 def build(settings: Loss, weights: ClassWeights | None = None) -> keras.losses.Loss:
-    """The loss that the settings name, of one-hot targets and probabilities, averaged over the batch."""
+    """Builds the loss for one-hot targets and predicted probabilities; it is averaged over the batch."""
     smoothing = settings.label_smoothing
     inner: keras.losses.Loss
     if isinstance(settings, CrossEntropy):
         inner = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
-    else:  # alpha, a factor on the whole, would only change the rate
+    else:  # alpha is fixed at 1: as a factor on the whole loss, it would only rescale the gradients
         inner = keras.losses.CategoricalFocalCrossentropy(1.0, settings.gamma, label_smoothing=smoothing)
     return inner if weights is None else Weighted(inner, weights)
 
 
 def balanced(labels: npt.NDArray[np.int32], classes: int) -> ClassWeights:
-    """The weight of each class, in inverse proportion to its images; the mean over all images is 1.
+    """The weight of each class, inversely proportional to its number of images; the mean over all images is 1.
 
-    As scikit-learn's "balanced" (King and Zeng 2001). A class without images gets 0.
+    The same as scikit-learn's "balanced" (King and Zeng 2001). A class without images gets weight 0.
 
     Args:
         labels: int32 (N,), each at least 0 and below `classes`.

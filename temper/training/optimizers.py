@@ -1,8 +1,9 @@
-"""Keras's optimizers, by the settings of temper/settings/training.py, with what they lack.
+"""Builds the Keras optimizers that the settings in temper/settings/training.py name, with what Keras's lack.
 
-They lack a rate that depends on the step and on the variable, weight decay that follows that rate, averages of the
-weights that are kept apart from the weights, and variables that join later. All of it is computed inside the compiled
-step, and what it remembers are variables of the optimizer, which the unfinished state holds.
+Keras's optimizers lack: a learning rate for each step and each variable, weight decay proportional to that rate, a
+moving average of the weights that is stored beside the weights, and variables that start to train later in the phase.
+All of this is computed inside the compiled training step. Its state lives in variables of the optimizer, so the
+unfinished state of a phase includes it.
 """
 
 from collections.abc import Callable
@@ -18,15 +19,15 @@ JOINED = "joined"
 
 @dataclass(frozen=True)
 class Extras:
-    """What an optimizer does beyond Keras's; the defaults add nothing, to the bit.
+    """What an optimizer does beyond Keras's own; with the defaults, its results are bit-identical to Keras's.
 
     Attributes:
-        factor: what the rate is multiplied by, by the number of batches before this one in the phase.
-        scales: what the rate is multiplied by for each trainable variable, in their order.
-        average: the decay of an exponential moving average of the weights.
-        accumulate: batches whose gradients are averaged for one step.
-        scale_loss: whether the loss is scaled so that float16 gradients do not vanish.
-        grows: whether variables join later, by `carry_over`.
+        factor: maps the number of batches already trained in this phase to a multiplier of the learning rate.
+        scales: a multiplier of the learning rate for each trainable variable, in the model's order.
+        average: the decay of an exponential moving average of the weights; `None`: no average is kept.
+        accumulate: the number of batches whose gradients are averaged into one optimizer step.
+        scale_loss: whether to scale the loss, so that small float16 gradients do not underflow to zero.
+        grows: whether variables may start to train later in the phase, by `carry_over`.
     """
 
     factor: Callable[[Any], Any] | None = None
@@ -38,22 +39,24 @@ class Extras:
 
 
 class Extended(keras.optimizers.Optimizer):
-    """Mixed into one of Keras's optimizers.
+    """Adds `Extras` to one of Keras's optimizers; `build` below mixes it into the chosen class.
 
     Attributes:
-        extras: what it does beyond Keras's.
-        decay: the weight decay, as a share of the rate.
-        averages: those of the trainable variables, in their order; empty where none are kept.
-        joined: the number of steps before each trainable variable joined, in their order; empty where all were there.
-        slots: what is remembered of one trainable variable, by that variable's id, as Keras knows it, and a name.
+        extras: what it does beyond Keras's own optimizer.
+        decay: the weight decay: each step shrinks a weight by this times the learning rate.
+        averages: the moving average of each trainable variable, in the model's order; empty if none is kept.
+        joined: for each trainable variable, the optimizer's step count when it began to train, in the model's order;
+            empty if all variables train from the start.
+        slots: the optimizer variables that belong to one trainable variable (Adam's moments, for example), by the
+            `id()` of the trainable variable and the slot's name.
     """
 
     extras = Extras()
     decay = 0.0
-    _number: int | None = None  # of the variable that is changed at the moment
+    _number: int | None = None  # the index of the trainable variable that is being updated
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Makes the variables of the optimizer; averages start as the weights are."""
+        """Creates the optimizer's variables; the averages start as copies of the weights."""
         if self.built:
             return
         self.slots: dict[tuple[int, str], keras.Variable] = {}
@@ -63,7 +66,7 @@ class Extended(keras.optimizers.Optimizer):
         if self.extras.average is not None:
             self.averages = [self.add_variable_from_reference(variable, "average") for variable in variables]
             for average, variable in zip(self.averages, variables, strict=True):
-                average.assign(keras.ops.copy(variable))  # JAX frees an array once for each who holds it
+                average.assign(keras.ops.copy(variable))  # JAX frees an array once per holder: two must not share one
         self.joined: list[keras.Variable] = []
         if self.extras.grows:
             self.joined = [self.add_variable((), dtype=self._iterations.dtype, name=JOINED) for _ in variables]
@@ -73,24 +76,24 @@ class Extended(keras.optimizers.Optimizer):
     def add_variable_from_reference(
         self, reference_variable: keras.Variable, name: str | None = None, initializer: Any = "zeros"
     ) -> keras.Variable:
-        """As Keras's, and remembers whose it is."""
+        """As in Keras; also records in `slots` which variable the new one belongs to."""
         slot = super().add_variable_from_reference(reference_variable, name, initializer)
         self.slots[id(reference_variable), str(name)] = slot
         return slot
 
     @property
     def iterations(self) -> Any:
-        """The number of steps; for the variable at hand, of those since it joined.
+        """The number of steps; during the update of one variable, the number of steps since it began to train.
 
-        Adam divides its means by what they lack as long as they are young. A variable that joined at step 1,000 with
-        empty means would else take steps six times too large, for dozens of steps.
+        Adam's bias correction depends on this number. With the phase's own count, a variable that joins at step 1,000
+        with zero moments would take steps six times too large, for dozens of steps.
         """
         steps = super().iterations
         return steps - self.joined[self._number] if self.joined and self._number is not None else steps
 
     @property
     def learning_rate(self) -> Any:
-        """The rate of the step at hand; what is assigned is multiplied by the factor of each step."""
+        """The learning rate of the current step: the assigned rate times the factor of this step."""
         rate = super().learning_rate
         return rate if self.extras.factor is None else rate * self.extras.factor(self._iterations)
 
@@ -99,7 +102,7 @@ class Extended(keras.optimizers.Optimizer):
         keras.optimizers.Optimizer.learning_rate.fset(self, rate)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Changes one variable, at its own rate, after its own decay."""
+        """Updates one variable: first its weight decay, then the gradient step, both at the variable's own rate."""
         number = self._get_variable_index(variable)
         if self.extras.scales is not None:
             learning_rate = learning_rate * self.extras.scales[number]
@@ -111,13 +114,13 @@ class Extended(keras.optimizers.Optimizer):
         self._number = None
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Changes all variables, and their averages after them."""
+        """Updates all variables, then their moving averages."""
         super().apply(grads, trainable_variables)
         if self.extras.average is not None:
             self._follow(self.extras.average)
 
     def _follow(self, decay: float) -> None:
-        """Moves the averages towards the weights after a step; batches that are only accumulated leave them still."""
+        """Moves the averages towards the weights after a step; a batch that is only accumulated does not move them."""
         ops, every = keras.ops, self.extras.accumulate
         step = ops.cast(self._iterations // every, "float32") - 1.0
         kept = ops.minimum(decay, (1.0 + step) / (10.0 + step))
@@ -127,10 +130,10 @@ class Extended(keras.optimizers.Optimizer):
 
 
 def build(settings: Optimizer, lr: float, extras: Extras | None = None) -> keras.optimizers.Optimizer:
-    """The optimizer that the settings name, with the rate `lr`, their own values as its arguments, and extras.
+    """Builds the optimizer that the settings name, with learning rate `lr` and the extras.
 
-    The weight decay of Keras would ignore `scales`; this one does not, and spares variables of one dimension: biases,
-    and the gamma and beta of norms.
+    Weight decay is our own: Keras's would ignore `scales`. It leaves out one-dimensional variables, which are biases
+    and the gamma and beta of normalization layers.
     """
     extras = extras or Extras()
     arguments = settings.model_dump(exclude={"name", "weight_decay"})
@@ -143,13 +146,13 @@ def build(settings: Optimizer, lr: float, extras: Extras | None = None) -> keras
 
 
 def carry_over(old: keras.optimizers.Optimizer, new: keras.optimizers.Optimizer) -> None:
-    """Lets an optimizer go on where another one was that was built for fewer of the same variables.
+    """Copies the state of an optimizer into a new one that was built for more variables of the same model.
 
-    What the old one remembers of a variable is copied, and so are the number of steps, the rate and the scale of the
-    loss. Variables that only the new one has join now: with empty means, and with averages that are their weights.
+    Copied are the slots of each variable that both train, the number of steps, the learning rate and the loss scale.
+    A variable that only `new` has starts now, with zero moments and with its current weights as its moving average.
 
     Args:
-        old, new: of `build`, from the same settings, with extras that grow.
+        old, new: optimizers that `build` made from the same settings, with `grows` in their extras.
     """
     inner_old, inner_new = (getattr(one, "inner_optimizer", one) for one in (old, new))
     for key, slot in inner_new.slots.items():
@@ -162,13 +165,13 @@ def carry_over(old: keras.optimizers.Optimizer, new: keras.optimizers.Optimizer)
 
 
 def _of_no_variable(optimizer: keras.optimizers.Optimizer, inner: Extended) -> list[keras.Variable]:
-    """What an optimizer remembers that is not of one trainable variable: steps, rate, scale of the loss."""
+    """The optimizer's variables that belong to no single trainable variable: step count, learning rate, loss scale."""
     slots = {id(slot) for slot in inner.slots.values()}
     return [variable for variable in optimizer.variables if id(variable) not in slots]
 
 
 def averages(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
-    """The averages that an optimizer of `build` keeps of the trainable variables; empty where it keeps none."""
+    """The moving averages of the trainable variables in an optimizer that `build` made; empty if it keeps none."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     kept: list[keras.Variable] = inner.averages
     return kept

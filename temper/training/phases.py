@@ -1,4 +1,4 @@
-"""A phase of training: Keras's `fit`, one epoch at a time, exactly resumable."""
+"""Trains a phase: calls Keras's `fit` for one epoch at a time, so that a killed run resumes to the same bits."""
 
 import gc
 import importlib
@@ -33,20 +33,24 @@ from temper.training import losses, optimizers, schedules
 from temper.training.interrupts import Interrupts
 from temper.training.unfinished import Arrays, State, Unfinished
 
-# Steps that the backend runs without coming back to Python. It changes no result.
+# How many steps the backend runs before it returns to Python (`steps_per_execution`). It changes no result.
 STEPS_AT_ONCE = 8
-OPEN = "trainable_parameters"  # in the record of an epoch, where it changes
-TRAINED = "trained_loss"  # the loss of images alone, where a batch is spread over devices
+OPEN = "trainable_parameters"  # the key in an epoch's record; only phases that unfreeze gradually have it
+TRAINED = "trained_loss"  # a metric: the training loss without the rows that only fill up a batch for the devices
 
 
 @dataclass(frozen=True)
 class Gradual:
-    """How more of a model opens to training between epochs (law 4: who opens it decides what stays frozen).
+    """Gradual unfreezing: which further layers open to training (become trainable) between epochs, and when.
+
+    `open` alone decides which layers stay frozen; this module does not know layers (law 4).
 
     Attributes:
-        due: how many openings come before the epoch that follows some records, with those of the start where it counts.
-        open: sets what trains after so many openings; the model to train then, of the same variables, uncompiled.
-        places: from where on the model is open, in words: before any opening, after the first one, and so on.
+        due: given the records of the finished epochs, and the figures before the first epoch if they count as epoch 0,
+            returns how many openings should have happened before the next epoch.
+        open: given a number of openings, freezes and unfreezes layers accordingly, and returns the model to train from
+            now on: uncompiled, with the same variables.
+        places: for 0, 1, 2, ... openings, the name of the place from which the model is open, for messages.
     """
 
     due: Callable[[Sequence[schedules.Record], schedules.Record | None], int]
@@ -54,7 +58,7 @@ class Gradual:
     places: tuple[str, ...]
 
     def openings(self, history: Sequence[schedules.Record], start: schedules.Record | None) -> int:
-        """As `due`, but not more than there are."""
+        """The result of `due`, but at most the number of openings that exist."""
         return min(self.due(history, start), len(self.places) - 1)
 
 
@@ -63,13 +67,19 @@ class Phase:
     """How to train.
 
     Attributes:
-        counts_start: whether the weights before the first epoch are kept where no epoch is better (law 13).
-        class_weights: how much an image of each class counts; `None`: all the same.
-        scales: what the rate is multiplied by for each trainable variable of the model; `None`: 1 for all.
-        accumulate: batches whose gradients are averaged for one step.
-        scale_loss: whether float16 gradients need it.
-        keep_on_interrupt: whether Ctrl-C ends the phase with what it has; otherwise its state waits for the next run.
-        gradual: how more opens; `None`: what is open at first stays all that is.
+        epochs: the maximum number of epochs.
+        lr: the learning rate that the schedule starts from.
+        select: the validation figure that decides which epoch is the best.
+        counts_start: whether the weights before the first epoch count as epoch 0, which is kept if no epoch beats it
+            on validation (law 13).
+        class_weights: the weight of an image of each class in the loss; `None`: all images count the same.
+        scales: given the model, returns a multiplier of the learning rate for each of its trainable variables; `None`:
+            1 for all.
+        accumulate: the number of batches whose gradients are averaged into one optimizer step.
+        scale_loss: whether to scale the loss, so that small float16 gradients do not underflow to zero.
+        keep_on_interrupt: whether Ctrl-C ends the phase with the best epoch so far. Otherwise it stops the run, and
+            the next run resumes.
+        gradual: gradual unfreezing; `None`: the same variables train throughout.
     """
 
     epochs: int
@@ -91,14 +101,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Result:
-    """What a phase came to.
+    """The outcome of a phase.
 
     Attributes:
-        history: a record an epoch; the first epoch is number 1.
-        best_epoch: the number of the epoch whose weights the model has now; 0: those from before the phase.
-        best: the record of that epoch, of which `val_accuracy` and `val_loss` are there in any case.
-        start: the record from before the phase, where it counts.
-        refused: the number of an epoch that was better than the start, but not by enough; 0: none.
+        history: one record per epoch; the first epoch is number 1.
+        best_epoch: the number of the epoch whose weights are kept; 0: the weights from before the phase.
+        best: the record of that epoch. Epoch 0 has `val_accuracy` and `val_loss` only.
+        start: the figures before the first epoch, if they count as epoch 0.
+        refused: the number of an epoch that was better than the start, but by too little to be kept; 0: none.
     """
 
     history: list[schedules.Record]
@@ -108,7 +118,7 @@ class Result:
     refused: int = 0
 
     def without_gain(self) -> "Result":
-        """The same phase where its best epoch is not kept, but the weights from before it."""
+        """The outcome if the best epoch is refused and the weights from before the phase are kept instead."""
         assert self.start is not None
         return Result(self.history, 0, self.start, self.start, refused=self.best_epoch)
 
@@ -123,18 +133,19 @@ def fit(
 ) -> Result:
     """Trains a classifier and leaves it with the weights of its best epoch on validation.
 
-    Every epoch's order and augmentation follow from the seed and the epoch's number; the rate, what is open and the end
-    of the phase from the history; weights, the random states of dropout layers and the optimizer are saved after each
-    epoch. A run that is killed and started again therefore ends in the same bits.
+    A run that is killed and started again ends with the same bits as one that was not. The order of the images and
+    their augmentation follow from the seed and the epoch's number. The learning rate, the trainable layers and the end
+    of the phase follow from the history. The weights, the random state of dropout layers and the optimizer are saved
+    after each epoch.
 
     Args:
-        model: uncompiled, frozen as it should be trained at first; uncompiled again at the end.
-        training: the batches of an epoch, by its number; as many in each epoch.
-        live: what happened so far is logged again, for DVC has removed it.
+        model: uncompiled, with the layers frozen that are frozen in the first epoch; uncompiled again at the end.
+        training: returns the batches of an epoch, given its number from 0; every epoch has the same number of batches.
+        live: the log. The epochs of a killed run are logged again, because DVC has removed its files.
 
     Raises:
-        TemperError: the loss is not finite any more.
-        KeyboardInterrupt: Ctrl-C, unless the phase keeps what it has and an epoch is over.
+        TemperError: the loss is no longer finite.
+        KeyboardInterrupt: on Ctrl-C, unless the phase keeps what it has and at least one epoch is over.
     """
     factor = schedules.step_factor(phase.schedule, phase.epochs, len(training(0)))
     trained = _Trained(model, phase, factor, validation)
@@ -162,27 +173,29 @@ def fit(
         print("no epoch is over, so there is nothing to keep; start again")
         raise KeyboardInterrupt
     assign(trained.variables, state.best)
-    # Or what is saved of it, alone or as a part, would need our optimizer's class to be loaded:
+    # Otherwise a file with this model in it could only be loaded where our optimizer's class is known:
     trained.model.compiled = False
-    gc.collect()  # iterators in cycles: at the end of the process TensorFlow would complain of them
+    gc.collect()  # iterators in reference cycles, about which TensorFlow would complain when the process exits
     best_epoch = _best_epoch(phase, state)
     best = state.history[best_epoch - 1] if best_epoch else state.start
-    assert best is not None  # epoch 0 is the best only where it was measured
+    assert best is not None  # epoch 0 can be the best only if it was measured
     return Result(state.history, best_epoch, best, state.start)
 
 
 def try_steps(model: keras.Model, phase: Phase, batches: keras.utils.PyDataset) -> None:
-    """Trains as a phase would, on a few batches, to see whether they fit into the memory."""
+    """Trains on a few batches as the phase would, to find out whether they fit into memory."""
     _compile(model, phase, None)
     model.fit(batches, shuffle=False, verbose=0)
 
 
 class _Trained:
-    """A model while it trains: compiled, and compiled anew where more of it opens, for Keras fixes what trains then.
+    """A compiled model while it trains.
+
+    It is compiled again whenever more layers open, because `compile` fixes the set of trainable variables.
 
     Attributes:
-        model: the one that trains now.
-        variables: those of every model that the phase opens, always in the same order.
+        model: the model that trains now; `Gradual.open` may replace it.
+        variables: the model's variables. They stay the same, in the same order, when the model is replaced.
     """
 
     def __init__(
@@ -202,17 +215,17 @@ class _Trained:
         _build_step(self.model, self._validation)
 
     def open(self, openings: int) -> None:
-        """Sets what trains after so many openings; what the optimizer remembers is kept."""
+        """Makes trainable what is open after this many openings, and keeps the state of the optimizer."""
         if self._phase.gradual is None or openings == self._openings:
             return
         before = self.model.optimizer
         self.model, self._openings = self._phase.gradual.open(openings), openings
         self._compile()
         optimizers.carry_over(before, self.model.optimizer)
-        gc.collect()  # the compiled steps of before, which hold memory in cycles
+        gc.collect()  # the old compiled steps, which reference cycles keep in memory
 
     def open_what_is_due(self, state: State) -> None:
-        """Opens what comes before the next epoch, and says so."""
+        """Does the openings that are due before the next epoch, and prints the new place."""
         gradual, before = self._phase.gradual, self._openings
         if gradual is not None:
             self.open(gradual.openings(state.history, state.start))
@@ -220,19 +233,20 @@ class _Trained:
                 print(f"epoch {len(state.history) + 1}: opens from {gradual.places[self._openings]}", flush=True)
 
     def open_as_it_was(self, state: State) -> None:
-        """Opens what was open in the last epoch, whose weights and optimizer the state has."""
+        """Opens what was open in the last finished epoch, to match the weights and the optimizer in `state`."""
         if self._phase.gradual is not None:
             self.open(self._phase.gradual.openings(state.history[:-1], state.start))
 
     def how_much_is_open(self) -> schedules.Record:
-        """What the record of an epoch says of it; nothing where it never changes."""
+        """The number of trainable parameters, as an entry of an epoch's record; empty if it never changes."""
         return {} if self._phase.gradual is None else {OPEN: float(trainable_parameters(self.model))}
 
 
 def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) -> None:
-    """Gives the model its loss, its optimizer, and what is measured.
+    """Compiles the model with its loss, its optimizer and its metrics.
 
-    Validation is by cross-entropy whatever is trained by, so that epochs, phases and experiments can be compared.
+    Validation always measures cross-entropy, whatever the training loss, so that epochs, phases and experiments can be
+    compared.
     """
     spread = devices.spread().devices > 1
     decay = phase.average.decay if isinstance(phase.average, Ema) else None
@@ -242,7 +256,7 @@ def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) 
     metrics = [keras.metrics.CategoricalAccuracy("accuracy")]
     if phase.loss != CrossEntropy() or phase.class_weights is not None or model.losses or spread:
         metrics.append(keras.metrics.CategoricalCrossentropy("cross_entropy"))
-    if spread:  # Keras counts a batch's loss by its rows, those too that only fill it up
+    if spread:  # by default Keras would count the rows that only fill up a batch for the devices
         loss.reduction = "mean_with_sample_weight"
         metrics.append(keras.metrics.MeanMetricWrapper(loss.call, TRAINED))
     model.compile(
@@ -255,17 +269,17 @@ def _compile(model: keras.Model, phase: Phase, factor: schedules.Factor | None) 
 
 
 def _build_step(model: keras.Model, validation: keras.utils.PyDataset) -> None:
-    """Lets Keras build what it builds when it sees its first batch.
+    """Lets Keras build what it otherwise builds from the first training batch.
 
-    On JAX it takes that batch from the epoch's own, which then come in another order: the first process trains it last,
-    and one that goes on after a kill does so in its own first epoch. Of TensorFlow nothing of this is known.
+    On JAX, Keras takes that batch out of the process's first epoch and trains on it last. A run that resumes after
+    a kill would do so in another epoch, and its bits would differ. No such effect is known with TensorFlow.
     """
     if keras.backend.backend() == "jax":
         model.test_on_batch(*validation[0])
 
 
 def _continued(trained: _Trained, unfinished: Unfinished) -> State | None:
-    """The saved state, with the model and its optimizer set to it; `None` where there is none that fits."""
+    """Loads the saved state into the model and its optimizer, and returns it; `None` if there is none that fits."""
     state = unfinished.load()
     if state is None:
         return None
@@ -288,14 +302,14 @@ def _fits(trained: _Trained, state: State) -> bool:
 
 
 def _start(model: keras.Model, phase: Phase, validation: keras.utils.PyDataset) -> State:
-    """The state before the first epoch; where the start counts, with its figures on validation."""
+    """The state before the first epoch; if the start counts as epoch 0, its figures on validation are measured here."""
     if not phase.counts_start:
         return State([], [], [], [])
     return State([], [], [], arrays(model.variables), _validate(model, validation))
 
 
 def _best_epoch(phase: Phase, state: State) -> int:
-    """The number of the best epoch so far; 0 where none is better than the start, or none is over."""
+    """The number of the best epoch so far, from 1; 0 if none beats the start, or no epoch is over."""
     if not state.history:
         return 0
     best = schedules.best_epoch(state.history, phase.select)
@@ -309,20 +323,20 @@ def _stopped(phase: Phase, state: State) -> bool:
 
 
 class Watch(keras.callbacks.Callback):
-    """Looks at the steps of one epoch: ends it when its loss is not finite, or when the user asks.
+    """Watches the steps of one epoch: raises an error if the loss is not finite, and stops when the user asks.
 
     Attributes:
-        highest_rate: of all steps so far.
+        highest_rate: the highest learning rate of the epoch's steps.
     """
 
     def __init__(self, interrupts: Interrupts, factor: schedules.Factor | None) -> None:
         super().__init__()
         self._interrupts, self._factor = interrupts, factor
-        self._finite = 0  # steps whose loss was looked at
+        self._finite = 0  # the number of steps whose loss is known to be finite
         self.highest_rate = 0.0
 
     def begin(self, model: keras.Model, rate: float, epoch: int, batches: int) -> None:
-        """Sets the rate of an epoch, before the factor of its steps, which the optimizer knows."""
+        """Sets the learning rate of an epoch. The optimizer multiplies it by the factor of each step."""
         model.optimizer.learning_rate = rate
         self._epoch, self._batches = epoch, batches
         steps = np.arange(epoch * batches, (epoch + 1) * batches)
@@ -331,9 +345,9 @@ class Watch(keras.callbacks.Callback):
         self.highest_rate = float(self._rates.max())
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Called by Keras after `STEPS_AT_ONCE` steps, with the number of the last one, counted from 0."""
+        """Called by Keras after every `STEPS_AT_ONCE` steps; `batch` is the number of the last one, from 0."""
         done = min(batch + 1, self._batches)
-        loss = float((logs or {})["loss"])  # the mean of the epoch so far: not finite once one step's is not
+        loss = float((logs or {})["loss"])  # the mean of the epoch so far: once one step's is not finite, nor is this
         if not math.isfinite(loss):
             first = self._finite + 1
             steps = f"step {done}" if first == done else f"one of the steps {first} to {done}"
@@ -350,13 +364,13 @@ class Watch(keras.callbacks.Callback):
 def _train_epoch(
     model: keras.Model, rate: float, batches: keras.utils.PyDataset, epoch: int, watch: Watch
 ) -> schedules.Record:
-    """One epoch; the number of those that are over is its own number, counted from 0."""
+    """Trains one epoch and returns its record. `epoch` is its number, from 0."""
     watch.begin(model, rate, epoch, len(batches))
     logs = model.fit(
         batches,
         initial_epoch=epoch,
         epochs=epoch + 1,
-        shuffle=False,  # `training` decides the order
+        shuffle=False,  # the batches decide the order
         callbacks=[watch],
         verbose=int(sys.stdout.isatty()),
     ).history
@@ -364,7 +378,7 @@ def _train_epoch(
 
 
 def _validate(model: keras.Model, validation: keras.utils.PyDataset) -> schedules.Record:
-    """val_accuracy and val_loss, the mean cross-entropy, of the model as it is now."""
+    """Measures val_accuracy and val_loss (the mean cross-entropy) of the model's current weights."""
     figures = model.evaluate(validation, verbose=0, return_dict=True)
     loss = figures.get("cross_entropy", figures["loss"])
     return {"val_accuracy": float(figures["accuracy"]), "val_loss": float(loss)}
@@ -372,9 +386,9 @@ def _validate(model: keras.Model, validation: keras.utils.PyDataset) -> schedule
 
 @contextmanager
 def _averaged(model: keras.Model) -> Iterator[None]:
-    """Within its block the model has the averages of its weights, where its optimizer keeps any.
+    """Within its block, the trainable weights are replaced by their moving averages, if the optimizer keeps any.
 
-    What does not train is not averaged: moving statistics of BatchNorm are averages already.
+    Variables that do not train are not averaged: the statistics of BatchNorm are moving averages already.
     """
     averages = optimizers.averages(model.optimizer)
     if not averages:
@@ -392,18 +406,18 @@ def _refuse_infinite(record: schedules.Record, epoch: int) -> None:
 
 
 def arrays(variables: list[keras.Variable]) -> Arrays:
-    """Copies of the values of variables."""
+    """Copies the values of variables into NumPy arrays."""
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def assign(variables: list[keras.Variable], values: Arrays) -> None:
-    """Sets variables to such values."""
+    """Sets variables to values that `arrays` returned."""
     for variable, array in zip(variables, values, strict=True):
         variable.assign(array)
 
 
 def _log_so_far(live: Live, state: State) -> None:
-    """Logs the start, where it counts, as step 0, and the epochs that are over as steps 1, 2, ..."""
+    """Logs the start as step 0, if it counts, and the finished epochs as steps 1, 2, ..."""
     if state.start is not None:
         _log(live, state.start)
     else:
@@ -413,7 +427,7 @@ def _log_so_far(live: Live, state: State) -> None:
 
 
 def _log(live: Live, record: schedules.Record) -> None:
-    """Logs an epoch under DVCLive's names: train/..., validation/..., the rate, and how much is open."""
+    """Logs a record: train/..., validation/..., learning_rate, and trainable_parameters if the record has it."""
     for name, value in record.items():
         if name in ("learning_rate", OPEN):
             live.log_metric(name, value)
@@ -425,8 +439,9 @@ def _log(live: Live, record: schedules.Record) -> None:
 
 @contextmanager
 def logged(phase: str) -> Iterator[Live]:
-    """A Live that writes into metrics/PHASE and leaves dvc.yaml, git and the network alone; trackers follow it."""
-    # Imported by name: trackers change nothing that a stage writes, so no stage depends on them (law 7).
+    """Yields a Live that writes into metrics/PHASE and tells the trackers; dvc.yaml, git and network stay untouched."""
+    # Imported by its name as a string, because no stage may depend on the trackers: they change nothing that a stage
+    # writes (law 7).
     if not is_first_process():
         yield _Silent()
         return
@@ -441,7 +456,7 @@ def logged(phase: str) -> Iterator[Live]:
 
 
 class _Silent(Live):
-    """Of a process that trains with others and writes nothing."""
+    """A Live for all but the first of several processes that train together: it writes nothing."""
 
     def __init__(self) -> None:
         self._step = 0
@@ -454,7 +469,7 @@ class _Silent(Live):
 
 
 class _Live(Live):
-    """A Live with a listener, which is told each figure: its name, value and epoch."""
+    """A Live that also passes each figure to a listener: its name, value and step (the epoch's number)."""
 
     listener: Callable[[str, float, int], None]
 
@@ -464,7 +479,7 @@ class _Live(Live):
 
 
 def write_outcome(phase: str, result: Result, **facts: float) -> None:
-    """Writes metrics/PHASE/metrics.json: what was kept, under names that no other phase has."""
+    """Writes metrics/PHASE/metrics.json: the outcome of the phase, each name with the phase's name in front."""
     kept = {
         "epoch": result.best_epoch,
         "epochs": len(result.history),

@@ -1,6 +1,7 @@
-"""What a phase decides between epochs, computed from its history alone.
+"""What a phase decides between epochs: the learning rate, whether to stop, and which epoch is the best.
 
-Each is a function of the records of the finished epochs: nothing has counters of its own that a killed run could lose.
+Each decision is a pure function of the records of the finished epochs. There are no counters of its own that a killed
+run could lose.
 """
 
 import math
@@ -12,15 +13,15 @@ import keras
 from temper.settings.training import Constant, Cosine, EarlyStopping, Piecewise, Plateau, Schedule, Select
 
 Factor = Callable[[Any], Any]
-Record = dict[str, float]  # of one epoch: loss, accuracy, val_loss, val_accuracy, learning_rate
+Record = dict[str, float]  # the figures of one epoch: loss, accuracy, val_loss, val_accuracy, learning_rate
 
 
 def rate(schedule: Schedule, lr: float, epochs: int, history: Sequence[Record]) -> float:
-    """The learning rate of the epoch that follows `history`, before the factor of each of its steps.
+    """The learning rate of the epoch that follows `history`, before each step's factor (see `step_factor`).
 
     Args:
         lr: the rate that the phase starts with.
-        epochs: how many the phase has at most.
+        epochs: the maximum number of epochs of the phase.
     """
     epoch = len(history)
     match schedule:
@@ -39,19 +40,20 @@ def rate(schedule: Schedule, lr: float, epochs: int, history: Sequence[Record]) 
 
 
 def step_factor(schedule: Schedule, epochs: int, batches: int) -> Factor | None:
-    """What the rate of an epoch is multiplied by in each step; `None` where it is 1 in all.
+    """The factor by which each step multiplies the epoch's learning rate; `None` if it is 1 in every step.
 
-    It is a function of the step's number alone and runs inside the compiled step, where nothing can be lost.
+    The factor depends on the step's number alone and is computed inside the compiled training step, so it has no state
+    that a killed run could lose.
 
     Args:
-        epochs: how many the phase has at most.
-        batches: of an epoch.
+        epochs: the maximum number of epochs of the phase.
+        batches: the number of batches in an epoch.
 
     Returns:
-        a function of the number of steps before this one in the phase, an integer tensor -> a float32 tensor.
+        a function from the number of steps before this one in the phase (an integer tensor) to the factor (float32).
     """
     by_step = isinstance(schedule, Cosine) and schedule.by == "step"
-    rising = schedule.warm_up * batches  # steps, also parts of one
+    rising = schedule.warm_up * batches  # in steps; not always a whole number
     if not by_step and not rising:
         return None
 
@@ -67,7 +69,7 @@ def step_factor(schedule: Schedule, epochs: int, batches: int) -> Factor | None:
 
 
 def _plateau_rate(schedule: Plateau, lr: float, history: Sequence[Record]) -> float:
-    """As keras.callbacks.ReduceLROnPlateau on val_loss."""
+    """The same rate as keras.callbacks.ReduceLROnPlateau on val_loss gives."""
     best, waited, cooling = math.inf, 0, 0
     for record in history:
         if cooling:
@@ -86,10 +88,10 @@ def _plateau_rate(schedule: Plateau, lr: float, history: Sequence[Record]) -> fl
 def stopped(
     stopping: EarlyStopping, history: Sequence[Record], select: Select = "val_loss", start: Record | None = None
 ) -> bool:
-    """Whether the phase ends after `history`, as keras.callbacks.EarlyStopping on the selected figure.
+    """Whether the phase ends after `history`, by the rule of keras.callbacks.EarlyStopping on the selected figure.
 
     Args:
-        start: the figures before the first epoch, where they count: an epoch that does not beat them is no gain.
+        start: the figures before the first epoch, if they count as epoch 0: an epoch improves only if it beats them.
     """
     if stopping.patience is None or len(history) < stopping.min_epochs:
         return False
@@ -98,10 +100,10 @@ def stopped(
 
 
 def improved(history: Sequence[Record], select: Select, min_delta: float, start: Record | None) -> list[bool]:
-    """Whether each epoch has a better selected figure, by more than `min_delta`, than all before it.
+    """For each epoch, whether its selected figure is better than the best before it by more than `min_delta`.
 
     Args:
-        start: the figures before the first epoch, where they count.
+        start: the figures before the first epoch, if they count as epoch 0; then the first epoch must beat them.
     """
     best, gains = -math.inf if start is None else _figure(start, select), []
     for record in history:
@@ -111,16 +113,16 @@ def improved(history: Sequence[Record], select: Select, min_delta: float, start:
 
 
 def _figure(record: Record, select: Select) -> float:
-    """The selected figure, the higher the better."""
+    """The selected figure, with its sign such that higher is better."""
     return record["val_accuracy"] if select == "val_accuracy" else -record["val_loss"]
 
 
 def best_epoch(history: Sequence[Record], select: Select = "val_loss") -> int:
-    """The number of the best epoch on validation.
+    """The index in `history`, from 0, of the best epoch on validation.
 
     Accuracy alone cannot tell many epochs apart on a validation split of a few dozen photos: the first epoch is often
-    as accurate as all later ones, while the loss still falls. So each figure decides where the other one is equal; of
-    epochs equal in both, the first is the best.
+    as accurate as all later ones, while the loss still falls. So the other figure breaks ties in the selected one; of
+    epochs that are equal in both, the first is the best.
 
     Args:
         history: at least one record.
@@ -130,19 +132,19 @@ def best_epoch(history: Sequence[Record], select: Select = "val_loss") -> int:
 
 
 def beats(record: Record, start: Record, select: Select = "val_loss") -> bool:
-    """Whether an epoch is better than `start`, by the rule of `best_epoch`; an equal one is not.
+    """Whether an epoch is better than `start`, by the rule of `best_epoch`; an equal epoch is not.
 
-    `start` has the figures that the weights had before training, measured as `record` was: by the same model on the
-    same validation images. Any epoch of a history beats it if, and only if, the best epoch does. If none does, whoever
-    trained keeps the weights it started from.
+    `start` holds the figures of the weights before training, measured like `record`: by the same model on the same
+    validation images. If the best epoch of a history does not beat it, none does, and the caller keeps the weights
+    that it started from.
 
     Args:
-        record, start: val_accuracy and val_loss are read.
+        record, start: only val_accuracy and val_loss are read.
     """
     return _merit(record, select) > _merit(start, select)
 
 
 def _merit(record: Record, select: Select) -> tuple[float, float]:
-    """What makes an epoch better than another, the higher the better: the selected figure, then the other one."""
+    """The sort key of an epoch, higher is better: the selected figure, then the other one to break ties."""
     accuracy, loss = record["val_accuracy"], record["val_loss"]
     return (accuracy, -loss) if select == "val_accuracy" else (-loss, accuracy)

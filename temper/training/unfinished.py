@@ -1,7 +1,8 @@
-"""The state of an unfinished phase, so that a run killed anywhere goes on and ends in the same bits.
+"""Saves the state of an unfinished phase, so that a run that was killed can resume and end with the same bits.
 
-It lies outside DVC's outputs, which DVC removes before a stage runs, in `.temper/unfinished/` of the repository, in a
-folder named after a hash of everything that the stage depends on: a changed param, file or version starts afresh.
+The state lies in `.temper/unfinished/` of the repository and not in the stage's outputs, which DVC removes before the
+stage runs. Its folder is named after a hash of everything that the stage depends on, so a run with a changed param,
+file or library version starts afresh.
 """
 
 import hashlib
@@ -36,13 +37,13 @@ Arrays = list[npt.NDArray[Any]]
 
 @dataclass
 class State:
-    """A phase after some epochs. What is not here follows from the seed and the epoch's number."""
+    """A phase after some epochs. Everything else follows from the seed and the epoch's number."""
 
-    history: list[dict[str, float]]
-    weights: Arrays  # all variables of the model: those of BatchNorm and of dropout's random state too
+    history: list[dict[str, float]]  # a record for each finished epoch
+    weights: Arrays  # all variables of the model, with BatchNorm's statistics and the random state of dropout layers
     optimizer: Arrays
     best: Arrays  # the weights of the best epoch so far
-    start: dict[str, float] | None = None  # the figures before the first epoch, where they count
+    start: dict[str, float] | None = None  # the figures before the first epoch, if they count as epoch 0
 
 
 class Unfinished:
@@ -52,7 +53,7 @@ class Unfinished:
         self._path = folder / "state.npz"
 
     def load(self) -> State | None:
-        """The state after the last epoch that was saved, or `None`. A damaged one is put aside, and said."""
+        """The state after the last saved epoch, or `None`. A damaged file is put aside with a message."""
         if not self._path.exists():
             return None
         try:
@@ -64,14 +65,14 @@ class Unfinished:
             return None
 
     def put_aside(self, reason: str) -> None:
-        """Keeps a state that is of no use under another name, so that the phase starts afresh."""
+        """Renames a state that cannot be used, so that the phase starts afresh and the file is not lost."""
         damaged = self._path.with_name("damaged.npz")
         self._path.replace(damaged)
         print(f"{damaged}: expected the state of an unfinished phase, received {reason}; it was put aside")
 
     def save(self, state: State) -> None:
-        """Replaces the saved state, at once or not at all."""
-        # JSON keeps a float's every bit: Python writes the shortest text that reads back the same.
+        """Replaces the saved state atomically."""
+        # JSON keeps every bit of a float: Python writes the shortest text that reads back as the same number.
         saved: dict[str, Any] = {name: np.array(json.dumps(getattr(state, name))) for name in ("history", "start")}
         for name in _GROUPS:
             saved |= {f"{name}_{number:06}": array for number, array in enumerate(getattr(state, name))}
@@ -80,7 +81,7 @@ class Unfinished:
 
 
 class ReadOnly(Unfinished):
-    """The same of a process that trains with others: the first of them, in the same folder, writes it."""
+    """The state for all but the first of several processes that train together: only the first process writes it."""
 
     def put_aside(self, reason: str) -> None:
         """Does nothing."""
@@ -95,9 +96,9 @@ _ABANDONED = 30 * 24 * 3600  # seconds
 
 @contextmanager
 def unfinished(stage: str, settings: StageSettings) -> Iterator[Unfinished]:
-    """The unfinished state of a stage as it is set now; removed when the block ends without an error.
+    """The unfinished state of a stage with its current settings; removed when the block ends without an error.
 
-    Where another process runs this very phase, it is waited for, and what it made is taken over.
+    If another process is training the same phase, this one waits for it to end and then resumes from its state.
     """
     root = scratch("unfinished")
     folder = root / f"{stage}-{fingerprint(stage, settings)}"
@@ -106,7 +107,7 @@ def unfinished(stage: str, settings: StageSettings) -> Iterator[Unfinished]:
         return
     _forget_abandoned(root)
     waiting = root / f"{folder.name}.waiting-{os.getpid()}"
-    waiting.touch()  # who ends the phase leaves its state for who waits
+    waiting.touch()  # tells the process that is training to leave its state for this one
     try:
         with held(root / f"{folder.name}.lock", f"{stage}: waiting for the process that trains with these very params"):
             waiting.unlink()
@@ -119,13 +120,13 @@ def unfinished(stage: str, settings: StageSettings) -> Iterator[Unfinished]:
 
 
 def _waiting(root: Path, name: str) -> bool:
-    """Whether a living process waits for a phase."""
+    """Whether a living process waits for this phase."""
     pids = [int(path.name.rsplit("-", 1)[1]) for path in root.glob(f"{name}.waiting-*")]
     return any(_is_alive(pid) for pid in pids)
 
 
 def _awaited_without_a_gpu(root: Path, stage: str) -> bool:
-    """Whether a living process waits for a GPU with the same params: it cannot know its fingerprint yet."""
+    """Whether a living process with the same params waits for a GPU; it cannot compute its fingerprint yet."""
     return any(root.glob(f"{stage}-gpu-*")) and _waiting(root, wishes.name_of(stage))
 
 
@@ -140,21 +141,25 @@ def _is_alive(pid: int) -> bool:
 
 
 def _forget_abandoned(root: Path) -> None:
-    """Removes what no run has touched for a month: states of params that were edited after a kill, and their locks.
+    """Removes states and locks that no run has touched for a month, such as those of params edited after a kill.
 
-    Notes that killed processes waited are removed at once.
+    The `.waiting-PID` files of processes that have died are removed at once.
     """
     for path in root.glob("*.waiting-*"):
         if not _is_alive(int(path.name.rsplit("-", 1)[1])):
             path.unlink(missing_ok=True)
     for path in [*root.glob("*/state.npz"), *root.glob("*.lock")]:
-        with suppress(OSError):  # another process was faster
+        with suppress(OSError):  # another process may have removed it first
             if time.time() - path.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(path.parent) if path.name == "state.npz" else path.unlink()
 
 
 def fingerprint(stage: str, settings: StageSettings) -> str:
-    """16 hex digits of all that `stage` depends on: its settings, its deps in dvc.yaml, the libraries that compute."""
+    """16 hex digits, a hash of all that `stage` depends on.
+
+    That is its settings, the files among its deps in dvc.yaml, the versions of the libraries that compute, the backend
+    and the number of devices.
+    """
     declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     versions = {
         name: _version(name)

@@ -1,1 +1,1 @@
-"""One signature for models in different formats: `opening` chooses the module by the ending of the file's name."""
+"""Runtimes for models in different formats, all with the same interface; `opening` chooses one by the file's ending."""

@@ -1,4 +1,4 @@
-"""A `.tflite` file with its card in a zip behind it, run by LiteRT (formerly TensorFlow Lite); needs no TensorFlow."""
+"""Runs a `.tflite` file with LiteRT (formerly TensorFlow Lite), without TensorFlow. Its card is in a zip behind it."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ from temper.photos import Pixels
 
 
 class LiteRtModel:
-    """A model of LiteRT, with one interpreter a thread: they are not to be shared. See `opening.Runtime`."""
+    """A LiteRT model. Each thread has its own interpreter, because they cannot be shared. See `opening.Runtime`."""
 
     def __init__(self, path: str | Path) -> None:
         self.card = card.read(path)
@@ -50,7 +50,7 @@ class LiteRtModel:
 
 
 def quantized(values: npt.NDArray[Any], tensor: Mapping[str, Any]) -> npt.NDArray[Any]:
-    """Values as a tensor of a model stores them: whole numbers stand for (value - zero point) * scale."""
+    """Converts values to those that a tensor stores: a stored integer means (integer - zero point) * scale."""
     scale, zero = tensor["quantization"]
     kind = np.dtype(tensor["dtype"])
     if kind.kind == "f" or not scale or (kind == values.dtype and (scale, zero) == (1.0, 0)):
@@ -61,7 +61,7 @@ def quantized(values: npt.NDArray[Any], tensor: Mapping[str, Any]) -> npt.NDArra
 
 
 def dequantized(values: npt.NDArray[Any], tensor: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-    """What stored values of a tensor stand for, float32."""
+    """Converts the stored values of a tensor to the values that they mean, float32."""
     scale, zero = tensor["quantization"]
     if values.dtype.kind == "f" or not scale:
         return values.astype(np.float32)
@@ -71,9 +71,9 @@ def dequantized(values: npt.NDArray[Any], tensor: Mapping[str, Any]) -> npt.NDAr
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps off the terminal what LiteRT writes to file descriptor 2 when its first interpreter is made.
+    """Hides what LiteRT writes to file descriptor 2 when its first interpreter is created.
 
-    It is one line about the processor, which no environment variable stops. What goes wrong is an error beside it.
+    It is one line about the processor, which no environment variable prevents. Problems still raise errors.
     """
     real, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -87,7 +87,7 @@ def _quiet() -> Iterator[None]:
 
 def _load(path: str | Path) -> Any:
     try:
-        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 (only who uses the format needs it)
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 (only this format needs it)
     except ImportError:
         raise missing_package(path, "ai-edge-litert") from None
     try:
@@ -100,9 +100,9 @@ def _load(path: str | Path) -> Any:
 
 
 def open_model(path: str | Path) -> LiteRtModel:
-    """Reads a `.tflite` file.
+    """Opens a `.tflite` file.
 
     Raises:
-        TemperError: it is missing, damaged, has no card, or LiteRT is not installed.
+        TemperError: the file is missing or damaged, has no card, or LiteRT is not installed.
     """
     return LiteRtModel(path)

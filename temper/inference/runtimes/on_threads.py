@@ -1,7 +1,7 @@
-"""Models that see one photo at a time, on as many threads as there are cores.
+"""Runs a model on one photo at a time, on as many threads as there are cores.
 
-Small networks gain more from a photo for each core than from splitting their layers over the cores. And the answer for
-a photo never depends on which others are beside it.
+For small networks, one photo per core is faster than splitting each layer over the cores. And the result for a photo
+never depends on the other photos.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from temper.photos import Pixels
 
 
 class OnThreads:
-    """Runs a function of one photo on several, in order.
+    """Applies a function of one photo to several photos on threads, with the results in order.
 
     Args:
-        of_one: takes a photo (height, width, 3) and returns its probabilities, (classes,); it may be called by several
-            threads at once, and should release Python's lock while it computes.
+        of_one: takes a photo, (height, width, 3), and returns its probabilities, (classes,). Several threads call it at
+            once, so it should release Python's global interpreter lock (GIL) while it computes.
     """
 
     def __init__(self, of_one: Callable[[Pixels], npt.NDArray[np.float32]]) -> None:
@@ -28,7 +28,7 @@ class OnThreads:
 
     def __call__(self, photos: Sequence[Pixels]) -> npt.NDArray[np.float32]:
         """The probabilities of all photos, float32 (n, classes)."""
-        if len(photos) == 1:  # without the pool, whose threads have to be started and have models of their own
+        if len(photos) == 1:  # without the pool, whose threads must be started and load models of their own
             return self._of_one(photos[0])[None]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(cores())

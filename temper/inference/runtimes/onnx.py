@@ -1,4 +1,4 @@
-"""An `.onnx` file with its card among the model's metadata, run by ONNX Runtime; needs no TensorFlow."""
+"""Runs an `.onnx` file with ONNX Runtime, without TensorFlow. Its card is in the model's metadata."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,15 +57,15 @@ def _card(path: str | Path, session: Any) -> Card:
 
 def _load(path: str | Path) -> Any:
     try:
-        import onnxruntime  # noqa: PLC0415 (only who uses the format needs it)
+        import onnxruntime  # noqa: PLC0415 (only this format needs it)
     except ImportError:
         raise missing_package(path, "onnxruntime") from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a photo for each core instead
-    options.log_severity_level = 4  # what is wrong is said by an error
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # because each core has its own photo
+    options.log_severity_level = 4  # problems are reported by errors
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no common class but this
+    except Exception as error:  # the errors of ONNX Runtime have no other common class
         problem = " ".join(str(error).split())[:200]
         raise TemperError(
             f"{path}: expected a model that ONNX Runtime runs, received {problem}; export it again"
@@ -73,9 +73,9 @@ def _load(path: str | Path) -> Any:
 
 
 def open_model(path: str | Path) -> OnnxModel:
-    """Reads an `.onnx` file.
+    """Opens an `.onnx` file.
 
     Raises:
-        TemperError: it is missing, damaged, has no card, or ONNX Runtime is not installed.
+        TemperError: the file is missing or damaged, has no card, or ONNX Runtime is not installed.
     """
     return OnnxModel(path)

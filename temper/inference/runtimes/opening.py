@@ -1,4 +1,4 @@
-"""What every runtime is, and how the one that fits a file is found. Nothing of another format is imported."""
+"""The interface of every runtime, and the choice of the one for a file. Runtimes of other formats are not imported."""
 
 import importlib
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from temper.base.errors import TemperError
 from temper.card import Card, Preparation
 from temper.photos import Pixels
 
-# The module of each ending. Only .keras needs Keras and its backend, which take seconds to import.
+# The module for each ending. Only .keras needs Keras and its backend, which take seconds to import.
 FORMATS = {".keras": "keras_model", ".tflite": "litert", ".onnx": "onnx"}
 
 
 class Runtime(Protocol):
-    """A model that is ready to predict. Its module has a function `open_model(path)`, which returns it.
+    """A model that is ready to predict. Each module of `FORMATS` has a function `open_model(path)` that returns one.
 
     Attributes:
-        card: what travels with the model.
+        card: the model's card.
     """
 
     card: Card
@@ -29,12 +29,12 @@ class Runtime(Protocol):
         """The probabilities of prepared photos, float32 (n, classes), in the order of `card.classes`.
 
         Args:
-            photos: each uint8 (height, width, 3), RGB, 0-255, as the card says; at least one.
+            photos: at least one, each uint8 (height, width, 3), RGB, 0-255, of the size in the card.
         """
 
 
 def open_model(path: str | Path) -> Runtime:
-    """The model of a `.keras`, `.tflite` or `.onnx` file.
+    """Opens the model in a `.keras`, `.tflite` or `.onnx` file.
 
     Raises:
         TemperError: the file is missing, damaged, of another format or has no card, or the package that runs its format
@@ -50,10 +50,10 @@ def open_model(path: str | Path) -> Runtime:
 
 
 def require_shape(path: str | Path, preparation: Preparation, sides: Sequence[object]) -> None:
-    """Compares the height, width and channels that a model takes with its card.
+    """Checks that the height, width and channels of a model's input are those in its card.
 
     Raises:
-        TemperError: they differ, so the file holds a card that is not its own.
+        TemperError: they differ, so the file has the card of another model.
     """
     expected = (preparation.height, preparation.width, 3)
     if tuple(sides) != expected:
@@ -64,5 +64,5 @@ def require_shape(path: str | Path, preparation: Preparation, sides: Sequence[ob
 
 
 def missing_package(path: str | Path, package: str) -> TemperError:
-    """What to say where the package that runs a format is not installed."""
+    """The error to raise if the package that runs a format is not installed."""
     return TemperError(f"{path}: expected the package {package} to be installed, found none; pip install {package}")
