@@ -34,7 +34,7 @@ def main(settings: Settings) -> None:
     with atomic_file(boundary.PATH) as path:
         boundary.write(found, path)
     stored = f"{found.views} view(s) of each training image, up to {found.unfreeze_from}" if found.views else "nothing"
-    print(f"to be stored of the frozen part: {stored}")
+    print(f"activations to store: {stored}")
 
 
 if __name__ == "__main__":

@@ -83,8 +83,7 @@ def say_what_is_never_detected(names: set[str | None], rule: MainBox) -> None:
     known = ", ".join(sorted(filter(None, names)))
     if len(strange) == len(rule.classes or ()):
         raise TemperError(
-            f"pack.box.classes: expected some of what was detected ({known}), received {', '.join(strange)}; "
-            "null takes any"
+            f"pack.box.classes: expected detected classes ({known}), received {', '.join(strange)}; null takes any"
         )
     print(f"pack.box.classes: {', '.join(strange)}: never detected; what was: {known}")
 

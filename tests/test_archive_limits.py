@@ -234,9 +234,12 @@ def test_the_defaults_hold_a_large_data_set(tmp_path: Path) -> None:
 
 
 NAMES: dict[str, tuple[str, str]] = {
-    "no UTF-8": ("a/caf\udce9.png", r"expected names of text in one line, received 'a/caf\\xe9.png'; rename it"),
+    "no UTF-8": (
+        "a/caf\udce9.png",
+        r"expected names in UTF-8 without line breaks, received 'a/caf\\xe9.png'; rename it",
+    ),
     "a terminal's escape": ("a/\x1b[2J.png", r"received 'a/\\x1b\[2J.png'; rename it"),
-    "a line separator": ("a/\u2028.png", "expected names of text in one line"),
+    "a line separator": ("a/\u2028.png", "expected names in UTF-8 without line breaks"),
     "endless": ("a/" + "b" * 5000 + ".png", r"at most 4096 bytes in at most 100 folders, received 'a/bbb.*\.\.\."),
     "deep": ("a/" * 101 + "1.png", "in at most 100 folders"),
 }

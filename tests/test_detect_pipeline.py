@@ -191,7 +191,7 @@ def test_small_boxes_leave_the_image_whole(workspace: Workspace) -> None:
 def test_misspelt_classes_are_named(workspace: Workspace) -> None:
     workspace.set(pack__box__classes=["cars"])
     output = workspace.run("dvc repro pack", code=None)
-    assert "error: pack.box.classes: expected some of what was detected (bus, car), received cars" in output
+    assert "error: pack.box.classes: expected detected classes (bus, car), received cars" in output
 
 
 def test_the_sheet_of_boxes_is_a_plot(workspace: Workspace) -> None:

@@ -243,7 +243,7 @@ def test_a_classifier_that_a_format_cannot_hold_ends_in_a_line_that_says_which_c
     odd = keras.Model(inside.input, keras.layers.Softmax()(keras.ops.erfinv(0.9 * inside.output)), name="odd")
     keras_files.save(odd, exporting.MODEL, MADE.as_entry())
     with pytest.raises(
-        TemperError, match=r"^export: litert: expected a classifier that it can hold, .*[Ee]rfinv"
+        TemperError, match=r"^export: litert: expected a classifier that this format can express, .*[Ee]rfinv"
     ) as no:
         stage.main(settings("litert", "saved_model"))
     assert str(no.value).endswith("nothing was written; export.formats: [saved_model] is fine")
@@ -260,7 +260,7 @@ def test_without_test_images_it_says_what_was_compared(packed: Path, capsys: pyt
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporting, "open_pack", open_pack)
         stage.main(settings("litert"))
-    assert "there are no test images: what is exported is compared on the validation images" in capsys.readouterr().out
+    assert "no test images: exported files are compared on the validation images" in capsys.readouterr().out
     assert figures()["split"] == "validation"
 
 

@@ -189,8 +189,8 @@ def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path: Path) -> None:
     ("names", "message"),
     [
         (["ant/1.png", "ant/1.png"], "expected every name once, received 'ant/1.png' twice"),
-        (["ant/1.png", "ant/\udcff.png"], "expected names of text in one line"),
-        (["ant/1.png", "ant/a\nb.png"], "expected names of text in one line"),
+        (["ant/1.png", "ant/\udcff.png"], "expected names in UTF-8 without line breaks"),
+        (["ant/1.png", "ant/a\nb.png"], "expected names in UTF-8 without line breaks"),
     ],
 )
 def test_a_name_that_no_table_can_hold_is_refused(tmp_path: Path, names: list[str], message: str) -> None:

@@ -61,7 +61,7 @@ def test_six_processes_never_share_two_gpus_and_a_killed_ones_is_free(machine: P
     while not log_of(machine):
         assert killed.poll() is None
         time.sleep(0.02)
-    others = [start(machine, str(number), 0.3) for number in range(5)]
+    others = [start(machine, str(number), 1.0) for number in range(5)]  # so long that, on a busy machine too, some wait
     while not any(name != "killed" and what == "leaves" for what, name, _ in log_of(machine)):
         time.sleep(0.02)
     killed.kill()

@@ -545,7 +545,7 @@ def test_equal_presets_give_equal_bytes(published: Path) -> None:
         ),
         ("resnet_vd", {"sha256": "0" * 64}, "model.weights.h5: expected sha256 0000"),
         ("cut", {}, "KerasHub cannot load it: "),
-        ("dark", {}, "expected what its pixels are scaled by"),
+        ("dark", {}, "expected a pixel normalization"),
     ],
 )
 def test_a_preset_that_cannot_be_a_backbone_is_refused_in_one_line(

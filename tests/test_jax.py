@@ -184,7 +184,7 @@ def test_two_devices_come_to_the_same_figures_as_one_and_go_on_after_a_kill(tmp_
     done = subprocess.run(command, cwd=tmp_path, env=with_devices(2), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "each batch is computed on 2 of 2 devices (backbone.devices: all)\n" in done.stdout
-    assert "going on after 1 epochs" in done.stdout and done.stdout.endswith("went on\n")
+    assert "resuming after epoch 1" in done.stdout and done.stdout.endswith("went on\n")
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_the_whole_pipeline_on_two_devices_and_in_two_processes(
     kill_two_processes_after_an_epoch(workspace)
     (workspace.folder / "models/fine_tune.keras").unlink()
     said, of_second = (process.communicate()[0] for process in two_processes(workspace))
-    assert "going on after" in said and "going on after" in of_second
+    assert "resuming after epoch" in said and "resuming after epoch" in of_second
     assert (workspace.folder / "models/fine_tune.keras").read_bytes() == expected
     workspace.set(backbone__devices=3)
     said = workspace.run("dvc repro", code=None)

@@ -185,7 +185,10 @@ def test_published_splits_are_read_by_what_people_call_them(normalize: Normalize
 
 def test_a_split_that_may_mean_anything_stops_until_it_is_said(normalize: Normalize) -> None:
     rows = [*ANTS_AND_BEES, *in_split("fold_1")]
-    message = "the published split 'fold_1' of 40 labelled images may mean anything: add to normalize.splits fold_1: "
+    message = (
+        "the published split 'fold_1' of 40 labelled images has a name of unknown meaning: add to normalize.splits "
+        "fold_1: "
+    )
     with pytest.raises(TemperError, match=message):
         normalize(rows)
     assert not Path("data/images.parquet").exists()
@@ -221,7 +224,7 @@ def test_a_name_can_be_left_out(normalize: Normalize) -> None:
 
 def test_a_class_without_training_images_is_refused(normalize: Normalize) -> None:
     rows = [*ANTS_AND_BEES, *rows_of("moose", 1, "test")]
-    with pytest.raises(TemperError, match="test has 'moose', which train has not: add to normalize.rename moose: null"):
+    with pytest.raises(TemperError, match="test has 'moose', which train lacks: add to normalize.rename moose: null"):
         normalize(rows)
 
 
@@ -528,5 +531,5 @@ def test_planted_jpeg_copies_are_found(normalize: Normalize, cifar: list[Photo])
 
 @pytest.mark.parametrize("label", ["ro\x00se", "rose\x1b[31m", "\x7f"])
 def test_a_control_character_in_a_name_is_refused(label: str) -> None:
-    with pytest.raises(TemperError, match="expected names of text, received .* with a control character"):
+    with pytest.raises(TemperError, match="expected names without control characters, received"):
         names.rename([label, "tulip"], {}, "normalize.rename")

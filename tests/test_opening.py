@@ -168,7 +168,10 @@ def test_a_backbone_opens_block_by_block_and_a_cut_run_ends_in_the_same_bits(
     chosen = settings(unfreeze_from="none", unfreeze_further=further, epochs=4, lr_decay=0.5)
     before = small_classifier()
     model, result, folded = fine_tuned(tmp_path / "whole", chosen, pretrained)
-    assert capsys.readouterr().out.splitlines()[-2:] == ["epoch 2: opens from block3", "epoch 3: opens from block2"]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "epoch 2: unfreezes the backbone from block3",
+        "epoch 3: unfreezes the backbone from block2",
+    ]
     kernel, norm, head = 8 * 8 * 9, 0 if pretrained else 2 * 8, 8 * 2 + 2
     opened = [head, head + kernel + norm, head + 2 * (kernel + norm), head + 2 * (kernel + norm)]
     assert [record["trainable_parameters"] for record in result.history] == opened
@@ -183,7 +186,7 @@ def test_a_backbone_opens_block_by_block_and_a_cut_run_ends_in_the_same_bits(
     with pytest.raises(Cut):
         fine_tuned(tmp_path / "cut", chosen, pretrained, cut_at=2)
     resumed, again, _ = fine_tuned(tmp_path / "cut", chosen, pretrained)
-    assert "going on after 2 epochs" in capsys.readouterr().out
+    assert "resuming after epoch 2" in capsys.readouterr().out
     assert again == result
     assert all(np.array_equal(a, b) for a, b in zip(resumed.get_weights(), model.get_weights(), strict=True))
 

@@ -291,15 +291,15 @@ def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline
         assert trainers(pipeline.folder) == []
         assert not (pipeline.folder / "models/fine_tune.keras").exists()
     resumed = pipeline.run("dvc repro")
-    assert "going on after" in resumed
+    assert "resuming after epoch" in resumed
     assert ran(resumed) == ["fine_tune", "evaluate", "export", "overview"]
     model = checksum(pipeline.folder / "models/fine_tune.keras")
     plots = {path: path.read_bytes() for path in pipeline.folder.glob("metrics/fine_tune/plots/metrics/**/*.tsv")}
     assert list(pipeline.folder.glob(".temper/unfinished/fine_tune-*")) == []
 
     whole = pipeline.run("dvc repro --force --single-item fine_tune")
-    assert "epoch 5: opens from block4" in whole
-    assert "going on after" not in whole
+    assert "epoch 5: unfreezes the backbone from block4" in whole
+    assert "resuming after epoch" not in whole
     assert checksum(pipeline.folder / "models/fine_tune.keras") == model
     assert {path: path.read_bytes() for path in plots} == plots
 
@@ -309,7 +309,7 @@ def test_an_edited_param_starts_an_unfinished_phase_afresh(pipeline: Workspace) 
     pipeline.set(lr=2e-3, fine_tune__epochs=30)
     kill_inside_fine_tune(pipeline, 2)
     pipeline.set(lr=1e-3, fine_tune__epochs=2)
-    assert "going on after" not in pipeline.run("dvc repro")
+    assert "resuming after epoch" not in pipeline.run("dvc repro")
 
 
 def test_a_phase_whose_model_cannot_be_saved_is_not_lost(pipeline: Workspace) -> None:
@@ -318,7 +318,7 @@ def test_a_phase_whose_model_cannot_be_saved_is_not_lost(pipeline: Workspace) ->
     pipeline.run("mkdir models/fine_tune.keras")  # in the way of the file
     assert "error: " in pipeline.run("python -m stages.fine_tune", code=1)
     pipeline.run("rmdir models/fine_tune.keras")
-    assert "going on after 3 epochs" in pipeline.run("python -m stages.fine_tune")
+    assert "resuming after epoch 3" in pipeline.run("python -m stages.fine_tune")
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.5, 1.5])
@@ -362,7 +362,7 @@ def test_eight_experiments_at_once_train_each_shared_phase_once(pipeline: Worksp
     outputs = [process.communicate()[0] for process in experiments]
     assert [process.returncode for process in experiments] == [0] * 8, outputs
     ran_it = [output for output in outputs if "warm-up: validation accuracy" in output]
-    took_over = [output for output in ran_it if "going on after 40 epochs" in output]
+    took_over = [output for output in ran_it if "resuming after epoch 40" in output]
     # Whoever came when it was over had it from DVC's cache, whoever came earlier waited for the one that trained.
     assert len(ran_it) - len(took_over) == 2, outputs
     for output in took_over:
@@ -382,7 +382,7 @@ def test_a_damaged_state_is_put_aside_and_the_phase_starts_afresh(pipeline: Work
     state.write_bytes(state.read_bytes()[:1000])
     output = pipeline.run("python -m stages.fine_tune")
     assert "damaged.npz: expected the state of an unfinished phase, received" in output and "Traceback" not in output
-    assert "going on after" not in output and "fine-tune: validation accuracy" in output
+    assert "resuming after epoch" not in output and "fine-tune: validation accuracy" in output
 
 
 def test_the_pipeline_leaves_its_own_files_alone(pipeline: Workspace) -> None:

@@ -195,7 +195,7 @@ def test_what_a_crash_interrupted_is_queued_only_at_its_own_commit_with_nothing_
     wish = postings.read(b'{"id": "mine", "name": "one"}')
     queueing.records.write(wish, (postings.Run("one", ()),), clone.head(), False)
     clone.git("switch", "-qc", "other")
-    with pytest.raises(TemperError, match="accepted before the server ended waits: .* received params.yaml"):
+    with pytest.raises(TemperError, match="accepted before the server stopped are waiting: .* received params.yaml"):
         queueing.finish_interrupted()
     accepted = clone.head()
     clone.git("commit", "-qam", "mine")

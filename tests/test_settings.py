@@ -142,7 +142,8 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
         ),
         (
             {"fine_tune": "{views: 2, unfreeze_from: none, batch_size: auto}"},
-            "views: expected 0, or a batch_size, for auto tries images and not what is stored of them; received 2",
+            "views: expected 0, or a number as batch_size, because auto tries whole images and views train on "
+            "activations; received 2",
         ),
         (
             {"fine_tune": "{views: 9, unfreeze_from: none}"},

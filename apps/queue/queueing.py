@@ -170,7 +170,9 @@ class Queueing:
             self._restore()
             uncommitted = self.repository.uncommitted()
             if uncommitted:
-                raise TemperError(f"what was accepted before the server ended waits: {uncommitted}, and start it again")
+                raise TemperError(
+                    f"runs accepted before the server stopped are waiting: {uncommitted}, then start it again"
+                )
             names, head = self.names(), self.repository.head()
             return [line for record in records for line in self._finish(record, head, names, lock)]
 

@@ -111,7 +111,9 @@ class Repository:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             held.close()
-            raise TemperError(f"{self.root}: expected no other server of this queue, found one: ask that one") from None
+            raise TemperError(
+                f"{self.root}: expected no other server of this queue, found one: use it, or stop it"
+            ) from None
         return held
 
     @contextmanager

@@ -46,7 +46,7 @@ def begin(chosen: argparse.Namespace) -> Journal:
     noted = journal.read()
     if noted and noted.accepted is not None and repository.is_done(noted):
         if chosen.dry_run:
-            raise TemperError(f"{journal.PATH}: expected no promotion that was cut off; run it without --dry-run first")
+            raise TemperError(f"{journal.PATH}: a promotion was cut off; run without --dry-run first to finish it")
         return noted
     if chosen.push:
         repository.require_publishable()

@@ -24,7 +24,7 @@ def main(settings: StageSettings) -> None:
     if not chosen.views:
         with atomic_folder(FOLDER) as folder:
             write_layers(folder, [])
-        print("nothing is stored of the frozen part of the backbone: fine_tune.views is 0")
+        print("no activations are stored: fine_tune.views is 0")
         return
     starting.prepare_keras(on_gpu=True)
     from stages.activations.frozen import write_activations  # noqa: PLC0415 (Keras takes seconds)

@@ -159,7 +159,7 @@ def _normalization(preset: Preset) -> tuple[Any, Any]:
     except Exception as error:
         said = str(error).strip().splitlines() or [""]
         raise TemperError(
-            f"backbone.weights: {preset.folder}: expected what its pixels are scaled by, received {said[0]}"
+            f"backbone.weights: {preset.folder}: expected a pixel normalization, received {said[0]}"
         ) from None
     scale = 1.0 if converter.scale is None else converter.scale
     return scale, (0.0 if converter.offset is None else converter.offset)
@@ -174,7 +174,7 @@ def _compare(flat: keras.Model, network: Any, preset: Preset) -> None:
     differs = np.abs(np.array(received) - expected).max() / max(np.abs(expected).max(), 1e-30)
     if not differs < NEAR:  # written this way to refuse NaN too
         raise TemperError(
-            f"{preset.folder}: {preset.architecture} is refused: its layers in one graph differ from it by "
+            f"{preset.folder}: {preset.architecture} is refused: the features of the converted network differ by "
             f"{differs:.1e} of the largest feature, expected less than {NEAR:.0e}"
         )
 

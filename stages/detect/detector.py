@@ -51,7 +51,7 @@ def decode(photo: Photo) -> photos.Pixels:
 def undecodable(photo: Photo, reason: str) -> TemperError:
     """The error for a photo that could be decoded when it was fetched and no longer can."""
     return TemperError(
-        f"detect: {photo.path} (image {photo.image_id}): expected the photo that decoded when it was fetched, "
+        f"detect: {photo.path} (image {photo.image_id}): expected a photo that can be decoded, as when it was fetched, "
         f"received {reason}; run dvc repro --force fetch. What was detected before it is kept."
     )
 

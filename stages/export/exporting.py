@@ -58,7 +58,7 @@ def prepare(settings: Settings) -> tuple[Request, Reference]:
     if split is None:
         raise TemperError("export: expected packed images to compare the files on, received none; run dvc repro pack")
     if split != "test":
-        print(f"there are no test images: what is exported is compared on the {split} images")
+        print(f"no test images: exported files are compared on the {split} images")
     classifier = keras_files.load(MODEL)
     pack, text = packs[split], made.as_entry()[card.NAME]
     shown, rows = spread(pack, MOST)
@@ -104,7 +104,7 @@ def _exported(name: str, exporter: Exporter, request: Request, reference: Refere
         if isinstance(error, OSError | TemperError) or memory.in_one_line(error):
             raise  # a problem of the disk, the memory or the settings, not a classifier that the format cannot express
         problem = f"{type(error).__name__}: {str(error).strip()}".split("\n", 1)[0][:200]
-        raise TemperError(f"{name}: expected a classifier that it can hold, received {problem}") from None
+        raise TemperError(f"{name}: expected a classifier that this format can express, received {problem}") from None
     try:
         found = pass_through(artefact, reference, exporter.limit)
     except TemperError as error:

@@ -126,7 +126,9 @@ def write_raw(folder: Path, source: Source, looks: Looks | None = None) -> Fetch
             if row["problem"] is not None:
                 problems[row["problem"]] += 1
     if images != source.total:
-        raise TemperError(f"expected {source.total} images of {source.facts['source']}, received {images}; report this")
+        raise TemperError(
+            f"expected {source.total} images of {source.facts['source']}, received {images}; please report this defect"
+        )
     write_json(folder / "source.json", {**source.facts, "images": images, **understood.facts(found)})
     return Fetched(images, found, problems, looks.decoded if looks else images)
 

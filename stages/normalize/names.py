@@ -27,9 +27,7 @@ def rename(labels: Iterable[str], renamed: Mapping[str, str | None], key: str) -
     names = {label: class_name(label) for label in set(labels)}
     for label, name in sorted(names.items()):
         if any(unicodedata.category(character) == "Cc" for character in name):
-            raise TemperError(
-                f"normalize: expected names of text, received {label!r} with a control character; rename it"
-            )
+            raise TemperError(f"normalize: expected names without control characters, received {label!r}; rename it")
     wanted = {class_name(old): None if new is None else class_name(new) for old, new in renamed.items()}
     known = set(names.values())
     for old in wanted:
@@ -66,7 +64,7 @@ def refuse_strange_names(names_of: Mapping[str, set[str]]) -> None:
             continue
         name = strange[0]
         close = closest(name, train - names) or closest(name, train)
-        says = "which train has not: add to normalize.rename"
+        says = "which train lacks: add to normalize.rename"
         if close:
             says = f"train has {close!r}: add to normalize.rename {name}: {close}, or"
         others = ", ".join(strange[1:6]) + (", ..." if len(strange) > 6 else "")
@@ -103,8 +101,8 @@ def split_meanings(
     for split, count in labelled.items():
         if split is not None and meanings[split] is None and split not in said:
             raise TemperError(
-                f"normalize: the published split {split!r} of {count} labelled images may mean anything: add to "
-                f"normalize.splits {split}: train (or validation, or test; null leaves its images out)"
+                f"normalize: the published split {split!r} of {count} labelled images has a name of unknown meaning: "
+                f"add to normalize.splits {split}: train (or validation, or test; null leaves its images out)"
             )
     return {name: means for name, means in meanings.items() if means is not None or name in said}
 

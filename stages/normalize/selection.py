@@ -14,7 +14,7 @@ def check_classes(wanted: list[str] | None, known: Collection[str]) -> None:
         if name not in known:
             close = closest(name, known)
             hint = f"; did you mean {close!r}?" if close else ""
-            raise TemperError(f"normalize.classes: expected classes of the source, received {name!r}{hint}")
+            raise TemperError(f"normalize.classes: expected classes that a source has, received {name!r}{hint}")
 
 
 def rare_classes(names: Sequence[str], every: Collection[str], least: int) -> dict[str, str]:

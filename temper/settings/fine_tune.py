@@ -204,7 +204,9 @@ class FineTune(Section):
         if not isinstance(self.unfreeze_further, Never):
             raise ValueError(f"{wanted.format('unfreeze_further: never, for what opens later cannot be stored')}")
         if self.batch_size == "auto":
-            raise ValueError(wanted.format("a batch_size, for auto tries images and not what is stored of them"))
+            raise ValueError(
+                wanted.format("a number as batch_size, because auto tries whole images and views train on activations")
+            )
         for name in ("mixup", "cutmix"):
             if getattr(self.augmentation, name):
                 without = f"augmentation.{name}: 0, for it mixes the pixels of images anew in each epoch"

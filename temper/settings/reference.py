@@ -25,7 +25,7 @@ TOP_SECTIONS = ("normalize", "detect", "pack", "backbone", "embed", "warm_up", "
 INTRODUCTION = """# params.yaml: every key
 
 `params.yaml` describes the current experiment. It holds only what you choose; a key that it does not have takes the
-default given here. Top-level keys and sections, but `trackers`, have no default, so every recipe has all of them.
+default given here. Top-level keys and sections, have no default, except `trackers`, so every recipe has all of them.
 
 The whole file is checked before any work. A misspelt key, a value out of range, or a setting that the chosen option
 does not use (such as `momentum` with `adam`) stops the run with one line that names it.

@@ -76,4 +76,4 @@ def report() -> None:
 
 def _warn(tracker: str, error: Exception, more: str = "") -> None:
     said = redacted(" ".join(str(error).split())) or type(error).__name__
-    print(f"warning: {tracker} is not told, and the run goes on: {said}{more}", file=sys.stderr)
+    print(f"warning: could not log to {tracker}; the run continues: {said}{more}", file=sys.stderr)

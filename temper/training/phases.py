@@ -230,7 +230,10 @@ class _Trained:
         if gradual is not None:
             self.open(gradual.openings(state.history, state.start))
             if self._openings > before:
-                print(f"epoch {len(state.history) + 1}: opens from {gradual.places[self._openings]}", flush=True)
+                print(
+                    f"epoch {len(state.history) + 1}: unfreezes the backbone from {gradual.places[self._openings]}",
+                    flush=True,
+                )
 
     def open_as_it_was(self, state: State) -> None:
         """Opens what was open in the last finished epoch, to match the weights and the optimizer in `state`."""
@@ -288,7 +291,7 @@ def _continued(trained: _Trained, unfinished: Unfinished) -> State | None:
         unfinished.put_aside("that of another model")
         trained.open(0)
         return None
-    print(f"going on after {len(state.history)} epochs, saved by a run that did not end")
+    print(f"resuming after epoch {len(state.history)} of an interrupted run")
     assign(trained.variables, state.weights)
     assign(trained.model.optimizer.variables, state.optimizer)
     return state

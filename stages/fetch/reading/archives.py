@@ -336,7 +336,7 @@ class _Seen:
         name, shown = entry.name, _shown(entry.name)
         if not _is_text(name):
             remedy = "rename it (docs/sources.md says how)" if not self._is_archive else "rename it and pack it anew"
-            raise TemperError(f"{self._path}: expected names of text in one line, received {shown}; {remedy}")
+            raise TemperError(f"{self._path}: expected names in UTF-8 without line breaks, received {shown}; {remedy}")
         if len(name.encode()) > _LONGEST_NAME or len(pure.parts) > _MOST_FOLDERS + 1:
             raise TemperError(
                 f"{self._path}: expected names of at most {_LONGEST_NAME} bytes in at most {_MOST_FOLDERS} folders, "
