@@ -183,6 +183,42 @@ def test_no_two_jobs_have_one_clone_and_that_of_a_killed_one_is_made_anew(tmp_pa
         assert clone.name == "1" and not clone.exists()
 
 
+def test_a_push_is_tried_again_and_the_experiment_follows_its_outputs(
+    first: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC's part is replaced by its exit codes, git's is real."""
+    refusing = first.root.parent / "origin.git" / "hooks" / "pre-receive"
+    codes: list[int] = []
+
+    def dvc(clone: Path, *arguments: str) -> int:
+        assert arguments[0] == "push" and not sh(clone, f"git ls-remote origin {EXPERIMENT}")
+        return codes.pop(0)
+
+    monkeypatch.setattr(job, "dvc", dvc)
+    monkeypatch.setattr(job, "_PAUSES", (0, 0, 0))
+    sh(first.root, f"git update-ref {EXPERIMENT} HEAD")
+    codes[:] = [1, 1, 1]
+    with pytest.raises(job.JobError, match="dvc push failed: .*; submit it again: what was computed is in this node's"):
+        job.push(first.root, "slow")
+    refusing.write_text("#!/bin/sh\nrm $0\nexit 1\n")  # once
+    refusing.chmod(0o755)
+    codes[:] = [1, 0, 0]
+    job.push(first.root, "slow")
+    assert not codes and not refusing.exists() and sh(first.root, f"git ls-remote origin {EXPERIMENT}")
+    sh(first.root, f"git commit -q --allow-empty -m other && git update-ref {EXPERIMENT} $(git commit-tree -m x HEAD:)")
+    monkeypatch.setattr(job, "dvc", lambda *_: 0)
+    with pytest.raises(job.JobError, match=r"git push: .*\[rejected\] .*failed to push"):
+        job.push(first.root, "slow")
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPER_CLUSTER", str(tmp_path / "node"))
+    assert job.own_folder() == tmp_path / "node" and (tmp_path / "node").stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 1_234_567)
+    with pytest.raises(job.JobError, match="expected .*node to be a folder of user 1234567"):
+        job.own_folder()
+
+
 def test_gpus_are_those_that_ray_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     four = {str(one): f"GPU-{one}" for one in range(4)}
     monkeypatch.setattr(gpus, "gpu_numbers", lambda: four)

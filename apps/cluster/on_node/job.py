@@ -190,12 +190,13 @@ def git(folder: Path, *arguments: str) -> str:
     """What git prints.
 
     Raises:
-        JobError: it fails; with its last line.
+        JobError: it fails; with what it says, but for its hints.
     """
     command = ["git", *arguments]
     done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise JobError(f"git {arguments[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+        said = [line.strip() for line in done.stderr.splitlines() if not line.startswith("hint:")]
+        raise JobError(f"git {arguments[0]}: {' '.join(said) or 'failed'}")
     return done.stdout.strip()
 
 
