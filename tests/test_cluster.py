@@ -345,6 +345,7 @@ def test_runs_on_two_nodes(clone: Workspace, cluster: Cluster, tmp_path: Path) -
     places = [re.findall(rf"in {tmp_path}/nodes/(\w)/origin-\w+/clones/(\d)", cluster.log(name)) for name in names]
     assert sorted(places) == [[("a", "1")], [("a", "2")], [("b", "1")], [("b", "2")]]
     assert said(tmp_path).count("prepared") == 1, "where it was committed"
+    assert "Pulling data for stage: 'prepare'" in "".join(map(cluster.log, names))
     clone.run(f"dvc exp pull origin {' '.join(names)}")
     shown = json.loads(clone.run("dvc exp show --json"))[1]["experiments"]
     seeds = {one["name"]: one["revs"][0]["data"]["params"]["params.yaml"]["data"]["seed"] for one in shown}
@@ -359,6 +360,7 @@ def test_runs_on_two_nodes(clone: Workspace, cluster: Cluster, tmp_path: Path) -
     wait_until(lambda: began("stopped"), show=cluster.jobs)
     cluster.stop("stopped")
     wait_until(ended("STOPPED", "stopped"), show=cluster.jobs)
+    assert "Pulling" not in cluster.log("stopped"), "the node's cache has what other jobs have pulled"
     assert not [one for one in cluster.processes("b") if {"toy.py", "dvc"} & set(one.cmdline())]
     clone.run(f"{submit} -S seed=13 -S image_size=64 --name failing --resource b=1")
     wait_until(ended("FAILED", "failing"), show=cluster.jobs)

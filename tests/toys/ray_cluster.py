@@ -70,8 +70,7 @@ class Cluster:
         for process in dying:
             with suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(dying, timeout=60)
-        wait_until(lambda: not self.processes(name))
+        wait_until(lambda: all(map(_is_gone, dying)))
 
     def jobs(self) -> dict[str, str]:
         """The states of the jobs."""
@@ -118,6 +117,13 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)  # whose new parent has not asked for its exit code
+    except psutil.Error:
+        return True
 
 
 def _folder_of(process: psutil.Process) -> Any:
