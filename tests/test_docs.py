@@ -34,7 +34,7 @@ POSTED = 'curl -s -H "Content-Type: application/json" http://127.0.0.1:8001/runs
 CLUSTER = [  # tests/test_cluster.py has one, and runs the script
     "make ray",
     'export PATH="$PWD/.venv/bin:$PATH" RAY_AUTH_MODE=token RAY_JOB_START_TIMEOUT_SECONDS=31536000',
-    "export RAY_API_SERVER_ADDRESS=http://HEAD:8265 RAY_AUTH_MODE=token",
+    "ssh -fN -L 8265:127.0.0.1:8265 HEAD    # unless this is the head",
     "ray status                       # what is taken on the nodes, and what waits",
     "#!/bin/bash",
 ]

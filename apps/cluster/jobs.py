@@ -39,7 +39,7 @@ class Cluster:
             self._client = JobSubmissionClient()
         except Exception as error:  # whatever its HTTP client, or its search for a cluster on this machine, raises
             raise TemperError(
-                f"expected a Ray cluster: {_last_line(error)}; set RAY_API_SERVER_ADDRESS, such as http://HEAD:8265"
+                f"expected a Ray cluster: {_last_line(error)}; set RAY_API_SERVER_ADDRESS, as to http://127.0.0.1:8265"
             ) from None
 
     def identities(self, names: Sequence[str], url: str) -> list[str]:
