@@ -75,8 +75,8 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pushed")
     (folder / "first" / ".dvc").mkdir(parents=True)
     write_config(folder / "first", "/store")
-    (folder / "first" / "params.yaml").write_text("lr: 1\n")
-    (folder / "first" / ".gitignore").write_text("/.temper/\n")
+    (folder / "first" / "params.yaml").write_text("lr: 1\nfetch: {own: {path: data/photos}}\n")
+    (folder / "first" / ".gitignore").write_text("/.temper/\n/data/photos/*\n")
     sh(folder, "git init -q -b main --bare origin.git && git init -q -b main first")
     sh(folder / "first", "git config user.name a && git config user.email a@b && git add -A && git commit -qm start")
     sh(folder / "first", "git remote add origin ../origin.git && git push -q origin main")
@@ -99,6 +99,7 @@ def check(repository: Repository) -> None:
     origin = Origin(repository)
     origin.require_committed()
     origin.url()
+    origin.require_photos()
     origin.require_dvc_remote()
     origin.require_pushed(repository.head())
     origin.require_new(["slow"])
@@ -122,6 +123,10 @@ UNFIT: dict[str, tuple[str, str]] = {  # what is done in the clone, what the lin
     "no remote": ("git remote remove origin", "git remote: error: No such remote 'origin'"),
     "password": ("git remote set-url origin https://me:secret@example.org/x.git", "expected an address without a"),
     "token": ("git remote set-url origin https://secret@example.org/x.git", "expected an address without a password"),
+    "photos": (
+        "mkdir -p data/photos/a data/photos/b && touch data/photos/a/1.jpg data/photos/b.jpg",
+        "fetch.own.path: expected photos that nodes can have, received data/photos, of which 2 files",
+    ),
     "no store": (f"echo '' > .dvc/config && {AGAIN} git push -q origin main", "found none: dvc remote add --default"),
     "near store": (
         f"sed -i 's#/store#../store#' .dvc/config && {AGAIN} git push -q origin main",
@@ -141,12 +146,14 @@ def test_what_nodes_could_not_see_is_refused(first: Repository, case: str) -> No
     assert "secret" not in str(caught.value)
 
 
-def test_a_commit_below_what_others_pushed_meanwhile_is_fit(first: Repository) -> None:
+def test_photos_in_dvc_and_a_commit_below_what_others_pushed_are_fit(first: Repository) -> None:
     sh(first.root.parent, "git clone -q origin.git second")
-    sh(
-        first.root.parent / "second",
-        "git -c user.name=a -c user.email=a@b commit -q --allow-empty -m theirs && git push -q",
-    )
+    (first.root / "data" / "photos" / "ä").mkdir(parents=True)
+    for name in ("ä/1.jpg", "b.zip", "b.zip.dvc", "ä.dvc"):  # as after `dvc add`
+        (first.root / "data" / "photos" / name).touch()
+    sh(first.root, "git add -f data/photos/*.dvc && git commit -q -m photos && git push -q origin main")
+    theirs = "git pull -q && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m theirs && git push -q"
+    sh(first.root.parent / "second", theirs)
     check(first)
     assert Origin(first).url() == str(first.root.parent / "origin.git"), "as nodes see it, not from the clone"
 

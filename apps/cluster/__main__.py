@@ -41,6 +41,7 @@ def main() -> int:
     origin.require_committed()
     every = runs(chosen.set_param, chosen.name, repository.base())
     names, commit, url = [run.name for run in every], repository.head(), origin.url()
+    origin.require_photos()
     origin.require_dvc_remote()
     origin.require_pushed(commit)
     origin.require_new(names)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+import yaml
+
 from apps.queue.repository import Repository
 from temper.base.errors import TemperError
 
@@ -53,6 +55,26 @@ class Origin:
                 f"expected commit {commit[:7]} on a branch of {self.remote}, from which nodes clone, found it on none: "
                 f"git push {self.remote} HEAD"
             )
+
+    def require_photos(self) -> None:
+        """Raises a TemperError if photos that the commit reads from its own folders are neither in git nor in DVC.
+
+        `fetch` would find other ones on a node, or none. An absolute path may mean a disk that the nodes share.
+        """
+        listed = self._git("ls-files", "-z", "*.dvc").split("\0")
+        added = {PurePosixPath(name.removesuffix(".dvc")) for name in listed if name}
+        for name, source in (yaml.safe_load(self._repository.base()).get("fetch") or {}).items():
+            path = str(source.get("path", ""))
+            if PurePosixPath(path).is_absolute():
+                continue
+            loose = [file for file in self._git("ls-files", "-z", "--others", "--", path).split("\0") if file]
+            alone = [file for file in loose if not added & {PurePosixPath(file), *PurePosixPath(file).parents}]
+            if alone:
+                raise TemperError(
+                    f"fetch.{name}.path: expected photos that nodes can have, received {path}, of which {len(alone)} "
+                    f"files are neither in git nor in DVC, such as {min(alone)}: dvc add an archive of them, name it "
+                    "as the path, and commit and push both; or name a folder that all nodes have by its full path"
+                )
 
     def require_dvc_remote(self) -> None:
         """Raises a TemperError if the commit names no DVC remote that every node can reach."""
