@@ -1,5 +1,6 @@
 """Runs on a cluster: what is refused before anything is submitted, a job's clone, and a real Ray of two nodes."""
 
+import importlib.util
 import json
 import os
 import re
@@ -324,13 +325,13 @@ def test_the_script_for_slurm(clone: Workspace, tmp_path: Path) -> None:
 
 @pytest.fixture
 def cluster(clone: Workspace, tmp_path: Path) -> Iterator[Cluster]:
-    pytest.importorskip("ray", reason="Ray is not installed: make ray")
     with started(tmp_path / "nodes", clone.environment, a=["--num-cpus=2"], b=["--num-cpus=2"]) as made:
         clone.environment = made.environment
         yield made
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make ray")
 def test_runs_on_two_nodes(clone: Workspace, cluster: Cluster, tmp_path: Path) -> None:
     submit = f"{sys.executable} -m apps.cluster"
 
