@@ -1,7 +1,9 @@
 """Runs on a cluster: what is refused before anything is submitted, a job's clone, and a real Ray of two nodes."""
 
+import argparse
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -10,11 +12,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from apps.cluster import overrides
-from apps.cluster.jobs import entrypoint
+from apps.cluster.__main__ import share_of
+from apps.cluster.jobs import Share, entrypoint
 from apps.cluster.on_node import job
 from apps.cluster.origin import Origin
 from apps.queue.postings import Run
@@ -157,6 +161,27 @@ def test_photos_in_dvc_and_a_commit_below_what_others_pushed_are_fit(first: Repo
     sh(first.root.parent / "second", theirs)
     check(first)
     assert Origin(first).url() == str(first.root.parent / "origin.git"), "as nodes see it, not from the clone"
+
+
+AMOUNTS: list[tuple[dict[str, Any], Share | str]] = [  # options, what a job has or what the line says
+    ({}, Share(1, 0, {})),
+    ({"gpus": 0.5, "cpus": 8.0, "resource": ["big=2"]}, Share(8, 0.5, {"big": 2})),
+    ({"cpus": 0.0}, "--cpus: expected a number above 0, received 0.0"),
+    ({"gpus": -1.0}, "--gpus: expected a number from 0, received -1.0"),
+    ({"gpus": math.inf}, "--gpus: expected a number from 0, received inf"),
+    ({"resource": ["big"]}, "--resource big: expected a number above 0, received none"),
+    ({"resource": ["big=x"]}, "--resource big: expected a number above 0, received x"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), AMOUNTS)
+def test_what_a_job_asks_of_its_node(options: dict[str, Any], expected: Share | str) -> None:
+    chosen = argparse.Namespace(**({"cpus": 1.0, "gpus": 0.0, "resource": []} | options))
+    if isinstance(expected, Share):
+        assert share_of(chosen) == expected
+    else:
+        with pytest.raises(TemperError, match=f"^{re.escape(expected)}$"):
+            share_of(chosen)
 
 
 def test_what_the_command_writes_the_job_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,9 @@ def _amount(of: str, text: str | float, zero: bool = False) -> float:
     except ValueError:
         amount = math.nan
     if not (0 < amount < math.inf or (zero and amount == 0)):
-        raise TemperError(f"{of}: expected a number {'from 0' if zero else 'above 0'}, received {text or 'none'}")
+        raise TemperError(
+            f"{of}: expected a number {'from 0' if zero else 'above 0'}, received {'none' if text == '' else text}"
+        )
     return amount
 
 
