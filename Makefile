@@ -17,7 +17,7 @@ COMPILE := uv pip compile --universal --generate-hashes --extra dev --no-emit-in
 COMPILE_GROUP := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--python-version 3.11 --quiet --upgrade --constraints requirements.lock --group
 
-.PHONY: run verify trackers onnx sweep queue page-runtime hub serve serve-environment test test-slow lint lock clean
+.PHONY: run verify trackers onnx sweep queue ray page-runtime hub serve serve-environment test test-slow lint lock clean
 .DEFAULT_GOAL := run
 
 run: $(ENVIRONMENT)
@@ -47,6 +47,10 @@ sweep: $(ENVIRONMENT)
 # The packages that serve DVC's queue over HTTP, in the pipeline's environment: docs/queue.md.
 queue: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-queue.lock
+
+# Ray, which runs experiments on several machines; each of them needs it: docs/cluster.md.
+ray: $(ENVIRONMENT)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-ray.lock
 
 # LiteRT.js, which runs models in browsers, for export.formats: [page] (docs/page.md). This needs npm.
 page-runtime: $(ENVIRONMENT)
@@ -91,6 +95,7 @@ lock:
 	$(COMPILE_GROUP) sweep --output-file requirements-sweep.lock
 	$(COMPILE_GROUP) serve --output-file requirements-serve.lock
 	$(COMPILE_GROUP) queue --output-file requirements-queue.lock
+	$(COMPILE_GROUP) ray --output-file requirements-ray.lock
 	@mkdir -p .temper  # keras-hub needs an older kagglesdk than kaggle, and no tensorflow-text: see `hub`
 	grep -E '^[a-z0-9][^ ]*==' requirements.lock | sed 's/ *\\$$//' | grep -v '^kagglesdk==' > .temper/constraints.txt
 	echo "tensorflow-text ; sys_platform == 'none'" > .temper/overrides.txt

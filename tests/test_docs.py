@@ -31,6 +31,13 @@ SERVED = [
     "curl -s -F photo=@README.md http://127.0.0.1:8000/predict",
 ]
 POSTED = 'curl -s -H "Content-Type: application/json" http://127.0.0.1:8001/runs \\'
+CLUSTER = [  # tests/test_cluster.py has one, and runs the script
+    "make ray",
+    'export PATH="$PWD/.venv/bin:$PATH" RAY_AUTH_MODE=token RAY_JOB_START_TIMEOUT_SECONDS=31536000',
+    "ssh -fN -L 8265:127.0.0.1:8265 HEAD    # unless this is the head",
+    "ray status                       # what is taken on the nodes, and what waits",
+    "#!/bin/bash",
+]
 # The first line of each block that is not run.
 NOT_RUN = {
     ("docs/serve.md", "make serve"),  # downloads packages, and runs until it is stopped
@@ -49,7 +56,8 @@ NOT_RUN = {
     ("docs/queue.md", "python -m apps.queue --jobs 2"),  # runs until it is stopped
     ("docs/queue.md", POSTED),  # asks a server: tests/test_queue_runs.py does the same
     ("docs/queue.md", "python -m apps.queue repair --jobs 2"),  # needs a queue: tests/test_queue_runs.py runs it
-    ("docs/queue.md", "dvc exp run --temp -n NAME -S lr=3e-6 && dvc exp push origin NAME    # on one machine"),
+    ("docs/queue.md", "dvc exp run --pull -n NAME -S lr=3e-6 && dvc exp push origin NAME    # on one machine"),
+    *(("docs/cluster.md", line) for line in CLUSTER),
     ("README.md", "make test"),  # the tests themselves
     ("README.md", "make GPU=1"),  # downloads CUDA and needs a GPU
     ("CONTRIBUTING.md", "make test         # makes .venv if it is not there, and runs the fast tests"),

@@ -417,6 +417,7 @@ LOCKS = {  # with the least number of packages that each must have
     "requirements-onnx.lock": 10,
     "requirements-sweep.lock": 20,
     "requirements-queue.lock": 10,
+    "requirements-ray.lock": 40,
     "requirements-serve.lock": 25,
     "requirements-hub.lock": 40,
 }
@@ -427,6 +428,7 @@ OWN = {  # a package that this lock has and the first has not
     "requirements-onnx.lock": "tf2onnx",
     "requirements-sweep.lock": "optuna",
     "requirements-queue.lock": "fastapi",
+    "requirements-ray.lock": "ray",
     "requirements-serve.lock": "uvicorn",
     "requirements-hub.lock": "keras-hub",
 }
