@@ -172,6 +172,11 @@ class Experiment:
         return "it has no log"
 
 
+def is_here(commit: str) -> bool:
+    """Whether this clone has an experiment; those of other drivers are in theirs."""
+    return bool(git(Path(), "cat-file", "-t", commit))
+
+
 def leader(name: str) -> int | None:
     """The number of the process that leads the group of an experiment; `None` where it does not run."""
     for pid, words in _processes():

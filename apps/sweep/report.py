@@ -109,7 +109,14 @@ def summary(search: Search, seeds: dict[str, float]) -> list[str]:
             f"the same with {len(seeds)} other seeds, so other splits too: {of_seeds[0]:.5g} to {of_seeds[-1]:.5g}, "
             f"mean {mean(of_seeds):.5g}: expect that, for the best of {len(ended)} is partly luck"
         )
-    lines.append(f"apply it: dvc exp apply {best.user_attrs['experiment']} && dvc repro")
+    name, owner = best.user_attrs["experiment"], best.user_attrs.get("driver", "")
+    if owner not in ("", search.drivers.name):
+        place = search.study.user_attrs.get(f"folder of {owner}", "its clone")
+        lines.append(
+            f"it is in the clone of {owner}, {place}: there, type dvc exp push origin {name}, and here, dvc exp pull "
+            f"origin {name}"
+        )
+    lines.append(f"apply it: dvc exp apply {name} && dvc repro")
     return lines
 
 
