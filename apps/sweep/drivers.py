@@ -52,11 +52,9 @@ def address(given: str, where: str) -> str:
     url = os.environ.get(given[1:], "")
     if not url:
         raise TemperError(f"{where}: expected the environment variable {given[1:]} to hold an address, found none")
-    if url.partition("://")[0] not in KINDS_OF_SERVERS:
-        raise TemperError(
-            f"{where}: expected {' or '.join(f'{kind}://...' for kind in KINDS_OF_SERVERS)} in {given[1:]}, received "
-            f"{redacted(url.partition('://')[0], secrets_of(url))[:20]}..."
-        )
+    if url.partition("://")[0] not in KINDS_OF_SERVERS:  # it may hold a password, so it is not repeated
+        expected = " or ".join(f"{kind}://..." for kind in KINDS_OF_SERVERS)
+        raise TemperError(f"{where}: expected {expected} in {given[1:]}, received none")
     return url
 
 
@@ -201,7 +199,9 @@ class Turns:
                 self.storage = optuna.storages.RDBStorage(
                     url, engine_kwargs={"pool_pre_ping": True, "connect_args": limits}
                 )
-        except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, RuntimeError) as error:
+        except ImportError as error:
+            raise TemperError(f"expected {error.name} to be installed for this storage: make sweep does it") from None
+        except (SQLAlchemyError, StorageInternalError, ValueError, RuntimeError) as error:
             raise TemperError(f"{redacted(url, secrets_of(url))}: {_said(error, url)}") from None
 
     @contextmanager
