@@ -134,11 +134,20 @@ def importances(study: optuna.Study, keys: list[str]) -> list[str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(study, params=keys)
+            found = optuna.importance.get_param_importances(study, params=keys, evaluator=_evaluator())
     except (ValueError, RuntimeError):  # all trials are equal
         return []
     shown = ", ".join(f"{key} {share:.2f}" for key, share in found.items())
     return [f"importance: {shown}"]
+
+
+def _evaluator() -> optuna.importance.BaseImportanceEvaluator:
+    """fANOVA (Hutter, Hoos and Leyton-Brown, ICML 2014): the share of the variance over all trials.
+
+    Optuna's default, PED-ANOVA, asks what tells the best tenth from the others; where most rates fail, the share of the
+    rate comes out small, because it is right in all of the best.
+    """
+    return optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
 def draw(study: optuna.Study, complete: list[FrozenTrial], keys: list[str], folder: Path) -> list[Path]:
@@ -154,7 +163,7 @@ def draw(study: optuna.Study, complete: list[FrozenTrial], keys: list[str], fold
     if any(trial.intermediate_values for trial in complete):
         kinds["curves"] = plots.plot_intermediate_values
     if len(keys) > 1:
-        kinds["importances"] = partial(plots.plot_param_importances, params=keys)
+        kinds["importances"] = partial(plots.plot_param_importances, params=keys, evaluator=_evaluator())
     if keys:
         kinds["slices"] = partial(plots.plot_slice, params=keys)
     return [path for name, plot in kinds.items() if (path := _drawn(plot, study, folder / f"{name}.png")) is not None]

@@ -154,7 +154,7 @@ class Reach(Section):
     """Ends a trial that would not come up to the best finished one, going on in a straight line as it has so far."""
 
     name: Literal["reach"]
-    after_trials: Count = Field(3, description="so many trials are finished before any is pruned")
+    after_trials: Count = Field(1, description="so many trials are finished before any is pruned")
     after_epochs: Whole = Field(2, description="so many epochs of each trial are never pruned")
 
 
