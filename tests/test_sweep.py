@@ -134,7 +134,7 @@ def test_an_objective_says_what_a_trial_runs_up_to(name: str, expected: Objectiv
     assert (aim.stage, aim.figure, aim.is_curve) == (expected.stage, expected.figure, expected.is_curve)
     assert aim.maximize == (not name.endswith("loss"))
     pruning = sweep_of(LR, objective=name).pruning
-    assert (pruning is not None) == aim.is_curve
+    assert pruning == (Reach(name="reach") if aim.is_curve else None)
 
 
 def test_the_sweeps_of_the_project_are_valid(in_tmp_path: Path) -> None:
@@ -191,6 +191,23 @@ def test_dvc_makes_of_the_overrides_what_was_checked(tmp_path: Path, values: dic
     apply_overrides(path, space.overrides(BASE, params, values))
     assert loading.read(path) == space.changed(BASE, params, values)
     assert "lr" not in loading.read(path)["warm_up"] and "lr" in BASE["warm_up"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (
+            {"name": "MobileNet", "arguments": {"alpha": 0.25}, "weights": "imagenet"},
+            "MobileNet, alpha 0.25, weights imagenet",
+        ),
+        ({}, "{}"),
+        ([1, "a"], '[1, "a"]'),
+        (3e-06, "3e-06"),
+        ("all", "all"),
+    ],
+)
+def test_a_value_is_shown_to_people(value: Any, expected: str) -> None:
+    assert space.shown(value) == expected
 
 
 def test_suggestions_are_short_numbers_within_their_ends(in_tmp_path: Path) -> None:
@@ -488,6 +505,19 @@ def test_the_report_has_every_trial_and_draws_it(
     }
 
 
+def test_the_pictures_come_while_a_search_goes_on(searched: Callable[..., ToySearch]) -> None:
+    search, seen = searched(run=False, pruner="off", trials=11), []
+
+    def show(one: Search) -> None:
+        report.keep(one)
+        seen.append(len((Path(".temper/sweeps/toy") / "trials.csv").read_text(encoding="utf-8").splitlines()) - 1)
+        assert (Path(".temper/sweeps/toy") / "curves.png").exists()
+
+    search.show = show
+    search.run()
+    assert seen == [5, 10]
+
+
 def test_a_sweep_goes_on_only_with_what_it_began_with(in_tmp_path: Path) -> None:
     def write(**changes: Any) -> Sweep:
         Path("params.yaml").write_text(yaml.safe_dump(BASE | changes), encoding="utf-8")
@@ -710,9 +740,10 @@ def test_an_address_and_the_name_of_a_driver(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(TemperError, match="s.yaml: expected the environment variable SWEEPS to hold an address"):
         address("$SWEEPS", "s.yaml")
     monkeypatch.setenv("SWEEPS", "secretpassword")
-    with pytest.raises(TemperError, match="in SWEEPS, received none") as raised:
-        address("$SWEEPS", "s.yaml")
-    assert "secretpassword" not in str(raised.value)
+    for given, place in (("$SWEEPS", "in SWEEPS"), ("postgresql://me:secretpassword@host/x", "as storage")):
+        with pytest.raises(TemperError, match=f"expected postgresql.psycopg://... .* {place}") as raised:
+            address(given, "s.yaml")
+        assert "secretpassword" not in str(raised.value)
     for url in ("postgresql+psycopg://me:secret-1@[host/x", "mysql+pymysql://me:secret-1@127.0.0.1:1/x"):
         with pytest.raises(TemperError) as raised:
             Turns(url)
@@ -748,7 +779,7 @@ def test_a_sweep_that_is_killed_ends_with_all_its_trials(pipeline: Workspace) ->
     folder = pipeline.folder
     pipeline.set(fine_tune__epochs=6)
     content: dict[str, Any] = {"params": LR | {"aug": {"range": [0, 0.5]}}, "trials": 5, "parallel": 2, "seeds": 0}
-    content["pruner"] = {"name": "median", "after_trials": 1, "after_epochs": 1}
+    content["pruner"] = {"name": "reach", "after_epochs": 1}
     (folder / "quick.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     driver, moment = pipeline.start("python -m apps.sweep quick.yaml"), random.uniform(0, 8)
     while not list(folder.glob(".temper/sweeps/quick/trial-*.log")):
@@ -763,6 +794,9 @@ def test_a_sweep_that_is_killed_ends_with_all_its_trials(pipeline: Workspace) ->
     assert len(names) == 5 and set(names) <= {"COMPLETE", "PRUNED"}, f"killed after {moment:.2f} s\n{output}"
     assert len({trial.user_attrs["values"] for trial in study.trials}) == 5
     assert {stage for trial in study.trials for stage in trial.user_attrs["ran"]} <= {"boundary", "fine_tune"}
+    # What was pruned is no result: neither an experiment nor in the run cache.
+    kept = [path for path in folder.glob(".dvc/cache/runs/*/*/*") if "stages.fine_tune" in path.read_text()]
+    assert len(kept) == 1 + names.count("COMPLETE")  # and the run that the pipeline began with
     experiments = pipeline.run("git for-each-ref --format='%(refname:lstrip=-1)' refs/exps").split()
     assert len([name for name in experiments if name.startswith("quick-")]) == names.count("COMPLETE")
     assert left(pipeline) == []
@@ -839,8 +873,11 @@ def test_networks_are_compared_by_their_warm_up(pipeline: Workspace) -> None:
     content |= {"sampler": "grid", "seeds": 0, "parallel": 2}
     (pipeline.folder / "networks.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     output = pipeline.run("python -m apps.sweep networks.yaml")
-    assert re.search(r"backbone.pooling +features +megabytes +images_a_second", output)
-    rows = {line.split()[3]: line.split()[4] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
+    header = (
+        r"warm_up/validation/accuracy +warm_up/validation/loss +state +epochs +backbone.pooling +features +megabytes"
+    )
+    assert re.search(header, output)
+    rows = {line.split()[4]: line.split()[5] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
     assert int(rows["concat"]) == 2 * int(rows["avg"])
     assert "fine_tune" not in output.partition("stages that ran: ")[2].splitlines()[0]
     # What would make trials incomparable, or run again what they have in common:

@@ -106,7 +106,7 @@ def go_on(sweep: Sweep, path: Path, study: "optuna.Study", drivers: "Alone") -> 
         refuse_another(study, identity(sweep), path)
     refuse_stages_before(sweep, path)
     base = loading.read(PARAMS)
-    one = Search(sweep, study, base, f"{path}: params", lambda: refuse_edits(study, sweep, path), drivers)
+    one = Search(sweep, study, base, f"{path}: params", lambda: refuse_edits(study, sweep, path), drivers, report.keep)
     known = len(one.trials())
     mine = f"; this driver is {drivers.name}" if drivers.name else ""
     print(

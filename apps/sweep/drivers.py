@@ -45,16 +45,14 @@ def address(given: str, where: str) -> str:
     """The address of a server's storage, from the environment where $NAME stands for it.
 
     Raises:
-        TemperError: there is no such variable, or it holds no such address.
+        TemperError: there is no such variable, or no such address.
     """
-    if not given.startswith("$"):
-        return given
-    url = os.environ.get(given[1:], "")
+    url = os.environ.get(given[1:], "") if given.startswith("$") else given
     if not url:
         raise TemperError(f"{where}: expected the environment variable {given[1:]} to hold an address, found none")
     if url.partition("://")[0] not in KINDS_OF_SERVERS:  # it may hold a password, so it is not repeated
         expected = " or ".join(f"{kind}://..." for kind in KINDS_OF_SERVERS)
-        raise TemperError(f"{where}: expected {expected} in {given[1:]}, received none")
+        raise TemperError(f"{where}: expected {expected} {f'in {given[1:]}' if url != given else 'as storage'}")
     return url
 
 

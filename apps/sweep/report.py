@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from apps.sweep import networks, space
-from apps.sweep.search import ENDED, Search, folder_of
+from apps.sweep.search import ENDED, OTHER, Search, folder_of
 from temper.base.atomic import atomic_file
 from temper.base.texts import write_csv
 
@@ -24,12 +24,12 @@ STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialSta
 
 def write(search: Search, seeds: dict[str, float]) -> None:
     """Prints what came out, and writes trials.csv and the pictures into the sweep's folder."""
-    complete, folder = search.trials(TrialState.COMPLETE), folder_of(search.study.study_name)
+    folder = folder_of(search.study.study_name)
     swept = {key.split(".")[0] for key in search.sweep.params}
+    complete = search.trials(TrialState.COMPLETE)
     costs = networks.measure_all(search.study, complete) if swept & {"backbone", "image_size"} else {}
     header, rows = table(search, costs)
-    with atomic_file(folder / "trials.csv") as path:
-        write_csv(path, header, rows)
+    drawn = keep(search, costs)
     print()
     fixed = {key for key in search.sweep.params if key not in space.varied(search.sweep.params)}
     kept = [number for number, name in enumerate(header) if name not in fixed | {"reason"}]
@@ -39,15 +39,23 @@ def write(search: Search, seeds: dict[str, float]) -> None:
     print()
     for line in summary(search, seeds):
         print(line)
-    drawn = draw(search.study, complete, compared(search), folder)
     print(f"pictures: {', '.join(str(path) for path in drawn)}" if drawn else "too few trials for pictures")
+
+
+def keep(search: Search, costs: dict[int, dict[str, float]] | None = None) -> list[Path]:
+    """Writes trials.csv and the pictures, also while a search goes on; returns the paths of the pictures."""
+    folder = folder_of(search.study.study_name)
+    with atomic_file(folder / "trials.csv") as path:
+        write_csv(path, *table(search, costs or {}))
+    return draw(search.study, search.trials(TrialState.COMPLETE), compared(search), folder)
 
 
 def table(search: Search, costs: dict[int, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
     """The trials, the best first, then those that were pruned, then those that failed."""
     keys = list(search.sweep.params)
     measured = list(next(iter(costs.values()), {}))
-    header = ["experiment", search.aim.name, "state", "epochs", *keys, *measured, "stages that ran", "reason"]
+    others = list(next((one.user_attrs[OTHER] for one in search.trials() if one.user_attrs.get(OTHER)), {}))
+    header = ["experiment", search.aim.name, *others, "state", "epochs", *keys, *measured, "stages that ran", "reason"]
     rows = []
     for trial in in_order(search):
         values = json.loads(trial.user_attrs.get("values", "{}"))
@@ -55,6 +63,7 @@ def table(search: Search, costs: dict[int, dict[str, float]]) -> tuple[list[str]
             [
                 trial.user_attrs.get("experiment", str(trial.number)),
                 "" if trial.value is None else f"{trial.value:.5g}",
+                *(f"{trial.user_attrs[OTHER][name]:.5g}" if trial.user_attrs.get(OTHER) else "" for name in others),
                 STATES[trial.state],
                 str(len(trial.intermediate_values) or ""),
                 *(space.shown(values[key]) if key in values else "" for key in keys),

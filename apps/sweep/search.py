@@ -33,6 +33,8 @@ POLL = 0.5  # seconds
 EPOCHS_BY_DEFAULT: int = FineTune.model_fields["epochs"].default
 MOST_ALIKE = 3  # failures in a row for one reason: the next trial would fail too
 MOST_REPEATED = 20  # suggestions in a row that were tried before: there is hardly anything else
+SHOWN_EVERY = 5  # trials; drawing takes seconds
+OTHER = "other"  # figures that say more of a trial, in its user attributes
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -100,6 +102,7 @@ class Search:
         path: of SWEEP.yaml, for messages.
         refuse_edits: called before each trial; raises a TemperError if it could not be compared with those before.
         drivers: this one among others.
+        show: called now and then, to write what there is so far.
         has_waited: whether it waits only for trials of others.
         failures: why the last trials of this driver failed, one after the other.
     """
@@ -110,6 +113,7 @@ class Search:
     path: str
     refuse_edits: Callable[[], None] = lambda: None
     drivers: Alone = field(default_factory=Alone)
+    show: Callable[["Search"], object] = lambda search: None
     has_waited: bool = False
     running: list[Running] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -353,6 +357,7 @@ class Search:
             return
         self._report(one, points)
         one.trial.set_user_attr("commit", commit)
+        one.trial.set_user_attr(OTHER, one.experiment.other(self.aim))
         self._end(one, TrialState.COMPLETE, value)
         self.failures.clear()
 
@@ -366,6 +371,8 @@ class Search:
         self.study.tell(one.trial, value, state)
         self.running.remove(one)
         print(self._said(one, self.study.trials[one.trial.number]), flush=True)
+        if len(self.trials(*ENDED)) % SHOWN_EVERY == 0:
+            self.show(self)
 
     def _said(self, one: Running, ended: FrozenTrial) -> str:
         """What is printed of a trial that has ended."""
