@@ -210,6 +210,23 @@ def test_a_value_is_shown_to_people(value: Any, expected: str) -> None:
     assert space.shown(value) == expected
 
 
+def test_pictures_name_listed_values_as_the_table_does() -> None:
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    stored = [space._name({"name": "MobileNet", "arguments": {"alpha": alpha}}) for alpha in (0.25, 0.75)]
+    for names, expected in (
+        ([f"'{name}'" for name in stored], ["MobileNet, alpha 0.25", "MobileNet, alpha 0.75"]),
+        (["'all'", "'0.5'"], ["all", "0.5"]),
+        (["1", "2"], ["1", "2"]),  # numbers
+    ):
+        axes = Figure().add_subplot()
+        axes.set_xticks([0, 1], names)
+        report._label(axes)
+        labels = axes.get_xticklabels()
+        assert [label.get_text() for label in labels] == expected
+        assert {label.get_rotation() for label in labels} == {30.0 if "MobileNet" in expected[0] else 0.0}
+
+
 def test_suggestions_are_short_numbers_within_their_ends(in_tmp_path: Path) -> None:
     sweep = sweep_of(LR | MOMENTUM | {"batch_size": {"integers": [8, 32], "step": 8}, "backbone": [{"a": 1}, {"b": 2}]})
     study = optuna.create_study()

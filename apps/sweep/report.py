@@ -19,6 +19,7 @@ from temper.base.atomic import atomic_file
 from temper.base.texts import write_csv
 
 _SHOWN, _WIDTH = 10, 60  # rows and the width of a cell of the table on the terminal
+_ALONG = 40  # letters that fit below a picture
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -186,6 +187,8 @@ def _drawn(plot: Callable[[optuna.Study], Any], study: optuna.Study, path: Path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its matplotlib pictures are called experimental
             plot(study)
+            for axes in pyplot.gcf().axes:
+                _label(axes)
             with atomic_file(path) as partial:
                 pyplot.gcf().savefig(partial, dpi=120, bbox_inches="tight")
     except (ValueError, RuntimeError):
@@ -193,3 +196,21 @@ def _drawn(plot: Callable[[optuna.Study], Any], study: optuna.Study, path: Path)
     finally:
         pyplot.close("all")
     return path
+
+
+def _label(axes: Any) -> None:
+    """Names listed values along an axis as the table does, and slants them where they would run into each other."""
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    if not any(name.startswith("'") for name in names):  # numbers
+        return
+    names = [_named(name.strip("'")) for name in names]
+    slant = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > _ALONG else {}
+    axes.set_xticks(axes.get_xticks(), names, **slant)
+
+
+def _named(stored: str) -> str:
+    """A value for people, of what Optuna stores: lists and mappings are JSON."""
+    try:
+        return space.shown(json.loads(stored)) if stored[:1] in "[{" else stored
+    except ValueError:
+        return stored
