@@ -554,6 +554,13 @@ def test_a_sweep_goes_on_only_with_what_it_began_with(in_tmp_path: Path) -> None
     with pytest.raises(TemperError, match="since then the code in dvc.yaml, stages/ and temper/ changed"):
         comparable.refuse_another(study, comparable.identity(write()), path)
     code.write_text("1\n")
+    Path("dvc.lock").write_text(
+        "stages: {normalize: {outs: [{path: data/images.parquet, md5: a}, {path: data/audit, md5: b}]}}"
+    )
+    with pytest.raises(TemperError, match="since then data/images.parquet changed"):  # or another clone has others
+        comparable.refuse_another(study, comparable.identity(write()), path)
+    assert "data/images.parquet" not in comparable.identity(sweep_of({"seed": [1, 2]}))
+    Path("dvc.lock").unlink()
     with pytest.raises(TemperError, match="its own params or objective changed"):
         write()
         comparable.refuse_another(study, comparable.identity(sweep_of({"lr": [1]})), path)
@@ -666,6 +673,12 @@ def test_what_would_not_come_up_to_the_best_is_pruned(direction: str, curve: lis
 def test_drivers_share_the_trials_and_the_seeds_and_do_none_twice(
     searched: Callable[..., ToySearch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def slowly(search: ToySearch) -> bool:
+        may = Search._may_begin(search)
+        time.sleep(0.01)  # in which others may come to the same conclusion
+        return may
+
+    monkeypatch.setattr(ToySearch, "_may_begin", slowly)
     monkeypatch.setattr("apps.sweep.search.POLL", 0.001)
     found: dict[str, dict[str, float]] = {}
 
