@@ -35,6 +35,7 @@ pytest.importorskip("matplotlib", reason="make sweep installs it")
 from apps.sweep import comparable, report  # noqa: E402
 from apps.sweep.drivers import Alone, Team, Turns, address, own_name  # noqa: E402
 from apps.sweep.pruning import ReachPruner, reached  # noqa: E402
+from apps.sweep.repetition import repeat_best  # noqa: E402
 from apps.sweep.search import Running, Search, open_study, sampler  # noqa: E402
 
 BASE: dict[str, Any] = loading.read(ROOT / "recipes/digits.yaml")
@@ -491,9 +492,9 @@ def test_the_best_is_repeated_with_other_seeds_once(searched: Callable[..., ToyS
     search = searched(pruner="off", seeds=3)
     best, before = search.best(), sum(BEGUN.values())
     assert best is not None and best.value is not None
-    seeds = search.repeat_best()
+    seeds = repeat_best(search)
     assert seeds == pytest.approx({str(seed): best.value + seed / 100 for seed in (1, 2, 3)})
-    assert sum(BEGUN.values()) == before + 3 and search.repeat_best() == seeds
+    assert sum(BEGUN.values()) == before + 3 and repeat_best(search) == seeds
     assert sum(BEGUN.values()) == before + 3
     lines = report.summary(search, seeds)
     assert any("with 3 other seeds" in line and f"{best.value + 0.02:.5g}" in line for line in lines)
@@ -603,7 +604,7 @@ def test_an_edit_during_a_sweep_stops_it_before_the_next_trial(
     assert states(whole) == {"COMPLETE": 12} and sum(BEGUN.values()) == 12
     write_what_is_compared(code="2")
     with pytest.raises(TemperError, match=changed):
-        whole.repeat_best()
+        repeat_best(whole)
     assert sum(BEGUN.values()) == 12
 
 
@@ -687,7 +688,7 @@ def test_drivers_share_the_trials_and_the_seeds_and_do_none_twice(
         with search.drivers:
             meeting.wait()
             search.run()
-            found[name] = search.repeat_best()
+            found[name] = repeat_best(search)
 
     meeting = threading.Barrier(3)
     threads = [threading.Thread(target=drive, args=(name,)) for name in ("a", "b", "c")]

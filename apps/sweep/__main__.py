@@ -100,6 +100,7 @@ def go_on(sweep: Sweep, path: Path, study: "optuna.Study", drivers: "Alone") -> 
     """Does what is left of a study."""
     from apps.sweep import report  # noqa: PLC0415
     from apps.sweep.comparable import identity, refuse_another, refuse_edits, refuse_stages_before  # noqa: PLC0415
+    from apps.sweep.repetition import repeat_best  # noqa: PLC0415
     from apps.sweep.search import Search, folder_of  # noqa: PLC0415
 
     with drivers.turn():
@@ -116,7 +117,7 @@ def go_on(sweep: Sweep, path: Path, study: "optuna.Study", drivers: "Alone") -> 
     )
     try:
         one.run()
-        report.write(one, one.repeat_best())
+        report.write(one, repeat_best(one))
     except drivers.lost as error:
         raise TemperError(f"{drivers.said(error)}; python -m apps.sweep {path} goes on") from None
     except KeyboardInterrupt:
