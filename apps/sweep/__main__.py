@@ -8,10 +8,8 @@ import argparse
 import importlib.util
 import re
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from apps.sweep import space
 from apps.sweep.settings import Sweep
@@ -21,11 +19,6 @@ from temper.base.loading import PARAMS
 from temper.base.locks import held
 from temper.base.paths import scratch
 from temper.command_line import run
-
-if TYPE_CHECKING:
-    import optuna
-
-    from apps.sweep.drivers import Alone
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -80,50 +73,9 @@ def main() -> int:
         signal.signal(number, interrupt)
     lock = scratch("locks") / f"sweep-{chosen.sweep.stem}.lock"
     with held(lock, f"{chosen.sweep}: waiting for the process that runs this sweep"):
+        from apps.sweep.running import search  # noqa: PLC0415 - it imports Optuna
+
         return search(sweep, chosen.sweep, chosen.storage or sweep.storage)
-
-
-def search(sweep: Sweep, path: Path, storage: str | None) -> int:
-    """Searches to the end, and repeats the best; with other drivers where a server keeps the study."""
-    from apps.sweep.drivers import Alone, Team, Turns, address, own_name  # noqa: PLC0415
-    from apps.sweep.search import folder_of, open_study  # noqa: PLC0415
-
-    if storage is None:
-        return go_on(sweep, path, open_study(path.stem, sweep), Alone())
-    turns = Turns(address(storage, str(path)))
-    study = open_study(path.stem, sweep, turns.storage, turns.turn())
-    with Team(study, own_name(folder_of(path.stem)), turns) as team:
-        return go_on(sweep, path, study, team)
-
-
-def go_on(sweep: Sweep, path: Path, study: "optuna.Study", drivers: "Alone") -> int:
-    """Does what is left of a study."""
-    from apps.sweep import report  # noqa: PLC0415
-    from apps.sweep.comparable import identity, refuse_another, refuse_edits, refuse_stages_before  # noqa: PLC0415
-    from apps.sweep.repetition import repeat_best  # noqa: PLC0415
-    from apps.sweep.search import Search, folder_of  # noqa: PLC0415
-
-    with drivers.turn():
-        refuse_another(study, identity(sweep), path)
-    refuse_stages_before(sweep, path)
-    base = loading.read(PARAMS)
-    one = Search(sweep, study, base, f"{path}: params", lambda: refuse_edits(study, sweep, path), drivers, report.keep)
-    known = len(one.trials())
-    mine = f"; this driver is {drivers.name}" if drivers.name else ""
-    print(
-        f"{path}: {sweep.trials} trials by {sweep.aim.name}, {known} of them begun; study, logs and pictures are in "
-        f"{folder_of(path.stem)}{mine}",
-        flush=True,
-    )
-    try:
-        one.run()
-        report.write(one, repeat_best(one))
-    except drivers.lost as error:
-        raise TemperError(f"{drivers.said(error)}; python -m apps.sweep {path} goes on") from None
-    except KeyboardInterrupt:
-        print(f"interrupted: python -m apps.sweep {path} goes on", file=sys.stderr)
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

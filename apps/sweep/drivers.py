@@ -29,7 +29,11 @@ from temper.redaction import redacted, secrets_of
 BEAT = 5.0  # seconds between two signs of life
 GRACE = 60.0  # seconds without one, after which a driver is gone
 PATIENCE = 600.0  # seconds that a server may not answer
-_CONNECT = 10  # seconds until a connection stands
+# Seconds until a connection stands, and until a server that vanished is noticed.
+_LIMITS: dict[str, dict[str, int]] = {
+    "postgresql": {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3},
+    "mysql": {"connect_timeout": 10, "read_timeout": 700},  # longer than the wait for a turn
+}
 # Kept for as long as the connection is. The settings before it end the connection of a machine that vanished, which
 # would otherwise keep the lock for hours.
 _TURN = {
@@ -76,10 +80,6 @@ class Alone:
 
     def answered(self) -> None:
         """The server answers (again)."""
-
-    def said(self, error: Exception) -> str:
-        """Why a server does not answer, in a line without passwords."""
-        return f"the server of the study: {_said(error, '')}"
 
     def __enter__(self) -> "Alone":
         return self
@@ -145,7 +145,7 @@ class Team(Alone):
             self._silent_since = now
             print(f"the server of the study does not answer: trying again for {PATIENCE / 60:.0f} minutes", flush=True)
         if now - self._silent_since > PATIENCE:
-            raise TemperError(f"{self.said(error)}; the same command goes on") from None
+            raise TemperError(f"the server of the study: {said(error)}; the same command goes on") from None
         time.sleep(min(BEAT, PATIENCE))
 
     def answered(self) -> None:
@@ -189,7 +189,7 @@ class Turns:
     """
 
     def __init__(self, url: str) -> None:
-        limits = {"connect_timeout": _CONNECT}
+        limits = _LIMITS[url.partition("+")[0]]
         try:
             # Without a pool: closing a connection ends it, and with it the turn.
             self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=limits)
@@ -200,7 +200,7 @@ class Turns:
         except ImportError as error:
             raise TemperError(f"expected {error.name} to be installed for this storage: make sweep does it") from None
         except (SQLAlchemyError, StorageInternalError, ValueError, RuntimeError) as error:
-            raise TemperError(f"{redacted(url, secrets_of(url))}: {_said(error, url)}") from None
+            raise TemperError(f"{redacted(url, secrets_of(url))}: {said(error, url)}") from None
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -213,7 +213,7 @@ class Turns:
             yield
 
 
-def _said(error: BaseException, url: str) -> str:
+def said(error: BaseException, url: str = "") -> str:
     """The first line of what a server or its driver says, without passwords."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
     cause = getattr(cause, "orig", None) or cause
