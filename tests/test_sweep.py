@@ -905,7 +905,7 @@ def test_networks_are_compared_by_their_warm_up(pipeline: Workspace) -> None:
     (pipeline.folder / "networks.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     output = pipeline.run("python -m apps.sweep networks.yaml")
     header = (
-        r"warm_up/validation/accuracy +warm_up/validation/loss +state +epochs +backbone.pooling +features +megabytes"
+        r"warm_up/validation/accuracy +warm_up/validation/loss +state +backbone.pooling +features +megabytes +images"
     )
     assert re.search(header, output)
     rows = {line.split()[4]: line.split()[5] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
