@@ -1,16 +1,18 @@
-"""Measures a sweep over lr and aug with the real dvc: what median pruning saves and costs, and the effect of kills.
+"""Measures a sweep over lr and aug with the real dvc: what pruning saves and costs, and the effect of kills.
 
-    python -m benchmarks.sweep [--trials 24] [--epochs 8]
-    python -m benchmarks.sweep --cifar100 CIFAR-100.tar.gz WEIGHTS.h5 [--images 5000]
+    python -m benchmarks.sweep [--trials 24] [--epochs 8] [--pruner reach]
+    python -m benchmarks.sweep --cifar100 CIFAR-100.tar.gz MOBILENET.h5 [--images 5000]
+    python -m benchmarks.sweep --flowers FLOWERS.zip MOBILENET_V2.h5
 
-In one clone, it runs two sweeps with the same seed of the sampler: one with median pruning, whose driver is killed (-9)
-at three random moments and started again, and then one without pruning. Trials that both sweeps have come from DVC's
-run cache. Printed are the trials, how often each stage ran, the epochs, and the best validation accuracy, as a ratio
-and a difference. The same is computed for the second sweep's trials with the pruner's decisions applied to them, which
-shows what pruning saves if an epoch takes much longer than reading its curve.
+In one clone, it runs two sweeps with the same seed of the sampler: one with pruning, whose driver is killed (-9) at
+three random moments and started again, and then one without pruning. Trials that both sweeps have come from DVC's run
+cache. Printed are the trials, how often each stage ran, the epochs, and the best validation accuracy, as a ratio and a
+difference. Then the curves of the second sweep go through each pruner, in their order and in ORDERS random ones, which
+shows what is luck.
 
-Without arguments, the data are scikit-learn's digits, 60 of each class. WEIGHTS.h5 are MobileNet's (alpha 0.25)
-ImageNet weights without its top, used for CIFAR-100 by coarse labels, enlarged to 96 pixels.
+Without arguments, the data are scikit-learn's digits, 60 of each class. MOBILENET.h5 are the ImageNet weights of
+MobileNet (alpha 0.25) without its top, used for CIFAR-100 by coarse labels, enlarged to 96 pixels. MOBILENET_V2.h5 are
+those of MobileNetV2 (alpha 0.35), used for photos in class folders by recipes/folder.yaml.
 """
 
 import argparse
@@ -24,24 +26,33 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import optuna
 import yaml
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from apps.sweep.settings import Median
+from apps.sweep.pruning import EPOCHS, pruner_of
+from apps.sweep.settings import Median, Reach
 from tests.toys import workspace
 
 OBJECTIVE = "fine_tune/validation/accuracy"
 KILLS = 3
+ORDERS = 50
+PRUNERS: tuple[Median | Reach, ...] = (
+    Reach(name="reach"),
+    Reach(name="reach", after_epochs=1),
+    Median(name="median"),
+    Median(name="median", after_epochs=1),
+)
 
 
 def prepare(folder: Path, chosen: argparse.Namespace) -> None:
     """A clone whose pipeline has run up to the warm-up."""
-    changes: dict[str, Any] = {"fine_tune": {"epochs": chosen.epochs}}
+    recipe, changes = "digits", {"normalize__max_per_class": 60, "fine_tune__epochs": chosen.epochs}
     if chosen.cifar100:
-        archive, weights = (path.resolve() for path in chosen.cifar100)
+        recipe, (archive, weights) = "cifar100", (path.resolve() for path in chosen.cifar100)
         changes |= {
             "fetch__cifar100__archive": str(archive),
             "fetch__cifar100__sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
@@ -54,9 +65,11 @@ def prepare(folder: Path, chosen: argparse.Namespace) -> None:
             },
             "embed__views": 1,
         }
-    else:
-        changes |= {"normalize__max_per_class": 60}
-    workspace.make(folder, "cifar100" if chosen.cifar100 else "digits", **changes)
+    elif chosen.flowers:
+        recipe, (photos, weights) = "folder", (path.resolve() for path in chosen.flowers)
+        changes = {"fetch__photos__path": str(photos), "backbone__weights": str(weights)}
+        changes |= {"fine_tune__epochs": chosen.epochs}
+    workspace.make(folder, recipe, **changes)
     workspace.run(folder, "dvc repro warm_up")
     workspace.run(folder, "git add -A")
     workspace.run(folder, "git -c user.name=b -c user.email=b@example.org commit -qm first")
@@ -107,12 +120,12 @@ def epochs(study: optuna.Study) -> int:
     return sum(len(trial.intermediate_values) for trial in study.trials)
 
 
-def replayed(whole: optuna.Study, pruning: Median, most: int) -> tuple[int, float]:
+def replayed(trials: list[FrozenTrial], pruning: Median | Reach, most: int) -> tuple[int, float]:
     """The epochs and the best accuracy of a sweep's trials if they had been pruned."""
-    pruner = optuna.pruners.MedianPruner(pruning.after_trials, pruning.after_epochs + 1)
-    study, spent = optuna.create_study(direction="maximize", pruner=pruner), 0
-    for one in whole.trials:
+    study, spent = optuna.create_study(direction="maximize", pruner=pruner_of(pruning)), 0
+    for one in trials:
         trial, is_pruned = study.ask(), False
+        trial.set_user_attr(EPOCHS, most)
         for epoch, value in one.intermediate_values.items():
             trial.report(value, epoch)
             spent += 1
@@ -121,6 +134,24 @@ def replayed(whole: optuna.Study, pruning: Median, most: int) -> tuple[int, floa
                 break
         study.tell(trial, None if is_pruned else one.value, TrialState.PRUNED if is_pruned else None)
     return spent, study.best_value
+
+
+def compare_pruners(whole: optuna.Study, most: int) -> None:
+    """Prints what each pruner would have made of a sweep's trials, in their order and in random ones."""
+    for pruning in PRUNERS:
+        shares, lost = [], []
+        for order in range(ORDERS + 1):
+            trials = list(whole.trials)
+            if order:
+                random.Random(order).shuffle(trials)
+            spent, best = replayed(trials, pruning, most)
+            shares.append(spent / epochs(whole))
+            lost.append(100 * (whole.best_value - best))
+        print(
+            f"{pruning}: {shares[0]:.2f} of the epochs, {lost[0]:.1f} points worse; in random orders "
+            f"{mean(shares[1:]):.2f}, {mean(lost[1:]):.1f} on average and {max(lost[1:]):.1f} at worst",
+            flush=True,
+        )
 
 
 def report(name: str, study: optuna.Study) -> None:
@@ -140,24 +171,22 @@ def main(folder: Path, chosen: argparse.Namespace) -> None:
     os.environ |= {"DVC_SITE_CACHE_DIR": str(folder.parent / "dvc")}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     prepare(folder, chosen)
-    pruned = search(folder, "median", "median", chosen, KILLS)
-    report("median", pruned)
+    pruned = search(folder, "pruned", chosen.pruner, chosen, KILLS)
+    report("pruned", pruned)
     whole = search(folder, "off", "off", chosen, 0)
     report("off", whole)
     print(
-        f"epochs with median pruning: {epochs(pruned) / epochs(whole):.2f} of those without; best accuracy: "
-        f"{100 * (pruned.best_value - whole.best_value):+.2f} points"
+        f"epochs with the pruner {chosen.pruner}: {epochs(pruned) / epochs(whole):.2f} of those without; best "
+        f"accuracy: {100 * (pruned.best_value - whole.best_value):+.2f} points"
     )
-    spent, best = replayed(whole, Median(name="median"), chosen.epochs)
-    print(
-        f"the same trials as without, had they been pruned: {spent / epochs(whole):.2f} of the epochs; best accuracy: "
-        f"{100 * (best - whole.best_value):+.2f} points"
-    )
+    compare_pruners(whole, chosen.epochs)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar100", type=Path, nargs=2, metavar=("ARCHIVE", "WEIGHTS"))
+    parser.add_argument("--flowers", type=Path, nargs=2, metavar=("ARCHIVE", "WEIGHTS"))
+    parser.add_argument("--pruner", default="reach", choices=["reach", "median"])
     parser.add_argument("--images", type=int, default=5000, help="of CIFAR-100")
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=8)

@@ -71,7 +71,15 @@ NOT_RUN = {
     ("docs/predict.md", "python -m apps.predict photo.jpg --model models/export/classifier.tflite"),
     ("docs/sweep.md", "make sweep        # Optuna and matplotlib, once"),  # downloads packages
     ("docs/sweep.md", "dvc repro                                    # what the trials have in common"),  # takes long
-    ("docs/sweep.md", "pip install optuna-dashboard"),
+    ("docs/sweep.md", "uvx --with 'psycopg[binary]' optuna-dashboard sqlite:///.temper/sweeps/fine_tune/study.db"),
+    (
+        "docs/sweep.md",
+        "export SWEEP_STORAGE='postgresql+psycopg://USER:PASSWORD@HOST/DATABASE' # or mysql+pymysql://...",
+    ),
+    (
+        "docs/sweep.md",
+        "dvc exp push origin fine_tune-78c5-0019 # there: files to DVC's remote, the experiment to git's",
+    ),
     ("docs/scale.md", "python -m benchmarks.scale --yolox yolox_nano.onnx    # 500, 2,000 and 8,000 photos"),
     ("docs/scale.md", "export KERAS_DISTRIBUTION_JOB_ADDRESSES=10.0.0.1:23456 KERAS_DISTRIBUTION_NUM_PROCESSES=2"),
 }

@@ -1,15 +1,18 @@
 """Sweeps: what a SWEEP.yaml may say, the space it spans, the search's decisions, and one search by the real dvc."""
 
 import json
+import os
 import random
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +23,19 @@ from dvc.utils.hydra import apply_overrides
 
 from apps.sweep import space
 from apps.sweep.experiments import Experiment, Points, best_of, leader, read_curve
-from apps.sweep.settings import Objective, Sweep, parse_objective
+from apps.sweep.settings import Objective, Reach, Sweep, parse_objective
 from temper.base import loading
 from temper.base.errors import TemperError
+from tests.toys import servers
 from tests.toys.workspace import ROOT, Workspace, ran
 
 optuna = pytest.importorskip("optuna", reason="make sweep installs it")
 pytest.importorskip("matplotlib", reason="make sweep installs it")
 
 from apps.sweep import comparable, report  # noqa: E402
+from apps.sweep.drivers import Alone, Team, Turns, address, own_name  # noqa: E402
+from apps.sweep.pruning import ReachPruner, reached  # noqa: E402
+from apps.sweep.repetition import repeat_best  # noqa: E402
 from apps.sweep.search import Running, Search, open_study, sampler  # noqa: E402
 
 BASE: dict[str, Any] = loading.read(ROOT / "recipes/digits.yaml")
@@ -77,6 +84,9 @@ MOMENTUM: dict[str, Any] = {
         ({"trials": None}, "expected a number of trials for the sampler tpe"),
         ({"pruner": {"name": "median", "epochs": 1}}, "unknown key pruner.epochs"),
         ({"stop": {"minutes": 1}}, "unknown key stop.minutes"),
+        ({"storage": "sqlite:///x.db"}, "storage: expected postgresql.psycopg://... or mysql.pymysql://..., or .NAME"),
+        ({"storage": "postgresql+psycopg://a:b@host/x"}, "no password in a file .* such as .SWEEP_STORAGE"),
+        ({"storage": "mysql+pymysql://host/x?user=a&password=b"}, "no password in a file"),
     ],
 )
 def test_a_wrong_sweep_is_refused_by_name(content: dict[str, Any], message: str) -> None:
@@ -125,7 +135,7 @@ def test_an_objective_says_what_a_trial_runs_up_to(name: str, expected: Objectiv
     assert (aim.stage, aim.figure, aim.is_curve) == (expected.stage, expected.figure, expected.is_curve)
     assert aim.maximize == (not name.endswith("loss"))
     pruning = sweep_of(LR, objective=name).pruning
-    assert (pruning is not None) == aim.is_curve
+    assert pruning == (Reach(name="reach") if aim.is_curve else None)
 
 
 def test_the_sweeps_of_the_project_are_valid(in_tmp_path: Path) -> None:
@@ -182,6 +192,40 @@ def test_dvc_makes_of_the_overrides_what_was_checked(tmp_path: Path, values: dic
     apply_overrides(path, space.overrides(BASE, params, values))
     assert loading.read(path) == space.changed(BASE, params, values)
     assert "lr" not in loading.read(path)["warm_up"] and "lr" in BASE["warm_up"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (
+            {"name": "MobileNet", "arguments": {"alpha": 0.25}, "weights": "imagenet"},
+            "MobileNet, alpha 0.25, weights imagenet",
+        ),
+        ({}, "{}"),
+        ([1, "a"], '[1, "a"]'),
+        (3e-06, "3e-06"),
+        ("all", "all"),
+    ],
+)
+def test_a_value_is_shown_to_people(value: Any, expected: str) -> None:
+    assert space.shown(value) == expected
+
+
+def test_pictures_name_listed_values_as_the_table_does() -> None:
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    stored = [space._name({"name": "MobileNet", "arguments": {"alpha": alpha}}) for alpha in (0.25, 0.75)]
+    for names, expected in (
+        ([f"'{name}'" for name in stored], ["MobileNet, alpha 0.25", "MobileNet, alpha 0.75"]),
+        (["'all'", "'0.5'"], ["all", "0.5"]),
+        (["1", "2"], ["1", "2"]),  # numbers
+    ):
+        axes = Figure().add_subplot()
+        axes.set_xticks([0, 1], names)
+        report._label(axes)
+        labels = axes.get_xticklabels()
+        assert [label.get_text() for label in labels] == expected
+        assert {label.get_rotation() for label in labels} == {30.0 if "MobileNet" in expected[0] else 0.0}
 
 
 def test_suggestions_are_short_numbers_within_their_ends(in_tmp_path: Path) -> None:
@@ -329,6 +373,21 @@ TOO_HIGH = 1.0
 SPACE = {"lr": {"log": [1e-6, 1e-2]}, "fine_tune.epochs": [EPOCHS]}
 
 
+class ToyTurns:
+    """The turns of drivers within one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._lock:
+            yield
+
+
+TURNS: Any = ToyTurns()
+
+
 @pytest.fixture
 def searched(in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ToySearch]:
     """Runs a toy search, in a study that is kept between calls."""
@@ -339,9 +398,13 @@ def searched(in_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
     storage = optuna.storages.InMemoryStorage()
 
-    def run(params: dict[str, Any] = SPACE, name: str = "toy", run: bool = True, **others: Any) -> ToySearch:
+    def run(
+        params: dict[str, Any] = SPACE, name: str = "toy", run: bool = True, driver: str = "", **others: Any
+    ) -> ToySearch:
         sweep = sweep_of(params, **({"trials": 12} | others))
-        search = ToySearch(sweep, open_study(name, sweep, storage), BASE, "sweep.yaml")
+        study = open_study(name, sweep, storage)
+        drivers = Team(study, driver, TURNS) if driver else Alone()
+        search = ToySearch(sweep, study, BASE, "sweep.yaml", drivers=drivers)
         if run:
             search.run()
         return search
@@ -429,9 +492,9 @@ def test_the_best_is_repeated_with_other_seeds_once(searched: Callable[..., ToyS
     search = searched(pruner="off", seeds=3)
     best, before = search.best(), sum(BEGUN.values())
     assert best is not None and best.value is not None
-    seeds = search.repeat_best()
+    seeds = repeat_best(search)
     assert seeds == pytest.approx({str(seed): best.value + seed / 100 for seed in (1, 2, 3)})
-    assert sum(BEGUN.values()) == before + 3 and search.repeat_best() == seeds
+    assert sum(BEGUN.values()) == before + 3 and repeat_best(search) == seeds
     assert sum(BEGUN.values()) == before + 3
     lines = report.summary(search, seeds)
     assert any("with 3 other seeds" in line and f"{best.value + 0.02:.5g}" in line for line in lines)
@@ -460,6 +523,19 @@ def test_the_report_has_every_trial_and_draws_it(
     }
 
 
+def test_the_pictures_come_while_a_search_goes_on(searched: Callable[..., ToySearch]) -> None:
+    search, seen = searched(run=False, pruner="off", trials=11), []
+
+    def show(one: Search) -> None:
+        report.keep(one)
+        seen.append(len((Path(".temper/sweeps/toy") / "trials.csv").read_text(encoding="utf-8").splitlines()) - 1)
+        assert (Path(".temper/sweeps/toy") / "curves.png").exists()
+
+    search.show = show
+    search.run()
+    assert seen == [5, 10]
+
+
 def test_a_sweep_goes_on_only_with_what_it_began_with(in_tmp_path: Path) -> None:
     def write(**changes: Any) -> Sweep:
         Path("params.yaml").write_text(yaml.safe_dump(BASE | changes), encoding="utf-8")
@@ -479,6 +555,13 @@ def test_a_sweep_goes_on_only_with_what_it_began_with(in_tmp_path: Path) -> None
     with pytest.raises(TemperError, match="since then the code in dvc.yaml, stages/ and temper/ changed"):
         comparable.refuse_another(study, comparable.identity(write()), path)
     code.write_text("1\n")
+    Path("dvc.lock").write_text(
+        "stages: {normalize: {outs: [{path: data/images.parquet, md5: a}, {path: data/audit, md5: b}]}}"
+    )
+    with pytest.raises(TemperError, match="since then data/images.parquet changed"):  # or another clone has others
+        comparable.refuse_another(study, comparable.identity(write()), path)
+    assert "data/images.parquet" not in comparable.identity(sweep_of({"seed": [1, 2]}))
+    Path("dvc.lock").unlink()
     with pytest.raises(TemperError, match="its own params or objective changed"):
         write()
         comparable.refuse_another(study, comparable.identity(sweep_of({"lr": [1]})), path)
@@ -521,7 +604,7 @@ def test_an_edit_during_a_sweep_stops_it_before_the_next_trial(
     assert states(whole) == {"COMPLETE": 12} and sum(BEGUN.values()) == 12
     write_what_is_compared(code="2")
     with pytest.raises(TemperError, match=changed):
-        whole.repeat_best()
+        repeat_best(whole)
     assert sum(BEGUN.values()) == 12
 
 
@@ -538,6 +621,173 @@ def test_what_dvc_changes_for_a_moment_is_no_edit(in_tmp_path: Path) -> None:
         comparable.refuse_edits(study, sweep, Path("sweep.yaml"), 20)
     finally:
         soon.join()
+
+
+# --- Pruning by what a curve would reach
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        ([0.5, 0.6, 0.7], 0.7 + 0.1 * 5),
+        ([0.5, 0.7, 0.6], 0.7 + 0.1 * 5),  # the best so far, in all the epochs that it has come to
+        ([0.6, 0.5, 0.4], 0.6),  # a falling curve stands still
+        ([None, 0.5, 0.6], 0.6 + 0.1 * 5),
+        ([None, None], float("-inf")),
+        ([0.5], 0.5),
+    ],
+)
+def test_a_curve_reaches_what_its_line_reaches(curve: list[float | None], expected: float) -> None:
+    assert reached(list(enumerate(curve, 1)), 8) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("direction", "curve", "is_pruned"),
+    [
+        ("maximize", [0.3, 0.4, 0.5], False),  # would come to 1.0
+        ("maximize", [0.55, 0.55, 0.55], True),
+        ("maximize", [0.3, 0.4], False),  # too early
+        ("maximize", [0.2] * 8, False),  # the last epoch: it is finished
+        ("maximize", [float("nan")] * 3, True),
+        ("maximize", [0.6, 0.6, 0.6], False),  # as good as the best
+        ("minimize", [1.6, 1.2, 0.9], False),
+        ("minimize", [0.7, 0.7, 0.7], True),
+        ("minimize", [66.0, 40.0, 30.0], True),  # a line through losses would fall below zero
+    ],
+)
+def test_what_would_not_come_up_to_the_best_is_pruned(direction: str, curve: list[float], is_pruned: bool) -> None:
+    pruner = ReachPruner(Reach(name="reach", after_trials=2, after_epochs=2))
+    study = optuna.create_study(direction=direction, pruner=pruner)
+    study.add_trials([optuna.create_trial(value=value) for value in (0.5, float("inf"))])
+    for epochs, known, expected in ((8, 1, False), (8, 2, is_pruned), (None, 2, False)):
+        study.add_trials([optuna.create_trial(value=0.6)] if known == 2 and epochs else [])
+        trial = study.ask()
+        trial.set_user_attr("epochs", epochs)
+        for epoch, value in enumerate(curve, 1):
+            trial.report(value, epoch)
+        assert trial.should_prune() == expected, (epochs, known)
+
+
+# --- Several drivers of one study
+
+
+def test_drivers_share_the_trials_and_the_seeds_and_do_none_twice(
+    searched: Callable[..., ToySearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(search: ToySearch) -> bool:
+        may = Search._may_begin(search)
+        time.sleep(0.01)  # in which others may come to the same conclusion
+        return may
+
+    monkeypatch.setattr(ToySearch, "_may_begin", slowly)
+    monkeypatch.setattr("apps.sweep.search.POLL", 0.001)
+    found: dict[str, dict[str, float]] = {}
+
+    def drive(name: str) -> None:
+        search = searched(run=False, driver=name, pruner="off", parallel=2, seeds=4, trials=10)
+        with search.drivers:
+            meeting.wait()
+            search.run()
+            found[name] = repeat_best(search)
+
+    meeting = threading.Barrier(3)
+    threads = [threading.Thread(target=drive, args=(name,)) for name in ("a", "b", "c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    search = searched(run=False, driver="d")
+    assert states(search) == {"COMPLETE": 10} and len({trial.user_attrs["values"] for trial in search.trials()}) == 10
+    assert {trial.user_attrs["driver"] for trial in search.trials()} == {"a", "b", "c"}
+    assert sum(BEGUN.values()) == 14 and set(BEGUN.values()) == {1}
+    assert set(found["a"]) == {"1", "2", "3", "4"} and found["a"] == found["b"] == found["c"]
+    assert {search.study.user_attrs[f"driver {name}"] for name in "abc"} == {None}  # they have left
+
+
+def test_the_trials_of_a_dead_driver_are_done_by_another(
+    searched: Callable[..., ToySearch], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("apps.sweep.search.POLL", 0.01)
+    monkeypatch.setattr("apps.sweep.drivers.GRACE", 0.5)
+    monkeypatch.setattr("apps.sweep.drivers.BEAT", 0.05)
+    dead: Any = searched(run=False, driver="dead")
+    dead.looks = 9
+    dead.drivers.__enter__()
+    with pytest.raises(MemoryError):
+        dead.run()
+    number = next(trial.number for trial in dead.trials() if trial.state.name == "RUNNING")
+    early = searched(run=False, driver="early", trials=number + 1)
+    with early.drivers:
+        assert early._step() and not early.running and "waiting for what dead still runs" in capsys.readouterr().out
+        dead.drivers._ends.set()  # without a word
+        early.run()
+    assert f"-{number:04}: dead is gone, so it runs here" in capsys.readouterr().out
+    taken = early.trials()[number]
+    assert taken.user_attrs["driver"] == "early" and taken.user_attrs["experiment"].endswith(f"{number:04}-2")
+    assert sum(states(early).values()) == number + 1 and not states(early)["RUNNING"]
+
+
+def test_a_driver_that_was_silent_leaves_its_trial_to_who_took_it(
+    searched: Callable[..., ToySearch], capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = searched(run=False, driver="slow", trials=1)
+    slow._step()
+    one = slow.running[0]
+    one.trial.set_user_attr("driver", "quick")
+    slow._step()
+    assert "was taken over by another driver" in capsys.readouterr().out
+    assert not slow.running and isinstance(one.experiment, ToyExperiment) and one.experiment.ended
+    assert states(slow) == {"RUNNING": 1}
+
+
+def test_a_server_that_is_away_for_a_while_ends_nothing(
+    searched: Callable[..., ToySearch], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("apps.sweep.drivers.BEAT", 0.0)
+    search, away = searched(run=False, driver="a", pruner="off", trials=3), [3]
+    get_trials = search.study.get_trials
+
+    def sometimes(*arguments: Any, **named: Any) -> Any:
+        away[0] -= 1
+        if away[0] in range(-20, 0, 3):
+            raise optuna.exceptions.StorageInternalError("the server was shut down")
+        return get_trials(*arguments, **named)
+
+    monkeypatch.setattr(search.study, "get_trials", sometimes)
+    search.run()
+    assert (
+        states(search) == {"COMPLETE": 3} and "does not answer: trying again for 10 minutes" in capsys.readouterr().out
+    )
+    monkeypatch.setattr("apps.sweep.drivers.PATIENCE", 0.0)
+    away[0] = 0
+    with pytest.raises(
+        TemperError, match="the server of the study: the server was shut down; the same command goes on"
+    ):
+        search.run()
+
+
+def test_an_address_and_the_name_of_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SWEEPS", raising=False)
+    with pytest.raises(TemperError, match="s.yaml: expected the environment variable SWEEPS to hold an address"):
+        address("$SWEEPS", "s.yaml")
+    monkeypatch.setenv("SWEEPS", "secretpassword")
+    for given, place in (("$SWEEPS", "in SWEEPS"), ("postgresql://me:secretpassword@host/x", "as storage")):
+        with pytest.raises(TemperError, match=f"expected postgresql.psycopg://... .* {place}") as raised:
+            address(given, "s.yaml")
+        assert "secretpassword" not in str(raised.value)
+    for url in ("postgresql+psycopg://me:secret-1@[host/x", "mysql+pymysql://me:secret-1@127.0.0.1:1/x"):
+        with pytest.raises(TemperError) as raised:
+            Turns(url)
+        said = str(raised.value)
+        assert "secret-1" not in said and ("://***@" in said or "to be installed" in said)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    name = own_name(Path())
+    assert own_name(Path()) == name
+    shutil.copy("driver.json", tmp_path / "b")
+    monkeypatch.chdir(tmp_path / "b")
+    assert own_name(Path()) != name
 
 
 # --- By the real dvc
@@ -560,7 +810,7 @@ def test_a_sweep_that_is_killed_ends_with_all_its_trials(pipeline: Workspace) ->
     folder = pipeline.folder
     pipeline.set(fine_tune__epochs=6)
     content: dict[str, Any] = {"params": LR | {"aug": {"range": [0, 0.5]}}, "trials": 5, "parallel": 2, "seeds": 0}
-    content["pruner"] = {"name": "median", "after_trials": 1, "after_epochs": 1}
+    content["pruner"] = {"name": "reach", "after_epochs": 1}
     (folder / "quick.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     driver, moment = pipeline.start("python -m apps.sweep quick.yaml"), random.uniform(0, 8)
     while not list(folder.glob(".temper/sweeps/quick/trial-*.log")):
@@ -575,6 +825,9 @@ def test_a_sweep_that_is_killed_ends_with_all_its_trials(pipeline: Workspace) ->
     assert len(names) == 5 and set(names) <= {"COMPLETE", "PRUNED"}, f"killed after {moment:.2f} s\n{output}"
     assert len({trial.user_attrs["values"] for trial in study.trials}) == 5
     assert {stage for trial in study.trials for stage in trial.user_attrs["ran"]} <= {"boundary", "fine_tune"}
+    # What was pruned is no result: neither an experiment nor in the run cache.
+    kept = [path for path in folder.glob(".dvc/cache/runs/*/*/*") if "stages.fine_tune" in path.read_text()]
+    assert len(kept) == 1 + names.count("COMPLETE")  # and the run that the pipeline began with
     experiments = pipeline.run("git for-each-ref --format='%(refname:lstrip=-1)' refs/exps").split()
     assert len([name for name in experiments if name.startswith("quick-")]) == names.count("COMPLETE")
     assert left(pipeline) == []
@@ -586,6 +839,63 @@ def test_a_sweep_that_is_killed_ends_with_all_its_trials(pipeline: Workspace) ->
 
 
 @pytest.mark.slow
+def test_two_clones_share_a_sweep_on_a_server_and_one_dies(pipeline: Workspace, tmp_path: Path) -> None:
+    """A machine that dies in its first trial loses none: the other clone does that one too, and each only once."""
+    pytest.importorskip("psycopg", reason="make sweep installs it")
+    if servers.programs() is None:
+        pytest.skip("no PostgreSQL on this machine")
+    content = {"params": LR, "trials": 3, "seeds": 0, "pruner": "off", "storage": "$SWEEPS"}
+    (pipeline.folder / "team.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    pipeline.commit("a sweep")
+    for command in (f"git init -q --bare {tmp_path / 'git'}", f"git remote add origin {tmp_path / 'git'}"):
+        pipeline.run(command)
+    pipeline.run(f"dvc remote add -q -d store {tmp_path / 'store'}")
+    pipeline.commit("where to")
+    pipeline.run("git push -q origin HEAD")
+    other = pipeline.copy(tmp_path / "other")
+    with servers.postgres() as url:
+        for clone in (pipeline, other):
+            clone.environment = clone.environment | {"SWEEPS": url}
+        dying, living = (one.start("python -m apps.sweep team.yaml") for one in (other, pipeline))
+        while not other.folder.glob(".dvc/tmp/exps/run/*/*.run") or "Running stage 'fine_tune'" not in said_by(other):
+            assert dying.poll() is None, dying.communicate()
+            time.sleep(0.05)
+        for process in (dying.pid, leader(name_of_running(other))):
+            assert process is not None
+            (os.kill if process == dying.pid else os.killpg)(process, signal.SIGKILL)
+        output, _ = living.communicate()
+        assert living.returncode == 0 and "is gone, so it runs here" in output, output
+        late = other.run("python -m apps.sweep team.yaml")  # comes back: nothing is left to do
+        storage = optuna.storages.RDBStorage(url)
+        study = optuna.load_study(study_name="team", storage=storage)
+        trials, best = study.trials, study.best_trial.user_attrs["experiment"]
+        storage.engine.dispose()
+    assert servers.PASSWORD not in output + late
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    assert len({trial.user_attrs["values"] for trial in trials}) == 3
+    owners = {trial.user_attrs["driver"] for trial in trials}
+    assert len(owners) == 1 and sum("taken over" in trial.user_attrs for trial in trials) == 1
+    kept = pipeline.run("git for-each-ref --format='%(refname:lstrip=-1)' refs/exps").split()
+    assert {trial.user_attrs["experiment"] for trial in trials} <= set(kept)
+    assert f"type dvc exp push origin {best}, and here, dvc exp pull origin {best}" in late
+    pipeline.run(f"dvc exp push -q origin {best}")
+    other.run(f"dvc exp pull -q origin {best}")
+    other.run(f"dvc exp apply {best}")
+    assert ran(other.run("dvc repro fine_tune")) == []
+
+
+def said_by(clone: Workspace) -> str:
+    """The logs of a sweep's trials."""
+    return "".join(path.read_text(encoding="utf-8") for path in clone.folder.glob(".temper/sweeps/team/trial-*.log"))
+
+
+def name_of_running(clone: Workspace) -> str:
+    """The name of the experiment that runs in a clone."""
+    note = next(clone.folder.glob(".dvc/tmp/exps/run/*/*.run"))
+    return str(json.loads(note.read_text(encoding="utf-8"))["name"])
+
+
+@pytest.mark.slow
 def test_networks_are_compared_by_their_warm_up(pipeline: Workspace) -> None:
     content: dict[str, Any] = {
         "params": {"backbone.pooling": ["avg", "concat"]},
@@ -594,8 +904,11 @@ def test_networks_are_compared_by_their_warm_up(pipeline: Workspace) -> None:
     content |= {"sampler": "grid", "seeds": 0, "parallel": 2}
     (pipeline.folder / "networks.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     output = pipeline.run("python -m apps.sweep networks.yaml")
-    assert re.search(r"backbone.pooling +features +megabytes +images_a_second", output)
-    rows = {line.split()[3]: line.split()[4] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
+    header = (
+        r"warm_up/validation/accuracy +warm_up/validation/loss +state +backbone.pooling +features +megabytes +images"
+    )
+    assert re.search(header, output)
+    rows = {line.split()[4]: line.split()[5] for line in output.splitlines() if re.match(r"networks-\w+-\d+ ", line)}
     assert int(rows["concat"]) == 2 * int(rows["avg"])
     assert "fine_tune" not in output.partition("stages that ran: ")[2].splitlines()[0]
     # What would make trials incomparable, or run again what they have in common:

@@ -8,7 +8,6 @@ import argparse
 import importlib.util
 import re
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
 
@@ -59,42 +58,24 @@ def main() -> int:
     """Reads the command line, searches, and says what came out."""
     parser = argparse.ArgumentParser(prog="python -m apps.sweep", description=(__doc__ or "").partition(": ")[2])
     parser.add_argument("sweep", type=Path, metavar="SWEEP.yaml")
-    path = parser.parse_args().sweep
+    parser.add_argument(
+        "--storage",
+        metavar="ADDRESS",
+        help="of a database server, for drivers in several clones, or $NAME of an environment variable that holds it; "
+        "instead of storage: in SWEEP.yaml",
+    )
+    chosen = parser.parse_args()
     refuse_without_optuna()
-    sweep = read_sweep(path)
+    sweep = read_sweep(chosen.sweep)
     # A scheduler's SIGTERM as Ctrl-C; and Ctrl-C also in the background of a script, where it is ignored and what is
     # started from there would ignore it too, so that no trial could be pruned.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
-    lock = scratch("locks") / f"sweep-{path.stem}.lock"
-    with held(lock, f"{path}: waiting for the process that runs this sweep"):
-        return search(sweep, path)
+    lock = scratch("locks") / f"sweep-{chosen.sweep.stem}.lock"
+    with held(lock, f"{chosen.sweep}: waiting for the process that runs this sweep"):
+        from apps.sweep.running import search  # noqa: PLC0415 - it imports Optuna
 
-
-def search(sweep: Sweep, path: Path) -> int:
-    """Searches to the end, and repeats the best."""
-    from apps.sweep import report  # noqa: PLC0415
-    from apps.sweep.comparable import identity, refuse_another, refuse_edits, refuse_stages_before  # noqa: PLC0415
-    from apps.sweep.search import Search, folder_of, open_study  # noqa: PLC0415
-
-    study = open_study(path.stem, sweep)
-    refuse_another(study, identity(sweep), path)
-    refuse_stages_before(sweep, path)
-    base = loading.read(PARAMS)
-    one = Search(sweep, study, base, f"{path}: params", lambda: refuse_edits(study, sweep, path))
-    known = len(one.trials())
-    print(
-        f"{path}: {sweep.trials} trials by {sweep.aim.name}, {known} of them begun; study, logs and pictures are in "
-        f"{folder_of(path.stem)}",
-        flush=True,
-    )
-    try:
-        one.run()
-        report.write(one, one.repeat_best())
-    except KeyboardInterrupt:
-        print(f"interrupted: python -m apps.sweep {path} goes on", file=sys.stderr)
-        return 130
-    return 0
+        return search(sweep, chosen.sweep, chosen.storage or sweep.storage)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from temper.base.loading import PARAMS
 from temper.tracking.finished import git, without_trackers
 
 CODE = ("dvc.yaml", "stages", "temper")
+_IMAGES = ("data/images.parquet", "data/classes.txt")
+_CHOOSES_IMAGES = {"seed", "fetch", "normalize"}  # the params of the stage that writes them
 _PAUSE = 0.5  # seconds between two looks at a difference
 
 
@@ -52,12 +54,23 @@ def identity(sweep: Sweep) -> dict[str, str]:
     mine = sweep.model_dump(include={"params", "objective"})
     listed = git(Path(), "ls-files", "-co", "--exclude-standard", "--", *CODE).splitlines()
     code = {name: _digest(Path(name).read_bytes()) for name in sorted(listed) if Path(name).is_file()}
-    parts = {
+    parts: dict[str, Any] = {
         PARAMS: params,
         "the code in dvc.yaml, stages/ and temper/": code,
         "its own params or objective": mine,
     }
+    if not {key.split(".")[0] for key in sweep.params} & _CHOOSES_IMAGES:
+        parts |= {"data/images.parquet": _images()}
     return {name: _digest(json.dumps(part, sort_keys=True, default=str).encode()) for name, part in parts.items()}
+
+
+def _images() -> list[str]:
+    """What dvc.lock says of the table of images and the list of classes; another clone may have other photos."""
+    try:
+        lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
+        return [str(out["md5"]) for out in lock["stages"]["normalize"]["outs"] if out["path"] in _IMAGES]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):  # DVC writes it, or nothing has run
+        return []
 
 
 def refuse_edits(study: optuna.Study, sweep: Sweep, path: Path, patience: float = 60.0) -> None:
@@ -97,7 +110,7 @@ def refuse_another(study: optuna.Study, now: dict[str, str], path: Path) -> None
         study.set_user_attr("identity", now)
         study.set_user_attr("commit", git(Path(), "rev-parse", "--short", "HEAD"))
         return
-    edited = [name for name in now if began.get(name) != now[name]]
+    edited = [name for name in now if began.get(name, now[name]) != now[name]]
     if edited:
         raise TemperError(
             f"{path}: expected what the sweep began with at commit {study.user_attrs['commit']}, but since then "

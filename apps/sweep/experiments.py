@@ -160,6 +160,15 @@ class Experiment:
             raise TemperError(f"{path}: expected a number as {aim.figure}, received {value}")
         return float(value), []
 
+    def other(self, aim: Objective) -> dict[str, float]:
+        """The other figure of a head of the warm-up: its accuracy beside its loss, or its loss beside its accuracy."""
+        if aim.is_curve or aim.stage != "warm_up":
+            return {}
+        name = "loss" if aim.name.endswith("accuracy") else "accuracy"
+        kept = json.loads(git(Path(), "show", f"{self.commit()}:metrics/warm_up/metrics.json") or "{}")
+        value = kept.get(f"warm_up_best_val_{name}")
+        return {f"warm_up/validation/{name}": float(value)} if isinstance(value, int | float) else {}
+
     def reason(self) -> str:
         """Why it has no result, by its log: the line of the stage, or else of DVC."""
         with suppress(OSError):
@@ -170,6 +179,11 @@ class Experiment:
                     return said[0].removeprefix("error: ").removeprefix("ERROR: ")[:_SHOWN]
             return next((line for line in reversed(lines) if line.strip()), "it ended without a word")[:_SHOWN]
         return "it has no log"
+
+
+def is_here(commit: str) -> bool:
+    """Whether this clone has an experiment; those of other drivers are in theirs."""
+    return bool(git(Path(), "cat-file", "-t", commit))
 
 
 def leader(name: str) -> int | None:

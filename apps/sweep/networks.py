@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 import yaml
 
-from apps.sweep.experiments import opened
+from apps.sweep.experiments import is_here, opened
 from temper.base.errors import TemperError
 from temper.tracking.finished import git
 
@@ -31,11 +31,16 @@ def checksum_of(commit: str) -> str:
 
 
 def measure_all(study: optuna.Study, trials: list[optuna.trial.FrozenTrial]) -> dict[int, dict[str, float]]:
-    """What the backbone of each finished trial costs, by the trial's number; each file is measured once."""
+    """What the backbone of each finished trial costs, by the trial's number; each file is measured once.
+
+    Trials of other clones are left out: their files are there.
+    """
     known: dict[str, dict[str, float]] = dict(study.user_attrs.get(KEPT, {}))
     found = {}
     for trial in trials:
         commit = trial.user_attrs["commit"]
+        if not is_here(commit):
+            continue
         checksum = checksum_of(commit)
         if checksum not in known:
             with opened(commit, BACKBONE) as path:

@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,21 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from apps.sweep import space
+from apps.sweep.drivers import Alone
 from apps.sweep.experiments import Experiment, Points
+from apps.sweep.pruning import EPOCHS, pruner_of
 from apps.sweep.settings import Objective, Sweep
 from apps.sweep.space import Values
 from temper.base.errors import TemperError
 from temper.base.paths import scratch
+from temper.settings.fine_tune import FineTune
 
 POLL = 0.5  # seconds
+EPOCHS_BY_DEFAULT: int = FineTune.model_fields["epochs"].default
 MOST_ALIKE = 3  # failures in a row for one reason: the next trial would fail too
 MOST_REPEATED = 20  # suggestions in a row that were tried before: there is hardly anything else
+SHOWN_EVERY = 5  # trials; drawing takes seconds
+OTHER = "other"  # figures that say more of a trial, in its user attributes
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -36,23 +43,29 @@ def folder_of(name: str) -> Path:
     return scratch("sweeps") / name
 
 
-def open_study(name: str, sweep: Sweep, storage: optuna.storages.BaseStorage | None = None) -> optuna.Study:
-    """The study of a sweep, a new one if there is none; on SQLite if no storage is given."""
+def open_study(
+    name: str,
+    sweep: Sweep,
+    storage: optuna.storages.BaseStorage | None = None,
+    turn: AbstractContextManager[None] | None = None,
+) -> optuna.Study:
+    """The study of a sweep, a new one if there is none; on SQLite if no storage is given.
+
+    Args:
+        turn: within which no other driver makes the study.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder_of(name).mkdir(exist_ok=True)
-    pruning = sweep.pruning
-    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
-    if pruning is not None:
-        pruner = optuna.pruners.MedianPruner(pruning.after_trials, pruning.after_epochs + 1)  # it counts from 0
-    study = optuna.create_study(
-        storage=storage or f"sqlite:///{folder_of(name) / 'study.db'}",
-        study_name=name,
-        load_if_exists=True,
-        direction="maximize" if sweep.aim.maximize else "minimize",
-        pruner=pruner,
-    )
-    if "names" not in study.user_attrs:  # experiments of an older study of this name may still be there
-        study.set_user_attr("names", f"{name}-{secrets.token_hex(2)}")
+    with turn or nullcontext():
+        study = optuna.create_study(
+            storage=storage or f"sqlite:///{folder_of(name) / 'study.db'}",
+            study_name=name,
+            load_if_exists=True,
+            direction="maximize" if sweep.aim.maximize else "minimize",
+            pruner=pruner_of(sweep.pruning),
+        )
+        if "names" not in study.user_attrs:  # experiments of an older study of this name may still be there
+            study.set_user_attr("names", f"{name}-{secrets.token_hex(2)}")
     return study
 
 
@@ -68,7 +81,7 @@ class Running:
 
     Attributes:
         reported: how many epochs of its curve the study knows.
-        epochs: the most that it has; `None`: nobody says.
+        epochs: the most that it has; `None`: its objective has no curve.
         is_pruned: whether it was told to end.
     """
 
@@ -88,6 +101,9 @@ class Search:
         base: the content of params.yaml.
         path: of SWEEP.yaml, for messages.
         refuse_edits: called before each trial; raises a TemperError if it could not be compared with those before.
+        drivers: this one among others.
+        show: called now and then, to write what there is so far.
+        has_waited: whether it waits only for trials of others.
         failures: why the last trials of this driver failed, one after the other.
     """
 
@@ -96,6 +112,9 @@ class Search:
     base: dict[str, Any]
     path: str
     refuse_edits: Callable[[], None] = lambda: None
+    drivers: Alone = field(default_factory=Alone)
+    show: Callable[["Search"], object] = lambda search: None
+    has_waited: bool = False
     running: list[Running] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
@@ -106,7 +125,7 @@ class Search:
         return self.sweep.aim
 
     def run(self) -> None:
-        """Runs trials until the search is over.
+        """Runs trials until the search is over, also those of other drivers.
 
         Raises:
             TemperError: several trials in a row failed for the same reason, or something was edited meanwhile. What ran
@@ -114,20 +133,41 @@ class Search:
             KeyboardInterrupt: Ctrl-C. What ran is interrupted, and goes on in the next search.
         """
         try:
-            for trial in self.study.get_trials(states=[TrialState.RUNNING]):
-                self._go_on(trial)
-            while True:
-                while len(self.running) < self.sweep.parallel and self._may_begin() and self._begin():
-                    pass
-                if not self.running:
-                    return
-                for one in list(self.running):
-                    self._look_at(one)
-                self._refuse_to_fail_again()
+            while self.patiently(self._step):
                 time.sleep(POLL)
         finally:
             for one in self.running:
                 one.experiment.end()
+
+    def patiently(self, step: Callable[[], bool]) -> bool:
+        """Does a step; where a server did not answer, it is done again later. Returns whether there is more to do."""
+        try:
+            more = step()
+        except self.drivers.lost as error:
+            self.drivers.wait(error)
+            return True
+        self.drivers.answered()
+        return more
+
+    def _step(self) -> bool:
+        """Begins and follows trials; returns whether there is more to do."""
+        while self._begin():
+            pass
+        if not self.running:
+            return self._waits()
+        for one in list(self.running):
+            self._look_at(one)
+        self._refuse_to_fail_again()
+        return True
+
+    def _waits(self) -> bool:
+        """Whether other drivers still run trials, one of which may be the best; says so once."""
+        theirs = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+        if theirs and not self.has_waited:
+            names = sorted({str(trial.user_attrs.get("driver")) for trial in theirs})
+            print(f"waiting for what {', '.join(names)} still runs", flush=True)
+        self.has_waited = bool(theirs)
+        return bool(theirs)
 
     # --- Which trials are run
 
@@ -159,22 +199,72 @@ class Search:
         return min(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
 
     def _begin(self) -> bool:
-        """Begins a trial that was not tried before; returns whether there is one."""
+        """Takes up a trial that nobody runs, or begins a new one; returns whether there is one, and room for it."""
+        if not self._free() and not self._has_room():
+            return False
+        with self.drivers.turn():
+            chosen = self._taken_up() or (self._suggested() if self._has_room() else None)
+        if chosen is not None:
+            self._start(*chosen)
+        return chosen is not None
+
+    def _has_room(self) -> bool:
+        """Whether another trial should be begun, and here."""
+        return len(self.running) < self.sweep.parallel and self._may_begin()
+
+    def _free(self) -> list[FrozenTrial]:
+        """The trials that count as running but that no driver runs: its own from before, and those of dead ones."""
+        known, has_room = {one.trial.number for one in self.running}, len(self.running) < self.sweep.parallel
+        found = []
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            owner = trial.user_attrs.get("driver")
+            if trial.number in known or not self.drivers.is_free(owner):
+                continue
+            if has_room or owner == self.drivers.name:
+                found.append(trial)
+        return found
+
+    def _taken_up(self) -> tuple[optuna.Trial, Values] | None:
+        """A trial that nobody runs."""
+        for frozen in self._free():
+            self.study.sampler = sampler(self.sweep, frozen.number)
+            trial, owner = optuna.Trial(self.study, frozen._trial_id), frozen.user_attrs.get("driver")
+            if owner not in (None, self.drivers.name):
+                trial.set_user_attr("taken over", frozen.user_attrs.get("taken over", 0) + 1)
+                print(
+                    f"{frozen.user_attrs.get('experiment', frozen.number)}: {owner} is gone, so it runs here",
+                    flush=True,
+                )
+            values = self._values_of(trial)
+            if values is not None:
+                return trial, values
+        return None
+
+    def _suggested(self) -> tuple[optuna.Trial, Values] | None:
+        """A trial that was not tried before."""
         for _ in range(MOST_REPEATED):
             if self.sweep.sampler == "grid" and not self._choose_of_grid():
-                return False
+                return None
             self.study.sampler = sampler(self.sweep, len(self.study.get_trials(deepcopy=False)))
             trial = self.study.ask()
-            values = space.suggested(trial, self.sweep.params)
-            before = next((other for other in self.trials() if self._has(other, values, trial.number)), None)
-            if before is None:
-                self._start(trial, values)
-                return True
-            trial.set_user_attr("repeats", before.number)
-            self.study.tell(trial, state=TrialState.FAIL)
+            values = self._values_of(trial)
+            if values is not None:
+                return trial, values
         print(f"the last {MOST_REPEATED} suggestions were tried before: the search ends", flush=True)
         self.sweep = self.sweep.model_copy(update={"trials": len(self.trials())})
-        return False
+        return None
+
+    def _values_of(self, trial: optuna.Trial) -> Values | None:
+        """The values of a trial that this driver has from now on; `None`: another one has them, and this one ends."""
+        trial.set_user_attr("driver", self.drivers.name)
+        values = space.suggested(trial, self.sweep.params)
+        before = next((other for other in self.trials() if self._has(other, values, trial.number)), None)
+        if before is None:
+            trial.set_user_attr("values", json.dumps(values))
+            return values
+        trial.set_user_attr("repeats", before.number)
+        self.study.tell(trial, state=TrialState.FAIL)
+        return None
 
     def _has(self, trial: FrozenTrial, values: Values, number: int) -> bool:
         """Whether another trial has these values; those of one that is only asked for are not written down yet."""
@@ -191,38 +281,45 @@ class Search:
                 return True
         return False
 
-    def _go_on(self, frozen: FrozenTrial) -> None:
-        """Takes over a trial of a driver that has ended."""
-        self.study.sampler = sampler(self.sweep, frozen.number)
-        trial = optuna.Trial(self.study, frozen._trial_id)
-        self._start(trial, space.suggested(trial, self.sweep.params))
-
     def _start(self, trial: optuna.Trial, values: Values) -> None:
-        trial.set_user_attr("values", json.dumps(values))
-        section = space.changed(self.base, self.sweep.params, values).get(self.aim.stage)
-        epochs = section.get("epochs") if isinstance(section, dict) else None
-        one = Running(trial, values, self.experiment(values, f"{trial.number:04}"), epochs)
-        one.reported = len(self.study.trials[trial.number].intermediate_values)
+        """Starts the experiment of a trial, or finds the one that runs."""
+        section = space.changed(self.base, self.sweep.params, values).get(self.aim.stage) or {}
+        epochs = section.get("epochs", EPOCHS_BY_DEFAULT) if self.aim.is_curve else None
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        times = frozen.user_attrs.get("taken over", 0)  # another clone may have an experiment of the first name
+        one = Running(
+            trial, values, self.experiment(values, f"{trial.number:04}{f'-{times + 1}' if times else ''}"), epochs
+        )
+        one.reported = len(frozen.intermediate_values)
         trial.set_user_attr("experiment", one.experiment.name)
-        self.running.append(one)
+        trial.set_user_attr(EPOCHS, epochs)
         try:
             space.refuse_wrong_values(self.base, self.sweep.params, values, self.path)
         except TemperError as error:
+            self.running.append(one)
             self._fail(one, str(error))
             return
         self.refuse_edits()
+        self.running.append(one)
         one.experiment.begin()
 
     def experiment(self, values: Values, what: str) -> Experiment:
         """The experiment with some values."""
         name = f"{self.study.user_attrs['names']}-{what}"
-        log = folder_of(self.study.study_name) / f"{'trial-' if what.isdigit() else ''}{what}.log"
+        log = folder_of(self.study.study_name) / f"{'' if 'seed' in what else 'trial-'}{what}.log"
         return Experiment(name, space.overrides(self.base, self.sweep.params, values), self.aim.stage, log)
 
     # --- What becomes of them
 
     def _look_at(self, one: Running) -> None:
         """Follows the curve of a trial; ends it where it should be pruned; writes down what it came to."""
+        if self._is_lost(one):
+            one.experiment.end()
+            self.running.remove(one)
+            print(
+                f"{one.experiment.name} was taken over by another driver: this one was silent for too long", flush=True
+            )
+            return
         running = one.experiment.is_running()  # asked first: what it wrote before it ended is read below
         if running:
             more = self._report(one, one.experiment.points(self.aim))
@@ -238,6 +335,11 @@ class Search:
                 self._end(one, TrialState.PRUNED)
             else:
                 self._fail(one, one.experiment.reason())
+
+    def _is_lost(self, one: Running) -> bool:
+        """Whether another driver has taken a trial over, because it saw no sign of life of this one."""
+        now = self.study.get_trials(deepcopy=False)[one.trial.number]
+        return bool(now.state != TrialState.RUNNING or now.user_attrs.get("driver") != self.drivers.name)
 
     def _report(self, one: Running, points: Points) -> bool:
         """Tells the study of new epochs; returns whether there are any."""
@@ -255,6 +357,7 @@ class Search:
             return
         self._report(one, points)
         one.trial.set_user_attr("commit", commit)
+        one.trial.set_user_attr(OTHER, one.experiment.other(self.aim))
         self._end(one, TrialState.COMPLETE, value)
         self.failures.clear()
 
@@ -268,6 +371,8 @@ class Search:
         self.study.tell(one.trial, value, state)
         self.running.remove(one)
         print(self._said(one, self.study.trials[one.trial.number]), flush=True)
+        if len(self.trials(*ENDED)) % SHOWN_EVERY == 0:
+            self.show(self)
 
     def _said(self, one: Running, ended: FrozenTrial) -> str:
         """What is printed of a trial that has ended."""
@@ -292,46 +397,3 @@ class Search:
         last = self.failures[-MOST_ALIKE:]
         if len(last) == MOST_ALIKE and len({re.sub(r"\(.*\)$|\d[\d.e-]*", "#", reason) for reason in last}) == 1:
             raise TemperError(f"{MOST_ALIKE} trials in a row failed: {last[-1]}; mend that, and start the sweep again")
-
-    # --- The best, with other seeds
-
-    def repeat_best(self) -> dict[str, float]:
-        """Runs the best trial with other seeds; the objective of each, by its seed.
-
-        `seed` is all the randomness there is: the draw of the splits, a random start, the order of the images, dropout
-        and augmentation. The trial was chosen on one validation split, so other splits are part of the question.
-        """
-        best = self.best()
-        if best is None or not self.sweep.seeds or "seed" in self.sweep.params:
-            return {}
-        kept = f"seeds of {best.number}"
-        found: dict[str, float] = dict(self.study.user_attrs.get(kept, {}))
-        values = json.loads(best.user_attrs["values"])
-        waiting = [int(self.base["seed"]) + number for number in range(1, self.sweep.seeds + 1)]
-        waiting = [seed for seed in waiting if str(seed) not in found]
-        running: dict[int, Experiment] = {}
-        if waiting:
-            print(f"the best once more, with the seeds {', '.join(map(str, waiting))}", flush=True)
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.sweep.parallel:
-                    self.refuse_edits()
-                    seed = waiting.pop(0)
-                    running[seed] = self.experiment(values | {"seed": seed}, f"{best.number:04}-seed-{seed}")
-                    running[seed].begin()
-                time.sleep(POLL)
-                for seed, one in [(seed, one) for seed, one in running.items() if not one.is_running()]:
-                    found[str(seed)] = self._of_seed(one)
-                    del running[seed]
-                    self.study.set_user_attr(kept, found)
-        finally:
-            for one in running.values():
-                one.end()
-        return found
-
-    def _of_seed(self, one: Experiment) -> float:
-        if not one.commit():
-            raise TemperError(f"{one.name} failed: {one.reason()}; mend that, and start the sweep again")
-        value, _ = one.result(self.aim)
-        print(f"{one.name}: {value:.5g}", flush=True)
-        return value

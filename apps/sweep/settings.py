@@ -3,8 +3,9 @@
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from temper.base.loading import unknown_key
 from temper.settings.base import Count, FromText, OrNone, Section, Seed, Text, Whole
@@ -14,6 +15,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]
 Ends = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Scalar = str | int | float | bool | None
 
+KINDS_OF_SERVERS = ("postgresql+psycopg", "mysql+pymysql")
 KINDS = ("values", "log", "range", "integers")
 PHASES = ("warm_up", "fine_tune")
 CURVES = ("loss", "accuracy")
@@ -148,13 +150,40 @@ class Median(Section):
     after_epochs: Whole = Field(2, description="so many epochs of each trial are never pruned")
 
 
+class Reach(Section):
+    """Ends a trial that would not come up to the best finished one, going on in a straight line as it has so far."""
+
+    name: Literal["reach"]
+    after_trials: Count = Field(1, description="so many trials are finished before any is pruned")
+    after_epochs: Whole = Field(2, description="so many epochs of each trial are never pruned")
+
+
 class Off(Section):
     """Every trial runs to its end."""
 
     name: Literal["off"]
 
 
-Pruner = Annotated[Annotated[Median | Off, Field(discriminator="name")], BeforeValidator(_named)]
+Pruner = Annotated[Annotated[Reach | Median | Off, Field(discriminator="name")], BeforeValidator(_named)]
+
+
+def _storage(given: str) -> str:
+    """An address without a password, or the name of the environment variable that holds one."""
+    kind, _, rest = given.partition("://")
+    if re.fullmatch(r"\$[A-Za-z_]\w*", given):
+        return given
+    if kind not in KINDS_OF_SERVERS or not rest:
+        # It may hold a password, so it is not repeated.
+        raise ValueError(
+            f"expected {' or '.join(f'{kind}://...' for kind in KINDS_OF_SERVERS)}, or $NAME of an environment "
+            "variable that holds such an address"
+        )
+    if urlsplit(given).password is not None or re.search(r"[?&;]passw(or)?d=", given):
+        raise ValueError(
+            "expected no password in a file that may be committed: put the whole address into an environment variable "
+            "and its name here, such as $SWEEP_STORAGE"
+        )
+    return given
 
 
 class Stop(Section):
@@ -172,9 +201,12 @@ class Sweep(Section):
     parallel: Count = Field(1, description="trials at once")
     objective: Text = Field("fine_tune/validation/loss", description="what the best trial is best by")
     sampler: Literal["tpe", "random", "grid"] = "tpe"
-    pruner: Pruner | None = Field(None, description="null: median on the fine-tune's curve, else off")
+    pruner: Pruner | None = Field(None, description="null: reach on the fine-tune's curve, else off")
     stop: Stop = Stop()
     seed: Seed = Field(0, description="of the sampler")
+    storage: Annotated[str, AfterValidator(_storage)] | None = Field(
+        None, description="a database server's study, for drivers in several clones; null: SQLite, for one driver"
+    )
     seeds: Whole = Field(3, description="with how many other seeds the best is run again at the end; 0: none")
 
     @property
@@ -183,16 +215,16 @@ class Sweep(Section):
         return parse_objective(self.objective)
 
     @property
-    def pruning(self) -> Median | None:
+    def pruning(self) -> Reach | Median | None:
         """How trials are pruned; `None`: not."""
         if self.pruner is None:
-            return Median(name="median") if self.aim.is_curve else None
-        return self.pruner if isinstance(self.pruner, Median) else None
+            return Reach(name="reach") if self.aim.is_curve else None
+        return None if isinstance(self.pruner, Off) else self.pruner
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Sweep":
         aim = parse_objective(self.objective)
-        if isinstance(self.pruner, Median) and not aim.is_curve:
+        if isinstance(self.pruner, Reach | Median) and not aim.is_curve:
             raise ValueError(
                 f"pruner: expected off with the objective {aim.name}, which has no curve to prune by; or choose "
                 "fine_tune/validation/loss or fine_tune/validation/accuracy"

@@ -13,6 +13,7 @@ import yaml
 from apps.sweep.settings import Param, Sweep
 from temper.base.errors import TemperError
 from temper.settings.check import refuse_wrong_params
+from temper.tracking.finished import flattened
 
 Values = dict[str, Any]  # of the params that a trial searches, by their dotted keys; without those it does not
 _MOST = 100_000  # points of a grid
@@ -123,7 +124,12 @@ def in_words(values: Values, params: dict[str, Param]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for people."""
+    """A value for people: {name: MobileNet, arguments: {alpha: 0.25}} as "MobileNet, alpha 0.25"."""
+    if isinstance(value, dict) and value:
+        leaves = flattened(value)
+        return ", ".join(
+            shown(leaf) if key == "name" else f"{key.split('.')[-1]} {shown(leaf)}" for key, leaf in leaves
+        )
     return f"{value:g}" if isinstance(value, float) else str(_name(value))
 
 

@@ -1,0 +1,55 @@
+"""A sweep from its beginning to its report, alone or among other drivers."""
+
+import sys
+from pathlib import Path
+
+import optuna
+
+from apps.sweep import report
+from apps.sweep.comparable import identity, refuse_another, refuse_edits, refuse_stages_before
+from apps.sweep.drivers import Alone, Team, Turns, address, own_name, said
+from apps.sweep.repetition import repeat_best
+from apps.sweep.search import Search, folder_of, open_study
+from apps.sweep.settings import Sweep
+from temper.base import loading
+from temper.base.errors import TemperError
+from temper.base.loading import PARAMS
+
+
+def search(sweep: Sweep, path: Path, storage: str | None) -> int:
+    """Searches to the end, and repeats the best; with other drivers where a server keeps the study.
+
+    Returns:
+        The exit code: 0, or 130 after Ctrl-C.
+    """
+    if storage is None:
+        return go_on(sweep, path, open_study(path.stem, sweep), Alone())
+    turns = Turns(address(storage, str(path)))
+    try:
+        study = open_study(path.stem, sweep, turns.storage, turns.turn())
+        with Team(study, own_name(folder_of(path.stem)), turns) as team:
+            return go_on(sweep, path, study, team)
+    except Team.lost as error:
+        raise TemperError(f"the server of the study: {said(error)}; the same command goes on") from None
+
+
+def go_on(sweep: Sweep, path: Path, study: optuna.Study, drivers: Alone) -> int:
+    """Does what is left of a study."""
+    with drivers.turn():
+        refuse_another(study, identity(sweep), path)
+    refuse_stages_before(sweep, path)
+    base = loading.read(PARAMS)
+    one = Search(sweep, study, base, f"{path}: params", lambda: refuse_edits(study, sweep, path), drivers, report.keep)
+    mine = f"; this driver is {drivers.name}" if drivers.name else ""
+    print(
+        f"{path}: {sweep.trials} trials by {sweep.aim.name}, {len(one.trials())} of them begun; study, logs and "
+        f"pictures are in {folder_of(path.stem)}{mine}",
+        flush=True,
+    )
+    try:
+        one.run()
+        report.write(one, repeat_best(one))
+    except KeyboardInterrupt:
+        print(f"interrupted: python -m apps.sweep {path} goes on", file=sys.stderr)
+        return 130
+    return 0
