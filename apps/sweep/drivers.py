@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from apps.sweep.settings import KINDS_OF_SERVERS
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
-from temper.redaction import redacted, secrets_of
+from temper.network.redaction import redacted, secrets_of
 
 BEAT = 5.0  # seconds between two signs of life
 GRACE = 60.0  # seconds without one, after which a driver is gone
