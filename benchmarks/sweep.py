@@ -50,7 +50,8 @@ PRUNERS: tuple[Median | Reach, ...] = (
 
 def prepare(folder: Path, chosen: argparse.Namespace) -> None:
     """A clone whose pipeline has run up to the warm-up."""
-    recipe, changes = "digits", {"normalize__max_per_class": 60, "fine_tune__epochs": chosen.epochs}
+    # All of the section: with every transformation, also mirrored digits, `aug` can do harm.
+    recipe, changes = "digits", {"normalize__max_per_class": 60, "fine_tune": {"epochs": chosen.epochs}}
     if chosen.cifar100:
         recipe, (archive, weights) = "cifar100", (path.resolve() for path in chosen.cifar100)
         changes |= {
@@ -67,8 +68,11 @@ def prepare(folder: Path, chosen: argparse.Namespace) -> None:
         }
     elif chosen.flowers:
         recipe, (photos, weights) = "folder", (path.resolve() for path in chosen.flowers)
-        changes = {"fetch__photos__path": str(photos), "backbone__weights": str(weights)}
-        changes |= {"fine_tune__epochs": chosen.epochs}
+        changes = {
+            "fetch__photos__path": str(photos),
+            "backbone__weights": str(weights),
+            "fine_tune__epochs": chosen.epochs,
+        }
     workspace.make(folder, recipe, **changes)
     workspace.run(folder, "dvc repro warm_up")
     workspace.run(folder, "git add -A")
