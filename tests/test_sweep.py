@@ -543,7 +543,7 @@ def test_a_sweep_goes_on_only_with_what_it_began_with(in_tmp_path: Path) -> None
 
     subprocess.run(["git", "init", "-q"], check=True)
     Path("stages").mkdir()
-    code, path, study = Path("stages/fine_tune/__main__.py"), Path("sweep.yaml"), optuna.create_study()
+    code, path, study = Path("stages/embed.py"), Path("sweep.yaml"), optuna.create_study()
     code.write_text("1\n")
     comparable.refuse_another(study, comparable.identity(write()), path)
     study.ask()
@@ -570,7 +570,7 @@ def test_a_sweep_goes_on_only_with_what_it_began_with(in_tmp_path: Path) -> None
 def write_what_is_compared(params: dict[str, Any] = BASE, code: str = "1") -> None:
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     Path("stages").mkdir(exist_ok=True)
-    Path("stages/fine_tune/__main__.py").write_text(code)
+    Path("stages/embed.py").write_text(code)
 
 
 def test_an_edit_during_a_sweep_stops_it_before_the_next_trial(

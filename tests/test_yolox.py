@@ -89,7 +89,7 @@ def test_boxes_come_back_in_pixels_of_the_photo(in_tmp_path: Path) -> None:
     [
         (yolox, "BORDER = 114", "BORDER = 115", True),
         (yolox, "rounded as YOLOX does", "a comment", False),
-        (yolox, '"""A photo in the top left corner', '"""Another docstring', False),
+        (yolox, '"""Runs a detector in YOLOX', '"""Another docstring', False),
         (yolox, "from collections.abc import Sequence\n", "from collections.abc import Sequence  # why\n", False),
         (photos, "import cv2", "import cv2; another = 1", True),
         (photos, "import cv2", "import cv2  # a comment", False),
