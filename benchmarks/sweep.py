@@ -1,18 +1,19 @@
-"""Measures a sweep over lr and aug with the real dvc: what pruning saves and costs, and the effect of kills.
+"""Measures a sweep over `lr` and `aug` with the real DVC: what pruning saves and loses, and what kills do.
 
     python -m benchmarks.sweep [--trials 24] [--epochs 8] [--pruner reach]
     python -m benchmarks.sweep --cifar100 CIFAR-100.tar.gz MOBILENET.h5 [--images 5000]
     python -m benchmarks.sweep --flowers FLOWERS.zip MOBILENET_V2.h5
 
-In one clone, it runs two sweeps with the same seed of the sampler: one with pruning, whose driver is killed (-9) at
-three random moments and started again, and then one without pruning. Trials that both sweeps have come from DVC's run
-cache. Printed are the trials, how often each stage ran, the epochs, and the best validation accuracy, as a ratio and a
-difference. Then the curves of the second sweep go through each pruner, in their order and in ORDERS random ones, which
-shows what is luck.
+Runs two sweeps in one clone, with the same seed of the sampler. The first one prunes, and its driver is killed
+(SIGKILL) at three random moments and started again. The second one does not prune; results of values that the first
+sweep has tried to the end come from DVC's run cache. For each sweep it prints the trials, how often each stage ran, the
+number of epochs and the best validation accuracy; then the ratio of the epochs and the difference of the accuracies.
+Finally it applies each pruner to the recorded curves of the second sweep, in the order of the trials and in 50 random
+orders, which show how much of the result is luck.
 
-Without arguments, the data are scikit-learn's digits, 60 of each class. MOBILENET.h5 are the ImageNet weights of
-MobileNet (alpha 0.25) without its top, used for CIFAR-100 by coarse labels, enlarged to 96 pixels. MOBILENET_V2.h5 are
-those of MobileNetV2 (alpha 0.35), used for photos in class folders by recipes/folder.yaml.
+Without arguments, the data are scikit-learn's digits, 60 of each class. MOBILENET.h5 has the ImageNet weights of
+MobileNet (alpha 0.25) without its head; it is used for CIFAR-100 with coarse labels, enlarged to 96 pixels.
+MOBILENET_V2.h5 has those of MobileNetV2 (alpha 0.35), used for photos in class folders, as in recipes/folder.yaml.
 """
 
 import argparse
@@ -49,8 +50,9 @@ PRUNERS: tuple[Median | Reach, ...] = (
 
 
 def prepare(folder: Path, chosen: argparse.Namespace) -> None:
-    """A clone whose pipeline has run up to the warm-up."""
-    # All of the section: with every transformation, also mirrored digits, `aug` can do harm.
+    """Makes a clone, runs its pipeline up to the warm-up, and commits."""
+    # Replaces the whole section `fine_tune`: without the recipe's `augmentation`, all transformations are used, so the
+    # digits are also mirrored, and `aug` can do harm.
     recipe, changes = "digits", {"normalize__max_per_class": 60, "fine_tune": {"epochs": chosen.epochs}}
     if chosen.cifar100:
         recipe, (archive, weights) = "cifar100", (path.resolve() for path in chosen.cifar100)
@@ -80,7 +82,7 @@ def prepare(folder: Path, chosen: argparse.Namespace) -> None:
 
 
 def search(folder: Path, name: str, pruner: str, chosen: argparse.Namespace, kills: int) -> optuna.Study:
-    """Runs a sweep to its end, and kills its driver a number of times before."""
+    """Runs a sweep to its end; kills its driver `kills` times on the way, and starts it again each time."""
     content: dict[str, Any] = {
         "objective": OBJECTIVE,
         "trials": chosen.trials,
@@ -99,7 +101,7 @@ def search(folder: Path, name: str, pruner: str, chosen: argparse.Namespace, kil
             if driver.wait():
                 sys.exit(f"{name}: {driver.returncode}")
             break
-        aim = (number + random.random()) * chosen.trials / (kills + 1)  # in trials that have ended
+        aim = (number + random.random()) * chosen.trials / (kills + 1)  # the number of ended trials after which to kill
         while driver.poll() is None and ended(storage, name) < aim:
             time.sleep(0.5)
         time.sleep(random.uniform(0, 10))
@@ -115,17 +117,22 @@ def ended(storage: str, name: str) -> int:
         return 0
     try:
         return sum(trial.state.is_finished() for trial in optuna.load_study(study_name=name, storage=storage).trials)
-    except KeyError:  # it is being made
+    except KeyError:  # the study is just being created
         return 0
 
 
 def epochs(study: optuna.Study) -> int:
-    """The epochs that its trials trained."""
+    """The number of epochs that all trials of a study trained."""
     return sum(len(trial.intermediate_values) for trial in study.trials)
 
 
 def replayed(trials: list[FrozenTrial], pruning: Median | Reach, most: int) -> tuple[int, float]:
-    """The epochs and the best accuracy of a sweep's trials if they had been pruned."""
+    """The number of epochs and the best accuracy that these trials would have had with a pruner.
+
+    Args:
+        trials: trials that were run without pruning.
+        most: the number of epochs of a trial.
+    """
     study, spent = optuna.create_study(direction="maximize", pruner=pruner_of(pruning)), 0
     for one in trials:
         trial, is_pruned = study.ask(), False
@@ -141,7 +148,7 @@ def replayed(trials: list[FrozenTrial], pruning: Median | Reach, most: int) -> t
 
 
 def compare_pruners(whole: optuna.Study, most: int) -> None:
-    """Prints what each pruner would have made of a sweep's trials, in their order and in random ones."""
+    """Prints what each pruner would have saved and lost in a sweep, in the order of its trials and in random orders."""
     for pruning in PRUNERS:
         shares, lost = [], []
         for order in range(ORDERS + 1):

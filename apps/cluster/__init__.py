@@ -1,1 +1,1 @@
-"""Runs on a Ray cluster: submitted from a clone, run by DVC on the nodes, fetched by `dvc exp pull`."""
+"""Runs experiments on a Ray cluster: submits them from a clone; DVC runs them on the nodes."""

@@ -1,9 +1,10 @@
 """python -m apps.cluster -S lr=3e-6 -S seed=1 [--name NAME] [--gpus 1] [--cpus 1] [--resource NAME=AMOUNT]
    python -m apps.cluster -S lr=1e-5,3e-6 -S seed=1,2 --name NAME
 
-Submits a run, or each run of a grid, to a Ray cluster as a job of its own: `dvc exp run` with these settings in a clone
-of the git remote, at the commit that is checked out here, then a push of its results. RAY_API_SERVER_ADDRESS names the
-cluster, as for `ray job`, which shows, follows and stops the jobs; `dvc exp pull` fetches the results.
+Submits a run, or each run of a grid, to a Ray cluster as a job of its own. On its node, the job clones the git remote
+at the commit that is checked out here, runs `dvc exp run` with these settings, and pushes the results. The environment
+variable RAY_API_SERVER_ADDRESS names the cluster, as for `ray job`, which lists, follows and stops the jobs. `dvc exp
+pull` fetches the results.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from temper.base.errors import TemperError
 
 
 def parsed() -> argparse.Namespace:
-    """The command line."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m apps.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,7 +34,7 @@ def parsed() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Checks everything, then submits; prints a line for each job."""
+    """Checks every run and the repository, then submits the jobs; prints a line for each."""
     chosen = parsed()
     share = share_of(chosen)
     repository = Repository(Path())
@@ -54,16 +55,16 @@ def main() -> int:
 
 
 def share_of(chosen: argparse.Namespace) -> Share:
-    """What each job asks of its node.
+    """The resources that each job asks for, from the command line.
 
     Raises:
-        TemperError: an amount is none.
+        TemperError: an amount is not a number, or is too small.
     """
     resources = {}
     for text in chosen.resource:
         name, _, amount = text.partition("=")
         resources[name] = _amount(f"--resource {name}", amount)
-    # A job without any would run on the head of the cluster, wherever there is room.
+    # At least some CPU: a job that asks for nothing would run on the head node, even if other nodes have room.
     return Share(_amount("--cpus", chosen.cpus), _amount("--gpus", chosen.gpus, zero=True), resources)
 
 

@@ -1,4 +1,4 @@
-"""Runs as Ray Jobs: Ray decides where and when each runs, keeps its log, and ends it when it is told to."""
+"""Submits runs as Ray jobs. Ray decides when and on which node each one runs, keeps its log, and can stop it."""
 
 import logging
 import shlex
@@ -10,15 +10,17 @@ from typing import Any
 from apps.queue.postings import Run
 from temper.base.errors import TemperError
 
-_ON_NODE = Path(__file__).parent / "on_node"  # what Ray brings to the node
+_ON_NODE = Path(__file__).parent / "on_node"  # the folder that Ray copies to the node
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a job has of its node for as long as it runs.
+    """The resources of its node that Ray reserves for a job while it runs.
 
     Attributes:
-        resources: amounts of what `ray start --resources` has named.
+        cpus: the number of CPU cores; may be fractional.
+        gpus: the number of GPUs; may be fractional.
+        resources: amounts of custom resources, by their names in `ray start --resources`.
     """
 
     cpus: float = 1
@@ -34,19 +36,21 @@ class Cluster:
             from ray.job_submission import JobSubmissionClient  # noqa: PLC0415
         except ImportError:
             raise TemperError("expected the package ray, found none: make ray") from None
-        logging.disable(logging.INFO)  # Ray tells of each file that it packs
+        logging.disable(logging.INFO)  # or Ray logs each file that it packs
         try:
             self._client = JobSubmissionClient()
-        except Exception as error:  # whatever its HTTP client, or its search for a cluster on this machine, raises
+        except Exception as error:  # Ray's HTTP client, and its search for a local cluster, raise many kinds
             raise TemperError(
                 f"expected a Ray cluster: {_last_line(error)}; set RAY_API_SERVER_ADDRESS, as to http://127.0.0.1:8265"
             ) from None
 
     def identities(self, names: Sequence[str], url: str) -> list[str]:
-        """Identities for the jobs of runs: their names, or NAME.2 and so on where a job of that name has ended.
+        """Submission ids for the jobs of runs: the runs' names, or NAME.2, NAME.3, ... if an id is already taken.
+
+        Ray keeps the ids of jobs that have ended, so a run that is submitted again needs a new one.
 
         Raises:
-            TemperError: a job of such a name, of the repository at `url`, waits or runs.
+            TemperError: a job for a run of the same name, from the repository at `url`, waits or runs.
         """
         taken = set()
         for job in self._asked("list_jobs"):
@@ -60,10 +64,10 @@ class Cluster:
         return [next(one for one in _numbered(name, len(taken)) if one not in taken) for name in names]
 
     def submit(self, run: Run, identity: str, url: str, commit: str, share: Share) -> None:
-        """Submits a run.
+        """Submits a run as a job with the id `identity`.
 
         Raises:
-            TemperError: Ray does not take it, for instance because somebody was faster with this identity.
+            TemperError: Ray refuses the job, for instance because somebody else has just used this id.
         """
         self._asked(
             "submit_job",
@@ -84,7 +88,7 @@ class Cluster:
 
 
 def entrypoint(run: Run, url: str, commit: str, gpus: float) -> list[str]:
-    """The command of a job, on its node."""
+    """The command that a job runs on its node."""
     options = [word for override in run.overrides for word in ("-S", override)]
     return [
         *("python", "job.py", "--origin", url, "--commit", commit, "--name", run.name),
@@ -98,6 +102,6 @@ def _numbered(name: str, taken: int) -> list[str]:
 
 
 def _last_line(error: Exception) -> str:
-    """The last line that says something: of what failed on the server, its whole trace is sent."""
+    """The last line of an error that has text. Ray sends the whole traceback of what failed on the server."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]
     return lines[-1].rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What nodes will get from the git remote, checked before anything is submitted: the commit, the DVC remote, names."""
+"""Checks before anything is submitted: nodes can get the commit, its photos and the DVC remote, and names are free."""
 
 import configparser
 import re
@@ -13,17 +13,18 @@ from temper.base.errors import TemperError
 
 
 class Origin:
-    """The git remote of a clone, as nodes see it."""
+    """The git remote from which nodes clone."""
 
     def __init__(self, repository: Repository, remote: str = "origin") -> None:
         self.remote = remote
         self._repository, self._git = repository, repository.git
 
     def url(self) -> str:
-        """The address that nodes clone from; a folder as an absolute path.
+        """The address that nodes clone from. The path of a local folder is made absolute.
 
         Raises:
-            TemperError: there is none, or it holds a password, which everyone who looks at the jobs would see.
+            TemperError: there is no such remote, or its address holds a password, which everyone who can list the jobs
+                would see.
         """
         url = self._git("remote", "get-url", "--", self.remote).strip()
         parts = urlsplit(url)
@@ -36,7 +37,7 @@ class Origin:
         return str(local.resolve()) if "://" not in url and local.exists() else url
 
     def require_committed(self) -> None:
-        """Raises a TemperError where tracked files differ from the commit: nodes get the commit alone."""
+        """Raises a TemperError if tracked files differ from the commit, because nodes get only the commit."""
         changed = [line[3:] for line in self._git("status", "--porcelain", "--untracked-files=no").splitlines()]
         if changed:
             some = ", ".join(changed[:3]) + (f", ... ({len(changed)} in all)" if len(changed) > 3 else "")
@@ -48,7 +49,7 @@ class Origin:
     def require_pushed(self, commit: str) -> None:
         """Raises a TemperError if no branch of the git remote contains a commit."""
         self._git("fetch", "--quiet", self.remote)
-        heads = self._git("ls-remote", "--heads", self.remote).splitlines()  # without branches that were deleted there
+        heads = self._git("ls-remote", "--heads", self.remote).splitlines()  # only branches that still exist there
         known = self._git("for-each-ref", "--contains", commit, "--format=%(objectname)", f"refs/remotes/{self.remote}")
         if not {line.split("\t")[0] for line in heads} & set(known.split()):
             raise TemperError(
@@ -57,9 +58,10 @@ class Origin:
             )
 
     def require_photos(self) -> None:
-        """Raises a TemperError if photos that the commit reads from its own folders are neither in git nor in DVC.
+        """Raises a TemperError if `fetch` reads photos from a relative path that are neither in git nor in DVC.
 
-        `fetch` would find other ones on a node, or none. An absolute path may mean a disk that the nodes share.
+        On a node, `fetch` would find other photos there, or none. Absolute paths are not checked: they may be on a disk
+        that the nodes share.
         """
         listed = self._git("ls-files", "-z", "*.dvc").split("\0")
         added = {PurePosixPath(name.removesuffix(".dvc")) for name in listed if name}
@@ -80,7 +82,7 @@ class Origin:
         """Raises a TemperError if the commit names no DVC remote that every node can reach."""
         parser = configparser.ConfigParser(interpolation=None, strict=False)
         text = self._git("show", "HEAD:.dvc/config") if self._git("ls-tree", "HEAD", ".dvc/config") else ""
-        parser.read_string("\n".join(line.strip() for line in text.splitlines()))  # an indented line would go on
+        parser.read_string("\n".join(line.strip() for line in text.splitlines()))  # an indent would continue a line
         name = parser.get("core", "remote", fallback="")
         sections = {section.strip("'"): section for section in parser.sections()}  # DVC writes ['remote "NAME"']
         url = parser.get(sections.get(f'remote "{name}"', ""), "url", fallback="")
@@ -96,7 +98,7 @@ class Origin:
             )
 
     def require_new(self, names: Sequence[str]) -> None:
-        """Raises a TemperError if an experiment here or on the git remote has one of the names."""
+        """Raises a TemperError if an experiment in this clone or on the git remote already has one of the names."""
         there = self._git("ls-remote", self.remote, "refs/exps/*").splitlines()
         places = {line.split("\t")[1].rsplit("/", 1)[1]: f"on {self.remote}" for line in there}
         places |= {ref.rsplit("/", 1)[1]: "here" for ref in self._repository.experiments()}

@@ -1,4 +1,4 @@
-"""`-S` as DVC reads it, into the runs that apps/queue checks: one, or all combinations of a grid."""
+"""Parses options `-S` as DVC does, and turns them into runs that apps/queue has validated: one, or those of a grid."""
 
 import json
 from collections.abc import Sequence
@@ -11,16 +11,18 @@ from temper.base.errors import TemperError
 
 
 def runs(texts: Sequence[str], name: str | None, base: str) -> list[Run]:
-    """The runs that the options `-S` ask for, each of which the schema accepts.
+    """The runs that the options `-S` describe, each one validated by the schema of params.yaml.
 
     Args:
-        texts: such as "lr=3e-6", "~pack.fit", or "lr=1e-5,3e-6" and "seed=range(1,4)" for a grid.
-        base: the text of the params.yaml that they start from.
+        texts: the values of the options, such as "lr=3e-6", "~pack.fit", or "lr=1e-5,3e-6" and "seed=range(1,4)" for a
+            grid.
+        name: the name of the run, from which runs of a grid get theirs; `None` if none was given.
+        base: the text of the params.yaml that the options change.
 
     Raises:
-        TemperError: with the first key that is wrong.
+        TemperError: an option or a run is wrong; the message names the first such key.
     """
-    from hydra.core.override_parser.types import ValueType  # noqa: PLC0415 - half a second, with DVC's part of it
+    from hydra.core.override_parser.types import ValueType  # noqa: PLC0415 - takes half a second, with DVC's part of it
 
     several = (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP, ValueType.RANGE_SWEEP)
     params: dict[str, Any] = {}
@@ -41,7 +43,7 @@ def runs(texts: Sequence[str], name: str | None, base: str) -> list[Run]:
             raise TemperError(
                 f"-S {text}: expected a value, or several such as 1,2 or range(1,3), received another sweep"
             )
-    if grid:  # where a list is the values to try, so one that is a value stands in another
+    if grid:  # there, a list means the values to try, so a value that is a list is put into another list
         params = {key: [value] if isinstance(value, list) else value for key, value in params.items()} | grid
     request = {"params": params, "remove": remove, "grid": bool(grid)} | ({"name": name} if name is not None else {})
     try:
@@ -51,10 +53,10 @@ def runs(texts: Sequence[str], name: str | None, base: str) -> list[Run]:
 
 
 def _parsed(text: str) -> Any:
-    """Hydra's reading of an override, which is DVC's.
+    """Parses an override with Hydra, as DVC does.
 
     Raises:
-        TemperError: it is none.
+        TemperError: the text is not a valid override.
     """
     from dvc.utils.hydra import to_hydra_overrides  # noqa: PLC0415
     from hydra.errors import HydraException  # noqa: PLC0415

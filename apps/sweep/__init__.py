@@ -1,1 +1,1 @@
-"""A search over params: `python -m apps.sweep SWEEP.yaml`."""
+"""Hyperparameter search over params.yaml: `python -m apps.sweep SWEEP.yaml`."""

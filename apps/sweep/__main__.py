@@ -1,7 +1,9 @@
-"""python -m apps.sweep SWEEP.yaml: searches params, each trial a DVC experiment in a copy of the repository.
+"""python -m apps.sweep SWEEP.yaml: searches for the best params. Each trial is a DVC experiment in a copy of the
+repository.
 
-What is cached is not computed again: a sweep over `lr` runs nothing before `fine_tune`. Interrupted or killed, it goes
-on when it is started again, and repeats no trial that has finished. Study, logs and pictures: .temper/sweeps/NAME.
+DVC takes cached results from its cache: a sweep over `lr` runs nothing before `fine_tune`. A sweep that was interrupted
+or killed continues when it is started again, and repeats no finished trial. The study, the logs and the pictures are in
+.temper/sweeps/NAME.
 """
 
 import argparse
@@ -22,10 +24,10 @@ from temper.command_line import run
 
 
 def read_sweep(path: Path) -> Sweep:
-    """A SWEEP.yaml, validated.
+    """Reads and validates a SWEEP.yaml. For a grid without `trials`, sets `trials` to the number of its points.
 
     Raises:
-        TemperError: it is wrong, by itself or for the params.yaml that is here.
+        TemperError: the file is wrong, by itself or together with the params.yaml of this folder.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", path.stem):
         raise TemperError(f"{path}: expected a name of letters, digits, - and _, for experiments are named after it")
@@ -39,10 +41,10 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def refuse_without_optuna() -> None:
-    """Says how to install what a search needs.
+    """Checks that Optuna and matplotlib are installed.
 
     Raises:
-        TemperError: it is not there.
+        TemperError: one is missing; the message says how to install it.
     """
     missing = [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
@@ -50,12 +52,12 @@ def refuse_without_optuna() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Ends the search in an orderly way."""
+    """Handles a signal like Ctrl-C, so that the search ends its trials before it exits."""
     raise KeyboardInterrupt
 
 
 def main() -> int:
-    """Reads the command line, searches, and says what came out."""
+    """Reads the command line, runs the sweep, and prints its results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m apps.sweep", description=(__doc__ or "").partition(": ")[2])
     parser.add_argument("sweep", type=Path, metavar="SWEEP.yaml")
     parser.add_argument(
@@ -67,8 +69,8 @@ def main() -> int:
     chosen = parser.parse_args()
     refuse_without_optuna()
     sweep = read_sweep(chosen.sweep)
-    # A scheduler's SIGTERM as Ctrl-C; and Ctrl-C also in the background of a script, where it is ignored and what is
-    # started from there would ignore it too, so that no trial could be pruned.
+    # SIGTERM, which schedulers send, acts like Ctrl-C. SIGINT needs a handler too: a script starts its background
+    # processes with SIGINT ignored, the trials would inherit that, and none could be pruned, which is done by SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     lock = scratch("locks") / f"sweep-{chosen.sweep.stem}.lock"

@@ -1,4 +1,4 @@
-"""What must stay as it is while a sweep goes on, so that its trials can be compared."""
+"""Checks that params.yaml, the code and the images stay the same during a sweep, so that its trials are comparable."""
 
 import hashlib
 import json
@@ -18,15 +18,17 @@ from temper.tracking.finished import git, without_trackers
 
 CODE = ("dvc.yaml", "stages", "temper")
 _IMAGES = ("data/images.parquet", "data/classes.txt")
-_CHOOSES_IMAGES = {"seed", "fetch", "normalize"}  # the params of the stage that writes them
-_PAUSE = 0.5  # seconds between two looks at a difference
+_CHOOSES_IMAGES = {"seed", "fetch", "normalize"}  # params of `normalize`, the stage that writes these two files
+_PAUSE = 0.5  # seconds between two comparisons
 
 
 def refuse_stages_before(sweep: Sweep, path: Path) -> None:
-    """Refuses to begin where each trial would run what should have run once, before all of them.
+    """Checks that the stages before the first one that depends on a searched param are up to date.
+
+    Otherwise each trial would run them, although they are the same in all trials.
 
     Raises:
-        TemperError: there are such stages.
+        TemperError: some of these stages are out of date.
     """
     stages: dict[str, Any] = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     order, swept = list(stages), {key.split(".")[0] for key in sweep.params}
@@ -36,7 +38,7 @@ def refuse_stages_before(sweep: Sweep, path: Path) -> None:
             order.index(name)
             for name, stage in stages.items()
             if swept & {str(key).split(".")[0] for key in stage.get("do", stage).get("params", [])}
-            and name not in ("gallery", "cross_validate")  # beside the way from the photos to a model
+            and name not in ("gallery", "cross_validate")  # not on the path from photos to a model
         ]
     )
     waiting = [name for name in experiments.would_run(sweep.aim.stage) if order.index(name.split("@")[0]) < first]
@@ -48,8 +50,8 @@ def refuse_stages_before(sweep: Sweep, path: Path) -> None:
 
 
 def identity(sweep: Sweep) -> dict[str, str]:
-    """Digests of what must stay as it is for trials to be compared, by what a reader calls it."""
-    # Without what trials change: after `dvc exp apply` of the best, the sweep may still go on.
+    """Digests of all that must not change during a sweep, by names for messages."""
+    # Without the searched params: after `dvc exp apply` of the best trial, the sweep may still continue.
     params = space.changed(without_trackers(loading.read(PARAMS)), sweep.params, {})
     mine = sweep.model_dump(include={"params", "objective"})
     listed = git(Path(), "ls-files", "-co", "--exclude-standard", "--", *CODE).splitlines()
@@ -65,18 +67,22 @@ def identity(sweep: Sweep) -> dict[str, str]:
 
 
 def _images() -> list[str]:
-    """What dvc.lock says of the table of images and the list of classes; another clone may have other photos."""
+    """The checksums of the table of images and the list of classes in dvc.lock; another clone may have other photos.
+
+    An empty list if dvc.lock cannot be read.
+    """
     try:
         lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
         return [str(out["md5"]) for out in lock["stages"]["normalize"]["outs"] if out["path"] in _IMAGES]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):  # DVC writes it, or nothing has run
+    except (OSError, yaml.YAMLError, KeyError, TypeError):  # DVC is writing it, or nothing has run
         return []
 
 
 def refuse_edits(study: optuna.Study, sweep: Sweep, path: Path, patience: float = 60.0) -> None:
-    """Compares once more, before a trial takes the working folder as it is then.
+    """Repeats the comparison before each trial, because the trial starts from the working folder as it is then.
 
-    `dvc exp run` changes the folder for a moment when it begins another trial, so a difference counts if it stays.
+    `dvc exp run` changes the working folder for a moment when it starts another trial, so only a difference that lasts
+    longer than `patience` counts.
 
     Args:
         patience: seconds that a difference may last.
@@ -100,10 +106,13 @@ def _digest(content: bytes) -> str:
 
 
 def refuse_another(study: optuna.Study, now: dict[str, str], path: Path) -> None:
-    """Writes down what a study began with, or compares.
+    """Records the digests if the study has no trials yet; otherwise compares them with those recorded.
+
+    Args:
+        now: the digests by `identity`.
 
     Raises:
-        TemperError: something was edited since.
+        TemperError: something was edited since the sweep began.
     """
     began = study.user_attrs.get("identity")
     if began is None or not study.get_trials(deepcopy=False):

@@ -1,8 +1,9 @@
-"""Several drivers of one sweep, each in a clone of its own: the server's study, turns, and who has which trial.
+"""Several drivers of one sweep, each in a clone of its own, that share a study on a database server.
 
-What two drivers must not do at once, such as choosing a trial, they do in turn, under a lock of the server that a
-killed driver lets go of. Each driver raises a number in the study every few seconds, from a thread; where it stands
-still, the driver is gone, and its trials are free for the others. Clocks of machines are not compared.
+What two drivers must not do at the same time, such as choosing a trial, they do in turn, under a lock of the server.
+The server releases the lock of a driver that is killed. A thread of each driver increments a counter in the study every
+five seconds, as a heartbeat. If a counter has not changed for a minute, its driver counts as dead, and others may take
+over its trials. Each driver measures this minute with its own clock, so the machines' clocks need not agree.
 """
 
 import json
@@ -26,16 +27,16 @@ from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.network.redaction import redacted, secrets_of
 
-BEAT = 5.0  # seconds between two signs of life
-GRACE = 60.0  # seconds without one, after which a driver is gone
-PATIENCE = 600.0  # seconds that a server may not answer
-# Seconds until a connection stands, and until a server that vanished is noticed.
+BEAT = 5.0  # seconds between two heartbeats
+GRACE = 60.0  # seconds without a heartbeat after which a driver counts as dead
+PATIENCE = 600.0  # seconds without an answer from the server after which a driver ends
+# Timeouts for connecting, and for noticing a server that vanished: all in seconds, except for keepalives_count.
 _LIMITS: dict[str, dict[str, int]] = {
     "postgresql": {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3},
     "mysql": {"connect_timeout": 10, "read_timeout": 700},  # longer than the wait for a turn
 }
-# Kept for as long as the connection is. The settings before it end the connection of a machine that vanished, which
-# would otherwise keep the lock for hours.
+# The statements that take the lock, which lasts as long as the connection. The settings before the lock make the server
+# close the connection of a machine that vanished, which would otherwise keep the lock for hours.
 _TURN = {
     "postgresql": (
         *("set tcp_keepalives_idle = 30", "set tcp_keepalives_interval = 10", "set tcp_keepalives_count = 3"),
@@ -46,53 +47,56 @@ _TURN = {
 
 
 def address(given: str, where: str) -> str:
-    """The address of a server's storage, from the environment where $NAME stands for it.
+    """The address of the database server: `given` itself, or the value of the variable if `given` is $NAME.
+
+    Args:
+        where: the path of SWEEP.yaml, for messages.
 
     Raises:
-        TemperError: there is no such variable, or no such address.
+        TemperError: the variable is empty or not set, or the address is of another kind of server.
     """
     url = os.environ.get(given[1:], "") if given.startswith("$") else given
     if not url:
         raise TemperError(f"{where}: expected the environment variable {given[1:]} to hold an address, found none")
-    if url.partition("://")[0] not in KINDS_OF_SERVERS:  # it may hold a password, so it is not repeated
+    if url.partition("://")[0] not in KINDS_OF_SERVERS:  # not quoted: it may hold a password
         expected = " or ".join(f"{kind}://..." for kind in KINDS_OF_SERVERS)
         raise TemperError(f"{where}: expected {expected} {f'in {given[1:]}' if url != given else 'as storage'}")
     return url
 
 
 class Alone:
-    """The only driver of a study: each trial is its own."""
+    """The only driver of a study: all trials are its own, and locks and heartbeats are not needed."""
 
     name = ""
-    lost: tuple[type[Exception], ...] = ()  # what says that a server does not answer
+    lost: tuple[type[Exception], ...] = ()  # exceptions that mean that the server does not answer
 
     def turn(self) -> AbstractContextManager[None]:
-        """What only one driver may do at a time."""
+        """A context for what only one driver may do at a time: empty, without a lock."""
         return nullcontext()
 
     def is_free(self, owner: str | None) -> bool:
-        """Whether the trials of a driver may be taken over; of those that this one does not run already."""
+        """Whether this driver may take over the trials of `owner`. The caller leaves out trials that it runs itself."""
         return True
 
     def wait(self, error: Exception) -> None:
-        """Waits for a server that does not answer."""
+        """Raises the error: without a server, there is nothing to wait for."""
         raise error
 
     def answered(self) -> None:
-        """The server answers (again)."""
+        """Does nothing: there is no server."""
 
     def __enter__(self) -> "Alone":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Nobody else has to know."""
+        """Does nothing: there are no other drivers to tell."""
 
 
 class Team(Alone):
-    """A driver among others of one study; lives within `with`.
+    """One of several drivers of a study. It sends heartbeats while its `with` block runs.
 
     Attributes:
-        name: of this driver: the machine, and some letters that tell its clones apart.
+        name: the name of this driver: its machine, and six hex digits that tell the clones on it apart.
     """
 
     lost = (StorageInternalError, DBAPIError)
@@ -105,13 +109,14 @@ class Team(Alone):
         self._thread = threading.Thread(target=self._live, daemon=True)
 
     def turn(self) -> AbstractContextManager[None]:
-        """What only one driver may do at a time."""
+        """A context for what only one driver may do at a time: it holds the server's lock."""
         return self._turns.turn()
 
     def is_free(self, owner: str | None) -> bool:
-        """Whether the trials of a driver may be taken over.
+        """Whether this driver may take over the trials of `owner`: if that is itself, or a driver that is dead.
 
-        Without an owner, which is how a trial starts within a turn, it is free, if it is still so in the next turn.
+        A trial without an owner is free too. A new trial has no owner for a moment, while its driver holds the lock. So
+        callers ask again when they hold the lock: then a trial has no owner only if its driver died in that moment.
         """
         return owner is None or owner == self.name or not self._lives(owner)
 
@@ -129,16 +134,16 @@ class Team(Alone):
         beat = 0
         while True:
             beat += 1
-            with suppress(*self.lost):  # whoever runs trials notices too, and waits
+            with suppress(*self.lost):  # the main thread notices this too, and waits
                 self.study.set_user_attr(f"driver {self.name}", beat)
             if self._ends.wait(BEAT):
                 return
 
     def wait(self, error: Exception) -> None:
-        """Waits for a server that does not answer.
+        """Waits for a server that does not answer: at most five seconds per call, ten minutes in all.
 
         Raises:
-            TemperError: it has been silent for too long.
+            TemperError: the server has not answered for ten minutes.
         """
         now = time.monotonic()
         if self._silent_since is None:
@@ -149,7 +154,7 @@ class Team(Alone):
         time.sleep(min(BEAT, PATIENCE))
 
     def answered(self) -> None:
-        """The server answers (again)."""
+        """Notes that the server answers (again)."""
         self._silent_since = None
 
     def __enter__(self) -> "Team":
@@ -158,7 +163,7 @@ class Team(Alone):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leaves: others may have its trials at once."""
+        """Marks this driver as gone, so that others may take over its trials at once."""
         self._ends.set()
         self._thread.join()
         with suppress(*self.lost):
@@ -166,7 +171,10 @@ class Team(Alone):
 
 
 def own_name(folder: Path) -> str:
-    """The name of the driver in this clone, kept in a folder of it; a copy of the clone gets another one."""
+    """The name of this clone's driver, kept in `folder`/driver.json.
+
+    If the file was written on another machine or in another folder, this is a copy of a clone, and gets a new name.
+    """
     path, here = folder / "driver.json", [socket.gethostname(), str(Path.cwd())]
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -179,21 +187,21 @@ def own_name(folder: Path) -> str:
 
 
 class Turns:
-    """The lock of a server, and the storage that lies on it.
+    """The lock and Optuna's storage on a database server.
 
     Args:
         url: `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE` or `mysql+pymysql://...`.
 
     Raises:
-        TemperError: it cannot be reached.
+        TemperError: the server cannot be reached or refuses, or the package for it is not installed.
     """
 
     def __init__(self, url: str) -> None:
         limits = _LIMITS[url.partition("+")[0]]
         try:
-            # Without a pool: closing a connection ends it, and with it the turn.
+            # Without a pool of connections, closing a connection really ends it, which releases the lock.
             self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=limits)
-            with self.turn():  # two drivers would make the same tables
+            with self.turn():  # or two drivers might create the tables at once
                 self.storage = optuna.storages.RDBStorage(
                     url, engine_kwargs={"pool_pre_ping": True, "connect_args": limits}
                 )
@@ -204,7 +212,7 @@ class Turns:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """What only one driver may do at a time."""
+        """Waits for the server's lock, and holds it within the context."""
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for statement in _TURN[self._engine.dialect.name]:
                 got = connection.exec_driver_sql(statement)
@@ -214,7 +222,7 @@ class Turns:
 
 
 def said(error: BaseException, url: str = "") -> str:
-    """The first line of what a server or its driver says, without passwords."""
+    """The first line of an error from the server or its Python package, without passwords."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
     cause = getattr(cause, "orig", None) or cause
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]

@@ -1,4 +1,7 @@
-"""A trial as a DVC experiment in a copy of the repository: started, found again, watched, ended, read."""
+"""A trial as a DVC experiment: starts it, finds it again, follows its curve, ends it, and reads its result.
+
+`dvc exp run --temp` runs it in a copy of the repository.
+"""
 
 import csv
 import io
@@ -22,17 +25,22 @@ from temper.base.errors import TemperError
 from temper.base.paths import scratch
 from temper.tracking.finished import git
 
-Points = list[tuple[int, float]]  # the figure after each epoch, the first of which is 1
-_PATIENCE = 60  # seconds that DVC has to put its copy away
-_RUNS = Path(".dvc/tmp/exps/run")  # what DVC notes of the copies that it works in
-_SHOWN = 300
+Points = list[tuple[int, float]]  # (epoch, value of the objective); the first epoch is 1
+_PATIENCE = 60  # seconds that DVC has to remove its copy after an interrupt, before it is killed
+_RUNS = Path(".dvc/tmp/exps/run")  # DVC's notes on the copies of the repository that it works in
+_SHOWN = 300  # characters of an error message
 
 
 @dataclass
 class Experiment:
-    """One `dvc exp run --temp`, known by its name.
+    """One `dvc exp run --temp`, identified by its name.
 
-    A driver that is killed leaves its experiments running; the next one finds them by their names.
+    A driver that is killed leaves its experiments running; the next driver finds them by their names.
+
+    Attributes:
+        overrides: values for the options `-S`.
+        stage: the last stage to run.
+        log: the file for all output of `dvc`.
     """
 
     name: str
@@ -41,11 +49,11 @@ class Experiment:
     log: Path
     _process: "subprocess.Popen[bytes] | None" = None
     _group: int | None = None
-    _interrupted: float | None = None  # when, by the clock that time.monotonic reads
+    _interrupted: float | None = None  # when it was first interrupted, by time.monotonic
     _forgotten: list[Path] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Starts it, unless it runs or has finished already."""
+        """Starts the experiment, unless it runs or has finished already."""
         if self.commit():
             return
         self._group = leader(self.name)
@@ -56,7 +64,7 @@ class Experiment:
     def _start(self) -> None:
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--temp", "--name", self.name]
         command += [word for override in self.overrides for word in ("-S", override)]
-        own = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # the stages' `python` is ours
+        own = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # stages run this `python`
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -65,11 +73,11 @@ class Experiment:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"PATH": own},
-                start_new_session=True,  # the signals that end it reach its stage too, and no one else
+                start_new_session=True,  # a process group: signals reach `dvc` and its stage, nothing else
             )
 
     def is_running(self) -> bool:
-        """Whether its `dvc` lives."""
+        """Whether its `dvc` process runs."""
         if self._process is not None:
             return self._process.poll() is None
         if self._group is not None and leader(self.name) is None:
@@ -77,12 +85,13 @@ class Experiment:
         return self._group is not None
 
     def commit(self) -> str:
-        """The commit that DVC keeps it under; empty where it has not finished."""
+        """The commit in which DVC keeps the experiment; empty if it has not finished."""
         return git(Path(), "for-each-ref", "--format=%(objectname)", f"refs/exps/**/{self.name}")
 
     def interrupt(self) -> None:
-        """Does what Ctrl-C would: the stage ends with 130, DVC removes its copy and keeps no result. Called again, it
-        kills what does not end.
+        """Does what Ctrl-C would: the stage exits with 130, and DVC removes its copy and keeps no result.
+
+        Called again more than 60 seconds later, kills the processes that have not ended.
         """
         first = self._interrupted is None
         self._interrupted = self._interrupted or time.monotonic()
@@ -91,24 +100,24 @@ class Experiment:
                 os.killpg(self._group, signal.SIGINT if first else signal.SIGKILL)
 
     def end(self) -> None:
-        """Interrupts it and waits until it has ended."""
+        """Interrupts the experiment, and waits until it has ended."""
         while self.is_running():
             self.interrupt()
             time.sleep(0.1)
 
     def prune(self) -> None:
-        """Interrupts it for good: what its phase has saved in order to go on is not needed."""
+        """Interrupts the experiment for good. It will not be resumed, so `forget` removes what its phase has saved."""
         if self._interrupted is None:
             self._forgotten = self._unfinished()
         self.interrupt()
 
     def forget(self) -> None:
-        """Removes what a pruned phase has left; called when it has ended."""
+        """Removes the saved state of a pruned phase; called when the experiment has ended."""
         for state in self._forgotten:
             shutil.rmtree(state, ignore_errors=True)
 
     def _unfinished(self) -> list[Path]:
-        """The folders of unfinished phases that its processes hold."""
+        """The folders with saved states of phases whose locks are held by processes of this experiment."""
         found = []
         for lock in scratch("unfinished").glob("*.lock"):
             with suppress(OSError, ValueError):
@@ -117,15 +126,15 @@ class Experiment:
         return found
 
     def has_run(self) -> list[str]:
-        """The stages that it really ran, so far."""
+        """The stages that it has started so far, without those whose outputs came from DVC's cache."""
         with suppress(OSError):
             return re.findall(r"^Running stage '(.+?)'", self.log.read_text(encoding="utf-8", errors="replace"), re.M)
         return []
 
     def points(self, aim: Objective) -> Points:
-        """The curve of the objective while its phase trains; empty before.
+        """The curve of the objective so far; empty until the stage that writes it runs.
 
-        The copy begins with the curve of the commit that it started from, until its own phase begins.
+        Before that, DVC's copy of the repository has the curve of the commit that the experiment started from.
         """
         copy = self._copy() if aim.is_curve and aim.stage in self.has_run() else None
         if copy is None:
@@ -144,10 +153,10 @@ class Experiment:
         return None
 
     def result(self, aim: Objective) -> tuple[float, Points]:
-        """The objective of a finished experiment, and its curve if it is one.
+        """The objective of a finished experiment, and its curve; without a curve, an empty list.
 
         Raises:
-            TemperError: it has no such figure.
+            TemperError: the experiment's files do not have the objective, or not as a finite number.
         """
         commit = self.commit()
         if aim.is_curve:
@@ -161,7 +170,7 @@ class Experiment:
         return float(value), []
 
     def other(self, aim: Objective) -> dict[str, float]:
-        """The other figure of a head of the warm-up: its accuracy beside its loss, or its loss beside its accuracy."""
+        """If the objective is the loss or accuracy of the warm-up, the other of the two, by its name; else empty."""
         if aim.is_curve or aim.stage != "warm_up":
             return {}
         name = "loss" if aim.name.endswith("accuracy") else "accuracy"
@@ -170,7 +179,7 @@ class Experiment:
         return {f"warm_up/validation/{name}": float(value)} if isinstance(value, int | float) else {}
 
     def reason(self) -> str:
-        """Why it has no result, by its log: the line of the stage, or else of DVC."""
+        """Why the experiment has no result, from its log: the stage's error line, or else DVC's, or the last line."""
         with suppress(OSError):
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
             for start in ("error: ", "MemoryError", "ERROR: "):
@@ -182,12 +191,12 @@ class Experiment:
 
 
 def is_here(commit: str) -> bool:
-    """Whether this clone has an experiment; those of other drivers are in theirs."""
+    """Whether this clone has the commit of an experiment; other drivers' experiments are in their clones."""
     return bool(git(Path(), "cat-file", "-t", commit))
 
 
 def leader(name: str) -> int | None:
-    """The number of the process that leads the group of an experiment; `None` where it does not run."""
+    """The process id of a running experiment's `dvc`, which leads its process group; `None` if it does not run."""
     for pid, words in _processes():
         with suppress(ProcessLookupError):
             if "--name" in words and name in words and os.getpgid(pid) == pid:
@@ -196,7 +205,7 @@ def leader(name: str) -> int | None:
 
 
 def _processes() -> Iterator[tuple[int, list[str]]]:
-    """The living processes of this machine, with the words of their commands."""
+    """The id and the command line, as a list of words, of each running process on this machine."""
     if Path("/proc/self/cmdline").exists():  # small containers have no `ps`
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -214,9 +223,9 @@ def _table(aim: Objective) -> str:
 
 
 def read_curve(text: str, aim: Objective) -> Points:
-    """The epochs of DVCLive's table, of which the last line may be half-written.
+    """The epochs in a table that DVCLive writes. A last line that is only half-written is ignored.
 
-    Step 0 is the model before the phase. It is the same in every trial, so it tells none apart.
+    Step 0 is left out: it is the model before the phase, so it says nothing about a trial's params.
     """
     whole = text[: text.rfind("\n") + 1]
     rows = csv.DictReader(io.StringIO(whole), delimiter="\t")
@@ -224,7 +233,11 @@ def read_curve(text: str, aim: Objective) -> Points:
 
 
 def best_of(points: Points, aim: Objective) -> float:
-    """The best epoch's figure."""
+    """The value of the best epoch.
+
+    Raises:
+        TemperError: there are no epochs with a finite value.
+    """
     values = [value for _, value in points if math.isfinite(value)]
     if not values:
         raise TemperError(f"{_table(aim)}: expected epochs, found none")
@@ -233,10 +246,10 @@ def best_of(points: Points, aim: Objective) -> float:
 
 @contextmanager
 def opened(commit: str, name: str) -> Iterator[Path]:
-    """A copy of a file of an experiment, from git or DVC's cache, for as long as the block lasts.
+    """A temporary copy of an experiment's file, from git or DVC's cache, until the block ends.
 
     Raises:
-        TemperError: DVC does not have it.
+        TemperError: DVC cannot find the file.
     """
     from dvc.api import DVCFileSystem  # noqa: PLC0415
     from dvc.exceptions import DvcException  # noqa: PLC0415
@@ -251,12 +264,12 @@ def opened(commit: str, name: str) -> Iterator[Path]:
 
 
 def would_run(stage: str) -> list[str]:
-    """The stages that DVC would run now, up to one of them.
+    """The stages up to `stage` that are out of date, so that DVC would run them now.
 
-    Where one has never run, DVC cannot say what follows it, and ends with its name.
+    If one of them has never run, DVC cannot tell what would run after it, so the list ends with it.
 
     Raises:
-        TemperError: DVC cannot say anything.
+        TemperError: DVC failed before it named any stage.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", stage]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,8 +1,9 @@
-"""What networks cost: features, megabytes and images a second of each backbone that a sweep tried.
+"""Measures what each backbone of a sweep costs: features, megabytes, and images per second.
 
     python -m apps.sweep.networks BACKBONE.keras
 
-measures one, in a process of its own and with nothing beside it, and prints JSON.
+measures one backbone and prints JSON. A sweep runs this in a process of its own for each backbone, one after the other,
+when all trials have ended.
 """
 
 import json
@@ -20,20 +21,20 @@ from temper.base.errors import TemperError
 from temper.tracking.finished import git
 
 BACKBONE = "models/backbone.keras"
-KEPT = "networks"  # what was measured, in the study, by the file's checksum
-SECONDS = 2.0  # of measuring; at least three batches
+KEPT = "networks"  # user attribute of the study: the measurements by the checksum of the backbone's file
+SECONDS = 2.0  # how long to measure; at least three batches
 
 
 def checksum_of(commit: str) -> str:
-    """The md5 of an experiment's backbone, by its dvc.lock."""
+    """The MD5 of an experiment's backbone, from its dvc.lock."""
     lock = yaml.safe_load(git(Path(), "show", f"{commit}:dvc.lock"))
     return next(str(out["md5"]) for out in lock["stages"]["backbone"]["outs"] if out["path"] == BACKBONE)
 
 
 def measure_all(study: optuna.Study, trials: list[optuna.trial.FrozenTrial]) -> dict[int, dict[str, float]]:
-    """What the backbone of each finished trial costs, by the trial's number; each file is measured once.
+    """What the backbone of each finished trial costs, by the trial's number. Each distinct file is measured once.
 
-    Trials of other clones are left out: their files are there.
+    Trials of other clones are left out, because this clone does not have their files.
     """
     known: dict[str, dict[str, float]] = dict(study.user_attrs.get(KEPT, {}))
     found = {}
@@ -60,7 +61,7 @@ def _measured(path: Path) -> dict[str, float]:
 
 
 def measure(path: Path) -> dict[str, Any]:
-    """Features, megabytes and images a second of a backbone, forward only, in batches as `embed` has them."""
+    """Features, megabytes and images per second of a backbone: forward passes with the batch size of `embed`."""
     import numpy as np  # noqa: PLC0415
 
     from temper import keras_files  # noqa: PLC0415
@@ -74,7 +75,7 @@ def measure(path: Path) -> dict[str, Any]:
         start = time.perf_counter()
         backbone.predict_on_batch(images)
         seconds.append(time.perf_counter() - start)
-    rate = INFERENCE_BATCH / min(seconds)  # the fastest batch: what else the machine does disturbs it least
+    rate = INFERENCE_BATCH / min(seconds)  # the fastest batch, which other load disturbs least
     megabytes = path.stat().st_size / 1e6
     return {
         "features": backbone.output_shape[-1],

@@ -1,4 +1,4 @@
-"""Which trials are ended early: those that would not come up to the best one, going on as they have so far."""
+"""Pruners: they end a trial early if its learning curve makes it unlikely to become the best."""
 
 import math
 
@@ -9,32 +9,33 @@ from optuna.trial import FrozenTrial, TrialState
 
 from apps.sweep.settings import Median, Reach
 
-EPOCHS = "epochs"  # of a trial, in its user attributes: the most that it trains
-_LEAST = 1e-12  # of a loss whose logarithm is taken
+EPOCHS = "epochs"  # user attribute of a trial: the maximum number of epochs that it trains
+_LEAST = 1e-12  # smaller losses are raised to this before the logarithm is taken
 
 
 def pruner_of(pruning: Median | Reach | None) -> BasePruner:
-    """Optuna's pruner with these settings."""
+    """The pruner with these settings; without settings, one that prunes nothing."""
     if pruning is None:
         return NopPruner()
     if isinstance(pruning, Median):
-        return MedianPruner(pruning.after_trials, pruning.after_epochs + 1)  # it counts from 0
+        return MedianPruner(pruning.after_trials, pruning.after_epochs + 1)  # Optuna counts steps from 0
     return ReachPruner(pruning)
 
 
 class ReachPruner(BasePruner):
-    """Ends a trial whose curve, continued in a straight line to its last epoch, stays below the best finished trial.
+    """Prunes a trial if its curve, extrapolated to its last epoch, stays below the best finished trial.
 
-    The line goes through the first epoch and, at the epoch that it has come to, the best so far. Learning curves
-    flatten out, so the line is rather too hopeful: what rises fast from a low start goes on, as high rates do, and what
-    stands still below the best ends. A loss is compared by its logarithm, for it falls fastest at first.
+    The extrapolation is a straight line from the value of the first epoch to the best value so far, placed at the
+    current epoch. Learning curves flatten out, so the line is optimistic, and that is intended: a curve that rises fast
+    from a low start, as with high learning rates, is not pruned; one that has flattened below the best trial is. For a
+    loss, the line is drawn through the negative logarithm, because a loss falls fastest at first.
     """
 
     def __init__(self, settings: Reach) -> None:
         self._settings = settings
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial should end; only of one whose epochs are known."""
+        """Whether to prune the trial; never if its maximum number of epochs is unknown."""
         known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         finished = [value for one in known if (value := height(one.value, study.direction)) is not None]
         epochs = trial.user_attrs.get(EPOCHS)
@@ -48,14 +49,21 @@ class ReachPruner(BasePruner):
 
 
 def height(value: float | None, direction: StudyDirection) -> float | None:
-    """A figure that is higher in better trials and rises evenly enough for a line; `None` of what is no number."""
+    """Turns an objective into a value that is higher in better trials: itself, or for a loss its negative logarithm.
+
+    `None` if the objective is missing or not finite.
+    """
     if value is None or not math.isfinite(value):
         return None
     return value if direction == StudyDirection.MAXIMIZE else -math.log(max(value, _LEAST))
 
 
 def reached(curve: list[tuple[int, float | None]], epochs: int) -> float:
-    """What a curve reaches at its last epoch, in a straight line from its first epoch through its best so far."""
+    """The height that a curve would reach in epoch `epochs`, by the straight line that ReachPruner describes.
+
+    Args:
+        curve: (epoch, height) of the epochs so far.
+    """
     heights = [(step, value) for step, value in curve if value is not None]
     if not heights:
         return -math.inf

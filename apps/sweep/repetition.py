@@ -1,4 +1,4 @@
-"""The best trial with other seeds, each in one of the drivers: how far to believe it."""
+"""Runs the best trial again with other seeds, shared among the drivers, to show how much of its result was luck."""
 
 import json
 import time
@@ -14,13 +14,15 @@ from temper.base.errors import TemperError
 
 
 def repeat_best(search: Search) -> dict[str, float]:
-    """Runs the best trial with other seeds; the objective of each, by its seed.
+    """Runs the best trial with other seeds; returns the objective by seed.
 
-    `seed` is all the randomness there is: the draw of the splits, a random start, the order of the images, dropout and
-    augmentation. The trial was chosen on one validation split, so other splits are part of the question.
+    Without a finished trial, with `seeds: 0`, or if the sweep itself searches `seed`, runs nothing and returns {}.
+
+    `seed` controls all randomness: the draw of the splits, random initial weights, the order of the images, dropout and
+    augmentation. The trial was chosen on one validation split, so the repetitions should use other splits too.
 
     Raises:
-        TemperError: one of them failed.
+        TemperError: one of the runs failed.
     """
     best = search.best()
     if best is None or not search.sweep.seeds or "seed" in search.sweep.params:
@@ -38,7 +40,14 @@ def repeat_best(search: Search) -> dict[str, float]:
 
 @dataclass
 class Repetition:
-    """The runs of the best trial. Who runs which, and what came out, is kept in the study."""
+    """The runs of the best trial with other seeds. The study records which driver runs which seed, and the results.
+
+    Attributes:
+        best: the trial to repeat.
+        seeds: the seeds as text, because they are keys of JSON objects in the study.
+        running: the experiments that this driver runs, by seed.
+        is_said: whether the line that announces the runs was printed.
+    """
 
     search: Search
     best: FrozenTrial
@@ -47,15 +56,15 @@ class Repetition:
     is_said: bool = False
 
     def found(self) -> dict[str, float]:
-        """The objective of each seed that has ended."""
+        """The objective of each run that has finished, by seed."""
         return dict(self.search.study.user_attrs.get(f"seeds of {self.best.number}", {}))
 
     def owners(self) -> dict[str, str]:
-        """Which driver runs, or ran, which seed."""
+        """The name of the driver that runs, or ran, each seed."""
         return dict(self.search.study.user_attrs.get(f"drivers of the seeds of {self.best.number}", {}))
 
     def step(self) -> bool:
-        """Begins and follows experiments; returns whether some have not ended, here or elsewhere."""
+        """Starts runs and records those that have ended; returns whether any driver still has runs to do."""
         found = self.found()
         if all(seed in found for seed in self.seeds):
             return False
@@ -84,7 +93,7 @@ class Repetition:
         return bool(free)
 
     def _free(self) -> list[str]:
-        """The seeds that nobody runs."""
+        """The seeds that have no result and that no driver runs."""
         known, owners = {*self.found(), *self.running}, self.owners()
         return [seed for seed in self.seeds if seed not in known and self.search.drivers.is_free(owners.get(seed))]
 
@@ -93,7 +102,7 @@ class Repetition:
             raise TemperError(f"{one.name} failed: {one.reason()}; mend that, and start the sweep again")
         value, _ = one.result(self.search.aim)
         with self.search.drivers.turn():
-            self._keep("seeds", {seed: value} | self.found())  # another driver may have been first
+            self._keep("seeds", {seed: value} | self.found())  # a result that another driver has recorded stays
         del self.running[seed]
         print(f"{one.name}: {value:.5g}", flush=True)
 

@@ -1,4 +1,4 @@
-"""What a sweep came to: a table of its trials, importances, pictures, and the command that applies the best."""
+"""The report of a sweep: a table of its trials, importances, pictures, and the command that applies the best trial."""
 
 import json
 import re
@@ -18,13 +18,17 @@ from apps.sweep.search import ENDED, OTHER, Search, folder_of
 from temper.base.atomic import atomic_file
 from temper.base.texts import write_csv
 
-_SHOWN, _WIDTH = 10, 60  # rows and the width of a cell of the table on the terminal
-_ALONG = 40  # letters that fit below a picture
+_SHOWN, _WIDTH = 10, 60  # the most rows, and characters in a cell, of the table on the terminal
+_ALONG = 40  # characters that fit side by side below a picture
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 def write(search: Search, seeds: dict[str, float]) -> None:
-    """Prints what came out, and writes trials.csv and the pictures into the sweep's folder."""
+    """Prints the results of a sweep, and writes trials.csv and the pictures into its folder.
+
+    Args:
+        seeds: the objective of the best trial with other seeds, by seed.
+    """
     folder = folder_of(search.study.study_name)
     swept = {key.split(".")[0] for key in search.sweep.params}
     complete = search.trials(TrialState.COMPLETE)
@@ -52,7 +56,11 @@ def keep(search: Search, costs: dict[int, dict[str, float]] | None = None) -> li
 
 
 def table(search: Search, costs: dict[int, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
-    """The trials, the best first, then those that were pruned, then those that failed."""
+    """The header and the rows of a table: finished trials, the best first, then pruned and failed ones.
+
+    Args:
+        costs: what the backbone of a trial costs, by the trial's number.
+    """
     keys = list(search.sweep.params)
     measured = list(next(iter(costs.values()), {}))
     others = list(next((one.user_attrs[OTHER] for one in search.trials() if one.user_attrs.get(OTHER)), {}))
@@ -77,7 +85,7 @@ def table(search: Search, costs: dict[int, dict[str, float]]) -> tuple[list[str]
 
 
 def in_order(search: Search) -> list[FrozenTrial]:
-    """The trials that have ended, the best first."""
+    """The finished trials, the best first, then the pruned and the failed ones."""
     sign = -1 if search.aim.maximize else 1
     return sorted(
         search.trials(*ENDED),
@@ -86,12 +94,12 @@ def in_order(search: Search) -> list[FrozenTrial]:
 
 
 def shortened(cell: str) -> str:
-    """A cell that leaves room for others."""
+    """The text of a cell, cut to the width that the terminal has for it."""
     return cell if len(cell) <= _WIDTH else f"{cell[: _WIDTH - 3]}..."
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
-    """A table as lines, without the columns that hold nothing."""
+    """A table as lines of text, without empty columns. The first row is the header."""
     columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
     lines = zip(*columns, strict=True)
@@ -99,7 +107,7 @@ def aligned(rows: list[list[str]]) -> list[str]:
 
 
 def summary(search: Search, seeds: dict[str, float]) -> list[str]:
-    """What to know of a search, in lines."""
+    """The lines below the table: counts, importances, the best trial, and how to apply it."""
     best, ended = search.best(), search.trials(*ENDED)
     states = Counter(trial.state for trial in ended)
     lines = [
@@ -131,14 +139,14 @@ def summary(search: Search, seeds: dict[str, float]) -> list[str]:
 
 
 def compared(search: Search) -> list[str]:
-    """The params that all finished trials have, with different values."""
+    """The keys of params that every finished trial has, and that differ between them."""
     found = [trial.params for trial in search.trials(TrialState.COMPLETE)]
     keys = [key for key in space.varied(search.sweep.params) if all(key in params for params in found)]
     return [key for key in keys if len({str(params[key]) for params in found}) > 1]
 
 
 def importances(study: optuna.Study, keys: list[str]) -> list[str]:
-    """How much of what differs between trials each param explains, in a line; none where there are too few to tell."""
+    """A line with the share of the differences between trials that each param explains; empty if it cannot be told."""
     if len(keys) < 2:
         return []
     try:
@@ -154,14 +162,14 @@ def importances(study: optuna.Study, keys: list[str]) -> list[str]:
 def _evaluator() -> optuna.importance.BaseImportanceEvaluator:
     """fANOVA (Hutter, Hoos and Leyton-Brown, ICML 2014): the share of the variance over all trials.
 
-    Optuna's default, PED-ANOVA, asks what tells the best tenth from the others; where most rates fail, the share of the
-    rate comes out small, because it is right in all of the best.
+    Optuna's default, PED-ANOVA, asks what distinguishes the best tenth of the trials. If most learning rates fail, it
+    gives the learning rate a small share, because all of the best trials have a good one.
     """
     return optuna.importance.FanovaImportanceEvaluator(seed=0)
 
 
 def draw(study: optuna.Study, complete: list[FrozenTrial], keys: list[str], folder: Path) -> list[Path]:
-    """Optuna's own pictures: progress, curves, importances and a slice through each param."""
+    """Draws Optuna's plots: progress, curves, importances and a slice per param; returns the paths of the files."""
     if len(complete) < 2:
         return []
     import matplotlib  # noqa: PLC0415
@@ -180,12 +188,12 @@ def draw(study: optuna.Study, complete: list[FrozenTrial], keys: list[str], fold
 
 
 def _drawn(plot: Callable[[optuna.Study], Any], study: optuna.Study, path: Path) -> Path | None:
-    """A picture as a file; `None` where Optuna has too little to draw."""
+    """Draws a picture into a file; returns `None` if Optuna has too little data to draw."""
     from matplotlib import pyplot  # noqa: PLC0415
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its matplotlib pictures are called experimental
+            warnings.simplefilter("ignore")  # Optuna warns that its matplotlib plots are experimental
             plot(study)
             for axes in pyplot.gcf().axes:
                 _label(axes)
@@ -199,7 +207,7 @@ def _drawn(plot: Callable[[optuna.Study], Any], study: optuna.Study, path: Path)
 
 
 def _label(axes: Any) -> None:
-    """Names listed values along an axis as the table does, and slants them where they would run into each other."""
+    """Labels listed values on the x-axis as in the table, and slants the labels if they would overlap."""
     names = [label.get_text() for label in axes.get_xticklabels()]
     if not any(name.startswith("'") for name in names):  # numbers
         return
@@ -209,7 +217,7 @@ def _label(axes: Any) -> None:
 
 
 def _named(stored: str) -> str:
-    """A value for people, of what Optuna stores: lists and mappings are JSON."""
+    """A value as text for people, from Optuna's form, in which lists and mappings are JSON."""
     try:
         return space.shown(json.loads(stored)) if stored[:1] in "[{" else stored
     except ValueError:

@@ -1,4 +1,4 @@
-"""A sweep from its beginning to its report, alone or among other drivers."""
+"""Runs a sweep from start to report, as the only driver or as one of several."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,10 @@ from temper.base.loading import PARAMS
 
 
 def search(sweep: Sweep, path: Path, storage: str | None) -> int:
-    """Searches to the end, and repeats the best; with other drivers where a server keeps the study.
+    """Runs or continues a sweep, repeats its best trial with other seeds, and writes the report.
+
+    Args:
+        storage: the database server that has the study, for several drivers; `None`: a local SQLite file, for one.
 
     Returns:
         The exit code: 0, or 130 after Ctrl-C.
@@ -34,7 +37,7 @@ def search(sweep: Sweep, path: Path, storage: str | None) -> int:
 
 
 def go_on(sweep: Sweep, path: Path, study: optuna.Study, drivers: Alone) -> int:
-    """Does what is left of a study."""
+    """Checks that the study may continue, then runs what is left of it; returns the exit code as `search` does."""
     with drivers.turn():
         refuse_another(study, identity(sweep), path)
     refuse_stages_before(sweep, path)

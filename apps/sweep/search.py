@@ -1,7 +1,8 @@
-"""The search: which trials are run, which are pruned, when it ends; all of it kept in Optuna's study.
+"""The search: decides which trials to run, which to prune, and when to end. Optuna's study holds its state.
 
-A driver that is killed loses nothing: its trials stay RUNNING in the study, and the next driver goes on with them under
-their own numbers. What has finished meanwhile is read, what still runs is watched, what died is started again.
+A driver is a process that runs a search. A driver that is killed loses nothing: its trials stay RUNNING in the study,
+and the next driver continues them under their own numbers. It reads the results of those that have finished meanwhile,
+watches those that still run, and restarts those that died.
 """
 
 import json
@@ -29,17 +30,17 @@ from temper.base.errors import TemperError
 from temper.base.paths import scratch
 from temper.settings.fine_tune import FineTune
 
-POLL = 0.5  # seconds
+POLL = 0.5  # seconds between two looks at the trials
 EPOCHS_BY_DEFAULT: int = FineTune.model_fields["epochs"].default
-MOST_ALIKE = 3  # failures in a row for one reason: the next trial would fail too
-MOST_REPEATED = 20  # suggestions in a row that were tried before: there is hardly anything else
-SHOWN_EVERY = 5  # trials; drawing takes seconds
-OTHER = "other"  # figures that say more of a trial, in its user attributes
+MOST_ALIKE = 3  # failures in a row for one reason end the search: the next trial would fail too
+MOST_REPEATED = 20  # suggestions in a row that were tried before end the search: hardly any others are left
+SHOWN_EVERY = 5  # trials between two drawings of the pictures, each of which takes seconds
+OTHER = "other"  # user attribute of a trial: metrics for the table besides the objective
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def folder_of(name: str) -> Path:
-    """Where a sweep keeps its study, the logs of its trials and its pictures."""
+    """The folder of a sweep, with its study (if on SQLite), the logs of its trials, and its pictures."""
     return scratch("sweeps") / name
 
 
@@ -49,10 +50,10 @@ def open_study(
     storage: optuna.storages.BaseStorage | None = None,
     turn: AbstractContextManager[None] | None = None,
 ) -> optuna.Study:
-    """The study of a sweep, a new one if there is none; on SQLite if no storage is given.
+    """Loads the study of a sweep, or creates it; on SQLite if no storage is given.
 
     Args:
-        turn: within which no other driver makes the study.
+        turn: the lock that keeps other drivers from creating the same study at the same time.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder_of(name).mkdir(exist_ok=True)
@@ -64,25 +65,29 @@ def open_study(
             direction="maximize" if sweep.aim.maximize else "minimize",
             pruner=pruner_of(sweep.pruning),
         )
-        if "names" not in study.user_attrs:  # experiments of an older study of this name may still be there
+        if "names" not in study.user_attrs:  # older experiments of this sweep's name may exist
             study.set_user_attr("names", f"{name}-{secrets.token_hex(2)}")
     return study
 
 
 def sampler(sweep: Sweep, number: int) -> BaseSampler:
-    """The sampler of a trial. It follows from the trial's number, so that a search that is killed goes on alike."""
+    """The sampler of a trial.
+
+    Its seed depends only on the sweep's seed and the trial's number, so a restarted search draws the same random
+    numbers as one that was not interrupted.
+    """
     seed = random.Random(f"{sweep.seed} {number}").getrandbits(32)
     return TPESampler(seed=seed) if sweep.sampler == "tpe" else RandomSampler(seed=seed)
 
 
 @dataclass
 class Running:
-    """A trial that runs.
+    """A trial that this driver runs.
 
     Attributes:
-        reported: how many epochs of its curve the study knows.
-        epochs: the most that it has; `None`: its objective has no curve.
-        is_pruned: whether it was told to end.
+        epochs: the maximum number of epochs of the trial; `None` if its objective has no curve.
+        reported: how many epochs of its curve are in the study.
+        is_pruned: whether it was interrupted in order to prune it.
     """
 
     trial: optuna.Trial
@@ -95,16 +100,19 @@ class Running:
 
 @dataclass
 class Search:
-    """A search that goes on until its trials are done.
+    """The part of a sweep that one driver does.
 
     Attributes:
         base: the content of params.yaml.
-        path: of SWEEP.yaml, for messages.
-        refuse_edits: called before each trial; raises a TemperError if it could not be compared with those before.
-        drivers: this one among others.
-        show: called now and then, to write what there is so far.
-        has_waited: whether it waits only for trials of others.
-        failures: why the last trials of this driver failed, one after the other.
+        path: the path of SWEEP.yaml, for messages.
+        refuse_edits: called before each trial; raises a TemperError if the trial would not be comparable with earlier
+            ones.
+        drivers: this driver: alone, or in a team.
+        show: called after every fifth trial, to write the table and the pictures so far.
+        has_waited: whether this driver only waits for trials of other drivers.
+        running: the trials that this driver runs.
+        failures: why the last trials of this driver failed; empty after a trial that finished.
+        begun: when this driver was started, by time.monotonic.
     """
 
     sweep: Sweep
@@ -125,12 +133,13 @@ class Search:
         return self.sweep.aim
 
     def run(self) -> None:
-        """Runs trials until the search is over, also those of other drivers.
+        """Runs trials until the search is over and no other driver runs a trial.
+
+        Running experiments are interrupted if an error ends the search.
 
         Raises:
-            TemperError: several trials in a row failed for the same reason, or something was edited meanwhile. What ran
-                is interrupted then, too.
-            KeyboardInterrupt: Ctrl-C. What ran is interrupted, and goes on in the next search.
+            TemperError: several trials in a row failed for the same reason, or something was edited meanwhile.
+            KeyboardInterrupt: Ctrl-C. The next search continues the interrupted trials.
         """
         try:
             while self.patiently(self._step):
@@ -140,7 +149,10 @@ class Search:
                 one.experiment.end()
 
     def patiently(self, step: Callable[[], bool]) -> bool:
-        """Does a step; where a server did not answer, it is done again later. Returns whether there is more to do."""
+        """Calls `step`, and returns whether there is more to do.
+
+        If the database server does not answer, waits and returns True, so that the caller tries again.
+        """
         try:
             more = step()
         except self.drivers.lost as error:
@@ -150,7 +162,7 @@ class Search:
         return more
 
     def _step(self) -> bool:
-        """Begins and follows trials; returns whether there is more to do."""
+        """Starts new trials and looks at the running ones; returns whether there is more to do."""
         while self._begin():
             pass
         if not self.running:
@@ -161,7 +173,7 @@ class Search:
         return True
 
     def _waits(self) -> bool:
-        """Whether other drivers still run trials, one of which may be the best; says so once."""
+        """Whether other drivers still run trials, one of which may become the best; prints their names once."""
         theirs = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
         if theirs and not self.has_waited:
             names = sorted({str(trial.user_attrs.get("driver")) for trial in theirs})
@@ -172,12 +184,12 @@ class Search:
     # --- Which trials are run
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials of the study, in order, without suggestions that were tried before."""
+        """The trials of the study in order, without those that only repeated earlier values and were not run."""
         found = self.study.get_trials(deepcopy=False, states=states or None)
         return [trial for trial in found if "repeats" not in trial.user_attrs]
 
     def _may_begin(self) -> bool:
-        """Whether another trial should be begun."""
+        """Whether `trials` and `stop` allow another trial."""
         known = [trial for trial in self.trials() if trial.state != TrialState.WAITING]
         if self.sweep.trials is not None and len(known) >= self.sweep.trials:
             return False
@@ -193,13 +205,13 @@ class Search:
         return len(ended) - 1 - [trial.number for trial in ended].index(best.number)
 
     def best(self) -> FrozenTrial | None:
-        """The best finished trial so far, the first of equals."""
+        """The best finished trial so far; of equal ones, the first."""
         complete = self.trials(TrialState.COMPLETE)
         sign = -1 if self.aim.maximize else 1
         return min(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
 
     def _begin(self) -> bool:
-        """Takes up a trial that nobody runs, or begins a new one; returns whether there is one, and room for it."""
+        """Starts a trial: one that no driver runs any more, or else a new one. Returns whether it started one."""
         if not self._free() and not self._has_room():
             return False
         with self.drivers.turn():
@@ -209,11 +221,14 @@ class Search:
         return chosen is not None
 
     def _has_room(self) -> bool:
-        """Whether another trial should be begun, and here."""
+        """Whether this driver should start a new trial."""
         return len(self.running) < self.sweep.parallel and self._may_begin()
 
     def _free(self) -> list[FrozenTrial]:
-        """The trials that count as running but that no driver runs: its own from before, and those of dead ones."""
+        """The trials that are RUNNING in the study but that no driver runs.
+
+        These are this driver's own from before a restart and, if there is room for them, those of dead drivers.
+        """
         known, has_room = {one.trial.number for one in self.running}, len(self.running) < self.sweep.parallel
         found = []
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
@@ -225,7 +240,7 @@ class Search:
         return found
 
     def _taken_up(self) -> tuple[optuna.Trial, Values] | None:
-        """A trial that nobody runs."""
+        """Takes over a trial that no driver runs; returns it with its values, or `None` if there is none."""
         for frozen in self._free():
             self.study.sampler = sampler(self.sweep, frozen.number)
             trial, owner = optuna.Trial(self.study, frozen._trial_id), frozen.user_attrs.get("driver")
@@ -241,7 +256,10 @@ class Search:
         return None
 
     def _suggested(self) -> tuple[optuna.Trial, Values] | None:
-        """A trial that was not tried before."""
+        """A new trial with values that no other trial has; `None` if the grid is exhausted.
+
+        If 20 suggestions in a row were tried before, returns `None` too, and starts no more trials.
+        """
         for _ in range(MOST_REPEATED):
             if self.sweep.sampler == "grid" and not self._choose_of_grid():
                 return None
@@ -255,7 +273,10 @@ class Search:
         return None
 
     def _values_of(self, trial: optuna.Trial) -> Values | None:
-        """The values of a trial that this driver has from now on; `None`: another one has them, and this one ends."""
+        """Makes this driver the owner of a trial, and returns the trial's values.
+
+        If another trial already has these values, marks this trial as a repetition, ends it, and returns `None`.
+        """
         trial.set_user_attr("driver", self.drivers.name)
         values = space.suggested(trial, self.sweep.params)
         before = next((other for other in self.trials() if self._has(other, values, trial.number)), None)
@@ -267,11 +288,17 @@ class Search:
         return None
 
     def _has(self, trial: FrozenTrial, values: Values, number: int) -> bool:
-        """Whether another trial has these values; those of one that is only asked for are not written down yet."""
+        """Whether `trial` has these values and is not the trial `number` itself.
+
+        Values count once they are recorded, which is not yet so for a trial that Optuna has only just created.
+        """
         return trial.number != number and bool(trial.user_attrs.get("values") == json.dumps(values))
 
     def _choose_of_grid(self) -> bool:
-        """Enqueues the first point of the grid that no trial has; returns whether one is waiting then."""
+        """Enqueues the first point of the grid that was not tried, unless a point is waiting already.
+
+        Returns whether a point is waiting then; if not, all of the grid was tried.
+        """
         if self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             return True
         tried = {trial.user_attrs.get("values") for trial in self.trials()}
@@ -282,11 +309,11 @@ class Search:
         return False
 
     def _start(self, trial: optuna.Trial, values: Values) -> None:
-        """Starts the experiment of a trial, or finds the one that runs."""
+        """Starts the experiment of a trial, unless it runs or has finished already. Wrong values fail the trial."""
         section = space.changed(self.base, self.sweep.params, values).get(self.aim.stage) or {}
         epochs = section.get("epochs", EPOCHS_BY_DEFAULT) if self.aim.is_curve else None
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
-        times = frozen.user_attrs.get("taken over", 0)  # another clone may have an experiment of the first name
+        times = frozen.user_attrs.get("taken over", 0)  # the old clone may have an experiment of the old name
         one = Running(
             trial, values, self.experiment(values, f"{trial.number:04}{f'-{times + 1}' if times else ''}"), epochs
         )
@@ -304,15 +331,15 @@ class Search:
         one.experiment.begin()
 
     def experiment(self, values: Values, what: str) -> Experiment:
-        """The experiment with some values."""
+        """The experiment that runs the pipeline with some values; `what` tells its name and log from others."""
         name = f"{self.study.user_attrs['names']}-{what}"
         log = folder_of(self.study.study_name) / f"{'' if 'seed' in what else 'trial-'}{what}.log"
         return Experiment(name, space.overrides(self.base, self.sweep.params, values), self.aim.stage, log)
 
-    # --- What becomes of them
+    # --- How running trials are followed and ended
 
     def _look_at(self, one: Running) -> None:
-        """Follows the curve of a trial; ends it where it should be pruned; writes down what it came to."""
+        """Reports new epochs of a running trial, prunes it if it should be, or records the result if it has ended."""
         if self._is_lost(one):
             one.experiment.end()
             self.running.remove(one)
@@ -320,7 +347,7 @@ class Search:
                 f"{one.experiment.name} was taken over by another driver: this one was silent for too long", flush=True
             )
             return
-        running = one.experiment.is_running()  # asked first: what it wrote before it ended is read below
+        running = one.experiment.is_running()  # before the results are read, or the last could be missed
         if running:
             more = self._report(one, one.experiment.points(self.aim))
             if one.is_pruned or (more and one.reported != one.epochs and one.trial.should_prune()):
@@ -337,12 +364,12 @@ class Search:
                 self._fail(one, one.experiment.reason())
 
     def _is_lost(self, one: Running) -> bool:
-        """Whether another driver has taken a trial over, because it saw no sign of life of this one."""
+        """Whether another driver has taken a trial over, because it saw no heartbeat of this one."""
         now = self.study.get_trials(deepcopy=False)[one.trial.number]
         return bool(now.state != TrialState.RUNNING or now.user_attrs.get("driver") != self.drivers.name)
 
     def _report(self, one: Running, points: Points) -> bool:
-        """Tells the study of new epochs; returns whether there are any."""
+        """Reports new epochs of the curve to the study; returns whether there are any."""
         new = points[one.reported :]
         for epoch, value in new:
             one.trial.report(value, epoch)
@@ -375,7 +402,7 @@ class Search:
             self.show(self)
 
     def _said(self, one: Running, ended: FrozenTrial) -> str:
-        """What is printed of a trial that has ended."""
+        """The line that is printed about a trial that has ended."""
         of = "" if self.sweep.trials is None else f" of {self.sweep.trials}"
         done = f"{len(self.trials(*ENDED))}{of}: {one.experiment.name}"
         best = self.best()
@@ -389,10 +416,10 @@ class Search:
         return f"{done} {came_to} ({space.in_words(one.values, self.sweep.params)}){so_far}"
 
     def _refuse_to_fail_again(self) -> None:
-        """Ends a search in which every trial fails.
+        """Ends a search whose trials keep failing.
 
         Raises:
-            TemperError: the last ones did so for the same reason, but for the numbers in it.
+            TemperError: the last three trials failed for the same reason; numbers in the messages may differ.
         """
         last = self.failures[-MOST_ALIKE:]
         if len(last) == MOST_ALIKE and len({re.sub(r"\(.*\)$|\d[\d.e-]*", "#", reason) for reason in last}) == 1:

@@ -1,4 +1,4 @@
-"""What may stand in a SWEEP.yaml: the params that are searched, how, by which figure, and for how long."""
+"""The schema of SWEEP.yaml: the params to search, the sampler and pruner, the objective, and when to stop."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ KINDS_OF_SERVERS = ("postgresql+psycopg", "mysql+pymysql")
 KINDS = ("values", "log", "range", "integers")
 PHASES = ("warm_up", "fine_tune")
 CURVES = ("loss", "accuracy")
-# Of metrics/evaluate/metrics.json, each also with `warm_up_` before it.
+# Metrics in metrics/evaluate/metrics.json. There each has the prefix `validation_`, or none for test; those of the
+# warm-up's model have `warm_up_` before that.
 FIGURES = (
     *("accuracy", "top_3_accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auc"),
     *("weighted_precision", "weighted_f1", "loss", "calibration_error", "scaled_loss", "scaled_calibration_error"),
@@ -28,13 +29,15 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Objective:
-    """The figure that tells trials apart, always of the validation images.
+    """The metric by which trials are compared, always of the validation images.
 
     Attributes:
+        name: as in SWEEP.yaml, such as "fine_tune/validation/loss".
         stage: the last stage that a trial runs.
-        figure: the column of the fine-tune's curve, or the key in the metrics.json of the stage.
-        is_curve: whether it is the best epoch of the fine-tune, by whose curve a trial can be pruned. What the phase
-            writes as its best would be the same in every trial whose gain is too small to ship (law 13).
+        figure: the column in the table of the fine-tune's curve, or the key in the stage's metrics.json.
+        is_curve: whether the value is that of the best epoch on the fine-tune's curve; only then can trials be pruned.
+            The metrics.json of `fine_tune` would not do: a fine-tune that gains too little over the warm-up keeps the
+            warm-up's weights (law 13), so its metrics are equal in all such trials.
     """
 
     name: str
@@ -44,7 +47,7 @@ class Objective:
 
     @property
     def maximize(self) -> bool:
-        """Whether more of it is better."""
+        """Whether higher values are better."""
         return not self.figure.endswith(("loss", "calibration_error"))
 
     def better(self, one: float, other: float) -> bool:
@@ -53,10 +56,10 @@ class Objective:
 
 
 def parse_objective(name: str) -> Objective:
-    """The objective that a name stands for.
+    """The objective with a name.
 
     Raises:
-        ValueError: there is none, or it is measured on the test split.
+        ValueError: no objective has this name, or it is a metric of the test split.
     """
     phase, _, rest = name.partition("/")
     if phase in PHASES and rest in {f"validation/{figure}" for figure in CURVES}:
@@ -123,7 +126,7 @@ class Param(Section):
 
 
 def _param(given: Any) -> Any:
-    """A list as the values of a param."""
+    """Accepts a plain list as {values: list}, and refuses unknown keys."""
     if isinstance(given, list):
         return {"values": given}
     known = list(Param.model_fields)
@@ -136,7 +139,7 @@ def _param(given: Any) -> Any:
 
 
 def _named(given: Any) -> Any:
-    """`median` as {name: median}; YAML 1.1's `off` is false."""
+    """Accepts `median` as {name: median}. YAML 1.1 reads an unquoted `off` as false."""
     if given is False:
         given = "off"
     return {"name": given} if isinstance(given, str) else given
@@ -151,7 +154,7 @@ class Median(Section):
 
 
 class Reach(Section):
-    """Ends a trial that would not come up to the best finished one, going on in a straight line as it has so far."""
+    """Ends a trial whose curve, extrapolated in a straight line, stays worse than the best finished trial."""
 
     name: Literal["reach"]
     after_trials: Count = Field(1, description="so many trials are finished before any is pruned")
@@ -159,7 +162,7 @@ class Reach(Section):
 
 
 class Off(Section):
-    """Every trial runs to its end."""
+    """No trial is pruned."""
 
     name: Literal["off"]
 
@@ -168,12 +171,12 @@ Pruner = Annotated[Annotated[Reach | Median | Off, Field(discriminator="name")],
 
 
 def _storage(given: str) -> str:
-    """An address without a password, or the name of the environment variable that holds one."""
+    """Accepts an address without a password, or $NAME of an environment variable that holds an address."""
     kind, _, rest = given.partition("://")
     if re.fullmatch(r"\$[A-Za-z_]\w*", given):
         return given
     if kind not in KINDS_OF_SERVERS or not rest:
-        # It may hold a password, so it is not repeated.
+        # The value may hold a password, so the message does not quote it.
         raise ValueError(
             f"expected {' or '.join(f'{kind}://...' for kind in KINDS_OF_SERVERS)}, or $NAME of an environment "
             "variable that holds such an address"
@@ -187,14 +190,14 @@ def _storage(given: str) -> str:
 
 
 class Stop(Section):
-    """When no more trials are begun, before all are."""
+    """When to start no more trials, although fewer than `trials` have begun."""
 
     patience: Annotated[Count | None, OrNone] = Field(None, description="so many trials in a row were no better")
     hours: Positive | None = Field(None, description="so long since this command was started")
 
 
 class Sweep(Section):
-    """A whole SWEEP.yaml."""
+    """The content of a SWEEP.yaml."""
 
     params: dict[str, Annotated[Param, BeforeValidator(_param)]] = Field(min_length=1)
     trials: Annotated[Count | None, OrNone] = Field(None, description="the most; of a grid: null for all of it")
@@ -211,12 +214,12 @@ class Sweep(Section):
 
     @property
     def aim(self) -> Objective:
-        """The objective."""
+        """The parsed objective."""
         return parse_objective(self.objective)
 
     @property
     def pruning(self) -> Reach | Median | None:
-        """How trials are pruned; `None`: not."""
+        """The settings of the pruner; `None`: no trial is pruned."""
         if self.pruner is None:
             return Reach(name="reach") if self.aim.is_curve else None
         return None if isinstance(self.pruner, Off) else self.pruner

@@ -1,4 +1,4 @@
-"""The space that a sweep searches: a trial's values, the grid, and what they do to params.yaml."""
+"""The search space of a sweep: the values of a trial, the points of a grid, and the params.yaml that they result in."""
 
 import copy
 import json
@@ -15,13 +15,13 @@ from temper.base.errors import TemperError
 from temper.settings.check import refuse_wrong_params
 from temper.tracking.finished import flattened
 
-Values = dict[str, Any]  # of the params that a trial searches, by their dotted keys; without those it does not
-_MOST = 100_000  # points of a grid
-_DIGITS = 3  # of a searched number: more say nothing, and make params.yaml hard to read
+Values = dict[str, Any]  # of a trial, by dotted key; a param whose `when` does not hold is absent
+_MOST = 100_000  # points in a grid
+_DIGITS = 3  # significant digits of a sampled number: more would only make params.yaml hard to read
 
 
 class Suggests(Protocol):
-    """What of Optuna's trial is used here."""
+    """The methods of Optuna's trial that are used here."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -36,12 +36,12 @@ class Suggests(Protocol):
 
 
 def is_searched(param: Param, values: Values) -> bool:
-    """Whether a param is searched in a trial that has these values of the params above it."""
+    """Whether a param's `when` holds, given a trial's values of the params above it."""
     return all(key in values and values[key] in wanted for key, wanted in param.when.items())
 
 
 def assigned(params: dict[str, Param], choose: Callable[[str, Param], Any]) -> Values:
-    """Values of a trial, each chosen in the order of the file."""
+    """The values of a trial: calls `choose` for each param in the order of the file, if the param's `when` holds."""
     values: Values = {}
     for key, param in params.items():
         if is_searched(param, values):
@@ -50,7 +50,7 @@ def assigned(params: dict[str, Param], choose: Callable[[str, Param], Any]) -> V
 
 
 def suggested(trial: Suggests, params: dict[str, Param]) -> Values:
-    """The values that a trial of Optuna suggests. Asked again, it suggests the same ones."""
+    """The values that Optuna suggests for a trial. For the same trial, they are always the same."""
     return assigned(params, lambda key, param: _suggest(trial, key, param))
 
 
@@ -67,12 +67,12 @@ def _suggest(trial: Suggests, key: str, param: Param) -> Any:
 
 
 def _name(value: Any) -> Any:
-    """What Optuna stores of a value: lists and mappings as text."""
+    """A listed value as Optuna stores it: lists and mappings as JSON text."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 def points(param: Param) -> list[Any]:
-    """All values of a list, of integers or of a range with a step; of other ranges both ends."""
+    """All values of a list, of integers, or of a range with a step; of a continuous range, only its two ends."""
     if param.values is not None:
         return list(param.values)
     if param.integers is not None:
@@ -84,10 +84,10 @@ def points(param: Param) -> list[Any]:
 
 
 def grid(params: dict[str, Param]) -> list[Values]:
-    """Every point of a grid, the last param changing fastest. A param that is not searched multiplies nothing.
+    """Every point of a grid; the last param changes fastest. A param is left out of points where its `when` fails.
 
     Raises:
-        TemperError: there are too many.
+        TemperError: there are more than 100,000.
     """
     found = list(islice(_grid(list(params.items()), {}), _MOST + 1))
     if len(found) > _MOST:
@@ -108,23 +108,23 @@ def _grid(params: list[tuple[str, Param]], values: Values) -> Iterator[Values]:
 
 
 def to_optuna(params: dict[str, Param], values: Values) -> dict[str, Any]:
-    """Values as Optuna stores them."""
+    """The values of a trial as Optuna stores them, to enqueue a trial with them."""
     return {key: _name(value) if params[key].values is not None else value for key, value in values.items()}
 
 
 def varied(params: dict[str, Param]) -> list[str]:
-    """The keys that have more than one value."""
+    """The keys of the params that can have more than one value."""
     return [key for key, param in params.items() if param.values is None or len(param.values) > 1]
 
 
 def in_words(values: Values, params: dict[str, Param]) -> str:
-    """The values of what varies, for people."""
+    """The values of the params that vary, as text for people; all values, if none varies."""
     keys = [key for key in values if key in varied(params)] or list(values)
     return ", ".join(f"{key} {shown(values[key])}" for key in keys)
 
 
 def shown(value: Any) -> str:
-    """A value for people: {name: MobileNet, arguments: {alpha: 0.25}} as "MobileNet, alpha 0.25"."""
+    """A value as text for people: {name: MobileNet, arguments: {alpha: 0.25}} becomes "MobileNet, alpha 0.25"."""
     if isinstance(value, dict) and value:
         leaves = flattened(value)
         return ", ".join(
@@ -137,9 +137,9 @@ def shown(value: Any) -> str:
 
 
 def changed(base: dict[str, Any], params: dict[str, Param], values: Values) -> dict[str, Any]:
-    """The content of params.yaml in a trial: its values set, and what it does not search taken away."""
+    """The content of params.yaml in a trial. The keys of `params` that are not in `values` are removed."""
     content = copy.deepcopy(base)
-    for key in (*params, *values):  # `values` may hold more, such as the seed
+    for key in (*params, *values):  # `values` may have other keys too, such as `seed`
         *sections, last = key.split(".")
         inside = content
         for section in sections:
@@ -154,13 +154,13 @@ def changed(base: dict[str, Any], params: dict[str, Param], values: Values) -> d
 
 
 def overrides(base: dict[str, Any], params: dict[str, Param], values: Values) -> list[str]:
-    """The same as what `dvc exp run -S` takes, in this order."""
+    """The same changes as `changed`, as overrides for `dvc exp run -S`, in the order in which DVC must apply them."""
     found: list[str] = []
     for key in dict.fromkeys((*params, *values)):
         old = _old(base, key)
         if key not in values:
             found += [] if old is None else [f"~{key}"]
-        elif isinstance(values[key], dict):  # DVC would merge it with the section that is there
+        elif isinstance(values[key], dict):  # removed first, or DVC would merge the two
             found += ([] if old is None else [f"~{key}"]) + [f"+{key}={_hydra(values[key])}"]
         else:
             found.append(f"++{key}={_hydra(values[key])}")
@@ -168,7 +168,7 @@ def overrides(base: dict[str, Any], params: dict[str, Param], values: Values) ->
 
 
 def _old(base: dict[str, Any], key: str) -> tuple[Any] | None:
-    """The value of a dotted key, in a tuple; `None` where there is no such key."""
+    """The value of a dotted key, in a tuple, because it may be `None`; `None` if there is no such key."""
     inside: Any = base
     for part in key.split("."):
         if not isinstance(inside, dict) or part not in inside:
@@ -178,7 +178,7 @@ def _old(base: dict[str, Any], key: str) -> tuple[Any] | None:
 
 
 def _hydra(value: Any) -> str:
-    """A value in the notation of -S: JSON, but for keys, which have no quotes."""
+    """A value in Hydra's notation, which -S takes: JSON, except that keys have no quotes."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_hydra(inside)}" for key, inside in value.items()) + "}"
     if isinstance(value, list):
@@ -190,10 +190,10 @@ def _hydra(value: Any) -> str:
 
 
 def refuse_wrong_space(sweep: Sweep, base: dict[str, Any], path: str) -> None:
-    """Checks every end and every listed value of each param, one after the other, as params.yaml is checked.
+    """Checks the params.yaml that results from each listed value, and from both ends of each range, one at a time.
 
     Raises:
-        TemperError: one is not allowed; the message names the key.
+        TemperError: a value is not allowed; the message names the key.
     """
     for key, param in sweep.params.items():
         ends = points(param)
@@ -202,7 +202,11 @@ def refuse_wrong_space(sweep: Sweep, base: dict[str, Any], path: str) -> None:
 
 
 def _with(params: dict[str, Param], key: str, value: Any) -> Values:
-    """The first values of all params, but for one that has this value; and what it is searched under."""
+    """The values of a trial in which a param has this value.
+
+    The params that its `when` names, directly or through theirs, have the first value for which it holds. All others
+    have their first value.
+    """
     wanted, waiting = {key: value}, [key]
     while waiting:
         for other, allowed in params[waiting.pop()].when.items():
@@ -216,7 +220,7 @@ def refuse_wrong_values(base: dict[str, Any], params: dict[str, Param], values: 
     """Checks params.yaml as it would be in a trial.
 
     Raises:
-        TemperError: the pipeline would refuse it, or end a phase early that is interrupted.
+        TemperError: the pipeline would refuse it, or `fine_tune.on_interrupt` is `keep`.
     """
     content = changed(base, params, values)
     with tempfile.TemporaryDirectory() as folder:
@@ -227,6 +231,6 @@ def refuse_wrong_values(base: dict[str, Any], params: dict[str, Param], values: 
         except TemperError as error:
             said = str(error).removeprefix(f"{file}: ")
             raise TemperError(f"{path}: {said} ({in_words(values, params)})") from None
-    # Such a phase exits with 0 when it is pruned, and DVC would keep it as the result of these params.
+    # With `keep`, a pruned phase exits with 0, so DVC would keep it as the result of these params.
     if content["fine_tune"].get("on_interrupt") == "keep":
         raise TemperError(f"{path}: fine_tune.on_interrupt: expected resume for a sweep, received keep")

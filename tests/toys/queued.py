@@ -1,4 +1,4 @@
-"""A repository whose runs cost nothing, with Temper's params and the real DVC, and the server of apps/queue for it."""
+"""A small repository with Temper's params.yaml, the real DVC and a trivial stage, and a server of apps/queue for it."""
 
 import json
 import os
@@ -29,8 +29,8 @@ stages:
     plots:
       - metrics/fine_tune/plots/metrics
 """
-# The stage. It records in the original repository when it begins and ends, and it writes a curve. With a seed above
-# 1000, it then waits until there is a file `go` in the original repository.
+# The stage. It notes in `ran.txt` of the original repository when it begins and ends, and it writes a curve whose last
+# line is half-written. With a seed above 1000, it then waits until the original repository has a file `go`.
 SCRIPT = """
 import json, os, time
 from pathlib import Path
@@ -54,7 +54,7 @@ say("ended")
 
 
 def make_repository(folder: Path) -> Workspace:
-    """A repository of Temper's params with one stage that costs nothing."""
+    """Makes and commits a repository with Temper's params.yaml and one stage that trains nothing."""
     shutil.copy(ROOT / "recipes" / "digits.yaml", folder / "params.yaml")
     (folder / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
     (folder / "toy.py").write_text(SCRIPT, encoding="utf-8")
@@ -72,18 +72,18 @@ def make_repository(folder: Path) -> Workspace:
 
 @dataclass
 class Served:
-    """A running server."""
+    """A running server of apps/queue."""
 
     process: "subprocess.Popen[bytes]"
     url: str
     folder: Path
 
     def post(self, wish: Any, **how: Any) -> requests.Response:
-        """Posts a run."""
+        """Posts a request for a run or a grid; `how` goes to `requests.post`."""
         return requests.post(f"{self.url}/runs", json=wish, timeout=300, **how)
 
     def tasks(self) -> dict[str, dict[str, Any]]:
-        """The tasks by their names."""
+        """The server's tasks by name."""
         rows = requests.get(f"{self.url}/tasks", timeout=60).json()
         found = {row["name"]: row for row in rows}
         assert len(found) == len(rows), "no name twice"
@@ -93,7 +93,7 @@ class Served:
         return {name: task["state"] for name, task in self.tasks().items()}
 
     def kill(self) -> None:
-        """Kills the server and the process with which it queues runs, as a power cut does."""
+        """Kills the server and the process that queues runs for it, as a power cut would."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -121,7 +121,7 @@ def served(repository: Workspace, *options: str, token: str | None = None) -> It
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 240, show: Callable[[], Any] = str) -> None:
-    """Waits until a condition is true; if it never is, the error shows the other value."""
+    """Waits until a condition is true. After `seconds`, fails with the value of `show()` in the message."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"expected it to become true in time: {show()}"
@@ -129,7 +129,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 240, show: Callabl
 
 
 def kill_workers(folder: Path) -> int:
-    """Kills workers and all their child processes, as a power cut does; returns how many were running."""
+    """Kills all workers with their child processes, as a power cut would; returns how many workers ran."""
     workers = Queue(folder).workers()
     for worker in workers:
         os.killpg(os.getpgid(worker.pid), signal.SIGKILL)
@@ -138,13 +138,13 @@ def kill_workers(folder: Path) -> int:
 
 
 def said(folder: Path) -> list[str]:
-    """The lines that the runs wrote when they began and ended."""
+    """The lines that the stage has written into `ran.txt`, one when a run begins and one when it ends."""
     path = folder / "ran.txt"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def message(name: str, rev: str, identity: str) -> str:
-    """A message of DVC's queue."""
+    """A message as DVC's queue stores it, for a run whose settings are in the git stash commit `rev`."""
     import base64  # noqa: PLC0415
 
     body = [[{"stash_rev": rev, "baseline_rev": "0" * 40, "name": name}], {}, {}]

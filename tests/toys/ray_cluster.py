@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, each with a folder of its own, which obeys nobody else."""
+"""A Ray cluster of several nodes on this machine, each with its own folder; only the holder of its token can use it."""
 
 import os
 import shutil
@@ -18,13 +18,19 @@ from tests.toys.queued import wait_until
 
 
 class Cluster:
-    """Nodes that run jobs for who has the token that `environment` names."""
+    """A cluster of local nodes.
+
+    Attributes:
+        folder: has the token, the log of each node, and each node's folder for jobs.
+        environment: variables with which a command, such as `ray job`, reaches the cluster.
+        nodes: the names of the nodes; the first is the head.
+    """
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
         self._token = os.urandom(16).hex()
         (folder / "token").write_text(self._token, encoding="utf-8")
-        self._sockets = tempfile.mkdtemp(prefix="ray-")  # whose paths may have 107 letters
+        self._sockets = tempfile.mkdtemp(prefix="ray-")  # short: paths of sockets have at most 107 characters
         self._head, self._dashboard, self._client = free_ports(3)
         self._url = f"http://127.0.0.1:{self._dashboard}"
         self.environment = environment | {
@@ -36,14 +42,14 @@ class Cluster:
         self.nodes: list[str] = []
 
     def start(self, name: str, *options: str) -> None:
-        """Starts a node, which has four of a resource of its name; the first is the head."""
+        """Starts a node with a custom resource of its own name, amount 4. The first node is the head."""
         if self.nodes:
             options += (f"--address=127.0.0.1:{self._head}",)
         else:
             options += ("--head", f"--port={self._head}", f"--dashboard-port={self._dashboard}")
             options += (f"--temp-dir={self._sockets}", f"--ray-client-server-port={self._client}")
         options += ("--include-log-monitor=false", "--object-store-memory=80000000", f'--resources={{"{name}": 4}}')
-        options += (f"--dashboard-agent-listen-port={free_ports(1)[0]}",)  # each node of one machine needs its own
+        options += (f"--dashboard-agent-listen-port={free_ports(1)[0]}",)  # nodes on one machine cannot share a port
         self.nodes.append(name)
         log = self.folder / f"{name}.log"
         with log.open("w") as file:
@@ -58,22 +64,22 @@ class Cluster:
         assert done.returncode == 0, log.read_text()
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """Whatever runs on a node: each process has inherited the name of the node's folder."""
+        """The processes of a node, which inherit the environment variable that names the node's folder."""
         return [one for one in psutil.process_iter() if _folder_of(one) == str(self.folder / name)]
 
     def kill(self, name: str) -> None:
-        """Ends a node as a power cut does."""
+        """Kills all processes of a node, as a power cut would."""
         dying = self.processes(name)
         for process in list(dying):
             with suppress(psutil.Error):
-                dying += process.children(recursive=True)  # two of Ray's forget their environment
+                dying += process.children(recursive=True)  # two of Ray's processes lack the variable
         for process in dying:
             with suppress(psutil.Error):
                 process.kill()
         wait_until(lambda: all(map(_is_gone, dying)))
 
     def jobs(self) -> dict[str, str]:
-        """The states of the jobs."""
+        """The status of each job, by submission id."""
         return {job["submission_id"]: job["status"] for job in self._ask("GET", "").json()}
 
     def log(self, job: str) -> str:
@@ -81,7 +87,7 @@ class Cluster:
         return str(self._ask("GET", f"{job}/logs").json()["logs"])
 
     def stop(self, job: str) -> None:
-        """Does what `ray job stop` does."""
+        """Stops a job, as `ray job stop` does."""
         self._ask("POST", f"{job}/stop")
 
     def _ask(self, how: str, path: str) -> requests.Response:
@@ -91,7 +97,7 @@ class Cluster:
         return answer
 
     def close(self) -> None:
-        """Ends all nodes."""
+        """Kills all nodes and removes their files outside `folder`."""
         for name in self.nodes:
             self.kill(name)
         shutil.rmtree(self._sockets, ignore_errors=True)
@@ -99,7 +105,11 @@ class Cluster:
 
 @contextmanager
 def started(folder: Path, environment: dict[str, str], **nodes: list[str]) -> Iterator[Cluster]:
-    """A cluster of these nodes, each with its options of `ray start`."""
+    """A running cluster, until the block ends.
+
+    Args:
+        nodes: for each node by name, further options for `ray start`. The first one is the head.
+    """
     folder.mkdir()
     cluster = Cluster(folder, environment)
     try:
@@ -111,7 +121,7 @@ def started(folder: Path, environment: dict[str, str], **nodes: list[str]) -> It
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Different ports on which no process listens."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -121,7 +131,7 @@ def free_ports(count: int) -> list[int]:
 
 def _is_gone(process: psutil.Process) -> bool:
     try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)  # whose new parent has not asked for its exit code
+        return bool(process.status() == psutil.STATUS_ZOMBIE)  # dead, but not yet waited for
     except psutil.Error:
         return True
 

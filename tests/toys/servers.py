@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL server, where this machine has the programs of one."""
+"""A temporary PostgreSQL server, for machines on which PostgreSQL is installed."""
 
 import os
 import pwd
@@ -17,19 +17,19 @@ PASSWORD = "secret-of-the-toy"
 
 
 def programs() -> Path | None:
-    """The folder of `initdb` and `postgres`, which Debian keeps out of the way."""
+    """The folder of `initdb` and `postgres`, which Debian does not put on PATH; `None` if there is none."""
     found = shutil.which("initdb") or next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None)
     return Path(found).resolve().parent if found else None
 
 
 def _as_nobody() -> dict[str, Any]:
-    """How PostgreSQL is started by root, which it refuses to run as."""
+    """Options with which root runs a process as `nobody`, because PostgreSQL refuses to run as root."""
     return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid} if os.geteuid() == 0 else {}
 
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """The address of a server with an empty database, for as long as the block lasts."""
+    """Runs a server with an empty database until the block ends; yields its address, password included."""
     folder, bin_ = Path(tempfile.mkdtemp(prefix="pg")), programs()
     assert bin_ is not None
     if os.geteuid() == 0:
@@ -52,6 +52,6 @@ def postgres() -> Iterator[str]:
             time.sleep(0.1)
         yield f"postgresql+psycopg://sweeps:{PASSWORD}@127.0.0.1:{port}/postgres"
     finally:
-        server.send_signal(signal.SIGINT)  # without waiting for its clients
+        server.send_signal(signal.SIGINT)  # PostgreSQL then does not wait for its clients
         server.wait()
         shutil.rmtree(folder, ignore_errors=True)

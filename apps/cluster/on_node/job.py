@@ -1,13 +1,14 @@
 """python job.py --origin URL --commit COMMIT --name NAME [--gpus GPUS] [-S OVERRIDE]...
 
-What a Ray job does on the node where Ray placed it: `dvc exp run` in a clone of its own, then a push of the outputs to
-the DVC remote and of the experiment to the git remote. Ray brings this file to the node and nothing else of the
-repository, so it imports only the standard library. Below the folder that TEMPER_CLUSTER names lie
+What a Ray job does on the node where Ray placed it: runs `dvc exp run` in a clone of its own, then pushes the outputs
+to the DVC remote and the experiment to the git remote. Ray copies only this file of the repository to the node, so it
+imports nothing but the standard library. The folder that the environment variable TEMPER_CLUSTER names, by default
+/var/tmp/temper-UID, has
 
     gpus/                  leases of this node's GPUs
-    REPOSITORY/clones/1    a clone for each job that runs at the same time, each made anew
-    REPOSITORY/kept/       what their .temper/ share: unfinished phases, downloads, ...
-    REPOSITORY/cache/      DVC's cache of all of them, unless TEMPER_CLUSTER_CACHE names another folder
+    REPOSITORY/clones/1    the clone of a running job, newly made for it; further jobs at the same time use 2, 3, ...
+    REPOSITORY/kept/       folders that the .temper/ of all clones share: unfinished phases, downloads, ...
+    REPOSITORY/cache/      the DVC cache of all clones, unless TEMPER_CLUSTER_CACHE names another folder
 """
 
 import argparse
@@ -27,17 +28,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-# Folders of .temper/ that processes of several runs may use at the same time. The others belong to one clone.
+# Folders of .temper/ that several runs may use at the same time, so all clones share them. Of the other folders, each
+# clone has its own.
 SHARED = ("backbones", "batch_sizes", "boxes", "downloads", "looks", "unfinished")
-_PAUSES = (0, 5, 20, 60, 180)  # seconds before each attempt to push what may have taken hours to compute
+_PAUSES = (0, 5, 20, 60, 180)  # seconds before each attempt to push: the results may have taken hours
 
 
 class JobError(Exception):
-    """Why the job failed, in one line."""
+    """The reason, in one line, why the job fails."""
 
 
 def main() -> None:
-    """Runs and pushes one experiment; what it does and why it fails stands in the job's log."""
+    """Runs and pushes one experiment. What it prints, also on failure, is in the job's log."""
     chosen = parsed()
     signal.signal(signal.SIGTERM, _stop)
     os.environ |= settled(own_folder(), chosen.gpus)
@@ -63,10 +65,10 @@ def parsed() -> argparse.Namespace:
 
 
 def own_folder() -> Path:
-    """The folder of all jobs on this node, for this user alone.
+    """The folder for all jobs of this user on this node; created if missing.
 
     Raises:
-        JobError: somebody else made it, who could change what is run.
+        JobError: the folder belongs to another user, who could change the code that jobs run.
     """
     folder = Path(os.environ.get("TEMPER_CLUSTER") or f"/var/tmp/temper-{os.getuid()}").resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,24 +78,24 @@ def own_folder() -> Path:
 
 
 def known_as(origin: str) -> str:
-    """The name of a repository's folder: that of its address, and what tells it from others of that name."""
+    """The name of a repository's folder: the last part of its address, and a digest of the whole address."""
     stem = origin.rstrip("/").replace(":", "/").rsplit("/", 1)[-1].removesuffix(".git")
     return f"{stem}-{hashlib.sha256(origin.encode()).hexdigest()[:8]}"
 
 
 def settled(folder: Path, gpus: float) -> dict[str, str]:
-    """The environment variables that a run needs here.
+    """The environment variables that a run needs on this node.
 
-    Ray names the GPUs of a job that asked for some. One that asked for none would see all of them, and our leases would
-    give it one that is another job's for Ray.
+    If a job asked for GPUs, Ray sets CUDA_VISIBLE_DEVICES to those that it reserved. If it asked for none, Ray leaves
+    the variable unset, so the job could lease a GPU that Ray has reserved for another one. This hides all GPUs from it.
     """
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     own = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # the stages' `python`
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # stages run this `python`
         "PYTHONPATH": os.pathsep.join(path for path in paths if path and Path(path) != Path(__file__).parent),
         "DVC_SITE_CACHE_DIR": os.environ.get("DVC_SITE_CACHE_DIR", str(folder / "site")),
         "TEMPER_GPUS": os.environ.get("TEMPER_GPUS", str(folder / "gpus")),
-        "GIT_TERMINAL_PROMPT": "0",  # nobody is here to type a password
+        "GIT_TERMINAL_PROMPT": "0",  # fail instead of asking for a password
         "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
     }
     return own if gpus else own | {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
@@ -101,10 +103,11 @@ def settled(folder: Path, gpus: float) -> dict[str, str]:
 
 @contextmanager
 def clone_of_its_own(folder: Path) -> Iterator[Path]:
-    """The place for a clone that no other job uses, empty; removed at the end.
+    """Reserves a path for a clone, at which nothing is yet and which no other job uses; removed at the end.
 
-    The system gives a lock back however its process ends. The clone of a job that was killed lies there until the next
-    one takes its place. Places have numbers, so that what DVC keeps for each path does not pile up.
+    The reservation is a file lock, which the system releases however the process ends. A killed job leaves its clone
+    behind; the next job that reserves the path deletes it. Paths are numbered from 1 and used again, because DVC keeps
+    some data per path, which would pile up.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
@@ -124,7 +127,7 @@ def clone_of_its_own(folder: Path) -> Iterator[Path]:
 
 
 def check_out(clone: Path, origin: str, commit: str) -> None:
-    """Clones the repository at a commit. DVC commits experiments there, so git must know a name."""
+    """Clones the repository and checks out a commit. DVC makes commits, so git gets a user's name if it has none."""
     git(clone.parent, "clone", "--quiet", "--no-checkout", origin, str(clone))
     git(clone, "checkout", "--quiet", "--detach", commit)
     for key, value in (("name", "Temper"), ("email", f"temper@{socket.gethostname()}")):
@@ -133,7 +136,7 @@ def check_out(clone: Path, origin: str, commit: str) -> None:
 
 
 def connect(clone: Path, folder: Path) -> None:
-    """Lets a clone share DVC's cache, and what its stages keep, with the other clones of this node."""
+    """Lets a clone share its DVC cache, and the SHARED folders of .temper/, with the other clones on this node."""
     cache = Path(os.environ.get("TEMPER_CLUSTER_CACHE") or folder / "cache").resolve()
     (clone / ".dvc" / "config.local").write_text(f'[cache]\n    dir = "{cache}"\n', encoding="utf-8")
     (clone / ".temper").mkdir(exist_ok=True)
@@ -144,14 +147,14 @@ def connect(clone: Path, folder: Path) -> None:
 
 
 def run(clone: Path, name: str, overrides: list[str]) -> None:
-    """Runs the experiment. What the commit has and this node's cache has not is pulled first, and so is what another
-    node computed and pushed.
+    """Runs the experiment.
 
-    Without `--allow-missing`, which would pull less: `dvc exp run` checks out before it runs, which leaves an empty
-    data/raw where data/raw/NAME is missing, and takes that for a change.
+    With `--pull`, DVC first pulls the commit's outputs that this node's cache lacks, and results that another node has
+    computed and pushed. `--allow-missing` would pull less, but is not used: before it runs, `dvc exp run` checks out
+    the data, which leaves an empty data/raw if data/raw/NAME is missing, and DVC takes that for a change.
 
     Raises:
-        JobError: a stage failed; those that finished are pushed, so that the next attempt finds them on any node.
+        JobError: a stage failed. The stages that finished are pushed, so the next attempt finds them on any node.
     """
     options = [word for override in overrides for word in ("-S", override)]
     code = dvc(clone, "exp", "run", "--pull", "--name", name, *options)
@@ -161,12 +164,13 @@ def run(clone: Path, name: str, overrides: list[str]) -> None:
 
 
 def push(clone: Path, name: str) -> None:
-    """Pushes the outputs and then the experiment, which so is never there without them.
+    """Pushes the outputs first and then the experiment, so that no experiment appears without its outputs.
 
-    git pushes the experiment: `dvc exp push` ends with exit code 0 also where the remote has another one of that name.
+    The experiment is pushed by git, because `dvc exp push` exits with 0 even if the remote has another experiment of
+    that name.
 
     Raises:
-        JobError: a remote could not be reached for minutes, or did not take it.
+        JobError: all attempts failed, over about four minutes: a remote cannot be reached, or refuses the push.
     """
     reference = git(clone, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}")
     said = ""
@@ -187,10 +191,10 @@ def push(clone: Path, name: str) -> None:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints.
+    """Runs git; returns what it prints.
 
     Raises:
-        JobError: it fails; with what it says, but for its hints.
+        JobError: git failed; the message has its error output without the hints.
     """
     command = ["git", *arguments]
     done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -201,8 +205,9 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def dvc(clone: Path, *arguments: str) -> int:
-    """Runs dvc, which prints into the job's log; returns its exit code. It dies with this process, however that ends,
-    and the stages die with it.
+    """Runs dvc, whose output goes to the job's log; returns its exit code.
+
+    The kernel kills dvc when this process ends, even if that is killed, and the stages end with dvc.
     """
     command = [sys.executable, "-m", "dvc", *arguments]
     process = subprocess.Popen(
@@ -223,7 +228,10 @@ def _die_with_the_parent() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Answers `ray job stop`, which kills whatever is left after three seconds."""
+    """Handles the SIGTERM of `ray job stop`: exits, so that dvc is ended and the clone removed.
+
+    Ray kills whatever is left after three seconds.
+    """
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
 
