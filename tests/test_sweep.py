@@ -721,7 +721,7 @@ def test_the_trials_of_a_dead_driver_are_done_by_another(
         assert early._step() and not early.running and "waiting for what dead still runs" in capsys.readouterr().out
         dead.drivers._ends.set()  # without a word
         early.run()
-    assert f"-{number:04}: dead is gone, so it runs here" in capsys.readouterr().out
+    assert f"-{number:04}: its driver dead is dead, so this driver continues it" in capsys.readouterr().out
     taken = early.trials()[number]
     assert taken.user_attrs["driver"] == "early" and taken.user_attrs["experiment"].endswith(f"{number:04}-2")
     assert sum(states(early).values()) == number + 1 and not states(early)["RUNNING"]
@@ -761,7 +761,7 @@ def test_a_server_that_is_away_for_a_while_ends_nothing(
     monkeypatch.setattr("apps.sweep.drivers.PATIENCE", 0.0)
     away[0] = 0
     with pytest.raises(
-        TemperError, match="the server of the study: the server was shut down; the same command goes on"
+        TemperError, match="the server of the study: the server was shut down; run the same command again to continue"
     ):
         search.run()
 
@@ -864,7 +864,7 @@ def test_two_clones_share_a_sweep_on_a_server_and_one_dies(pipeline: Workspace, 
             assert process is not None
             (os.kill if process == dying.pid else os.killpg)(process, signal.SIGKILL)
         output, _ = living.communicate()
-        assert living.returncode == 0 and "is gone, so it runs here" in output, output
+        assert living.returncode == 0 and "is dead, so this driver continues it" in output, output
         late = other.run("python -m apps.sweep team.yaml")  # comes back: nothing is left to do
         storage = optuna.storages.RDBStorage(url)
         study = optuna.load_study(study_name="team", storage=storage)

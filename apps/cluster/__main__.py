@@ -27,7 +27,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("-S", "--set-param", metavar="KEY=VALUE", action="append", default=[], help="as of dvc exp run")
     parser.add_argument("-n", "--name", help="of the experiment; those of a grid are NAME-1, NAME-2, ...")
     parser.add_argument("--gpus", type=float, default=0, help="that a job has for itself (default: none, it sees none)")
-    parser.add_argument("--cpus", type=float, default=1, help="that Ray counts for a job (default: %(default)g)")
+    parser.add_argument(
+        "--cpus", type=float, default=1, help="CPU cores that Ray reserves for each job (default: %(default)g)"
+    )
     parser.add_argument("--resource", metavar="NAME=AMOUNT", action="append", default=[], help="of ray start's own")
     parser.add_argument("--remote", default="origin", help="git remote that nodes clone from (default: %(default)s)")
     return parser.parse_args()

@@ -41,7 +41,7 @@ def runs(texts: Sequence[str], name: str | None, base: str) -> list[Run]:
             grid[key] = [_parsed(f"{key}={one}").value() for one in override.sweep_string_iterator()]
         else:
             raise TemperError(
-                f"-S {text}: expected a value, or several such as 1,2 or range(1,3), received another sweep"
+                f"-S {text}: expected a value, or several such as 1,2 or range(1,3), received a sweep of another kind"
             )
     if grid:  # there, a list means the values to try, so a value that is a list is put into another list
         params = {key: [value] if isinstance(value, list) else value for key, value in params.items()} | grid

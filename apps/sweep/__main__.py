@@ -48,7 +48,7 @@ def refuse_without_optuna() -> None:
     """
     missing = [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
-        raise TemperError(f"expected {' and '.join(missing)} to be installed for a sweep: make sweep does it")
+        raise TemperError(f"expected {' and '.join(missing)} to be installed for a sweep: run make sweep")
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -44,7 +44,7 @@ def refuse_stages_before(sweep: Sweep, path: Path) -> None:
     waiting = [name for name in experiments.would_run(sweep.aim.stage) if order.index(name.split("@")[0]) < first]
     if waiting:
         raise TemperError(
-            f"{path}: expected what stands before {order[first]} to be up to date, or every trial would run it; "
+            f"{path}: expected all stages before {order[first]} to be up to date, or every trial would run them; "
             f"{', '.join(waiting)} would run: start dvc repro {sweep.aim.stage} first"
         )
 

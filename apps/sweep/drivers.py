@@ -150,7 +150,9 @@ class Team(Alone):
             self._silent_since = now
             print(f"the server of the study does not answer: trying again for {PATIENCE / 60:.0f} minutes", flush=True)
         if now - self._silent_since > PATIENCE:
-            raise TemperError(f"the server of the study: {said(error)}; the same command goes on") from None
+            raise TemperError(
+                f"the server of the study: {said(error)}; run the same command again to continue"
+            ) from None
         time.sleep(min(BEAT, PATIENCE))
 
     def answered(self) -> None:
@@ -206,7 +208,7 @@ class Turns:
                     url, engine_kwargs={"pool_pre_ping": True, "connect_args": limits}
                 )
         except ImportError as error:
-            raise TemperError(f"expected {error.name} to be installed for this storage: make sweep does it") from None
+            raise TemperError(f"expected {error.name} to be installed for this storage: run make sweep") from None
         except (SQLAlchemyError, StorageInternalError, ValueError, RuntimeError) as error:
             raise TemperError(f"{redacted(url, secrets_of(url))}: {said(error, url)}") from None
 

@@ -99,7 +99,7 @@ class Repetition:
 
     def _end(self, seed: str, one: Experiment) -> None:
         if not one.commit():
-            raise TemperError(f"{one.name} failed: {one.reason()}; mend that, and start the sweep again")
+            raise TemperError(f"{one.name} failed: {one.reason()}; fix that, then start the sweep again")
         value, _ = one.result(self.search.aim)
         with self.search.drivers.turn():
             self._keep("seeds", {seed: value} | self.found())  # a result that another driver has recorded stays

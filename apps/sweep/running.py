@@ -33,7 +33,7 @@ def search(sweep: Sweep, path: Path, storage: str | None) -> int:
         with Team(study, own_name(folder_of(path.stem)), turns) as team:
             return go_on(sweep, path, study, team)
     except Team.lost as error:
-        raise TemperError(f"the server of the study: {said(error)}; the same command goes on") from None
+        raise TemperError(f"the server of the study: {said(error)}; run the same command again to continue") from None
 
 
 def go_on(sweep: Sweep, path: Path, study: optuna.Study, drivers: Alone) -> int:

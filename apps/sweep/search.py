@@ -247,7 +247,8 @@ class Search:
             if owner not in (None, self.drivers.name):
                 trial.set_user_attr("taken over", frozen.user_attrs.get("taken over", 0) + 1)
                 print(
-                    f"{frozen.user_attrs.get('experiment', frozen.number)}: {owner} is gone, so it runs here",
+                    f"{frozen.user_attrs.get('experiment', frozen.number)}: its driver {owner} is dead, so this driver "
+                    "continues it",
                     flush=True,
                 )
             values = self._values_of(trial)
@@ -268,7 +269,7 @@ class Search:
             values = self._values_of(trial)
             if values is not None:
                 return trial, values
-        print(f"the last {MOST_REPEATED} suggestions were tried before: the search ends", flush=True)
+        print(f"ending the search: the last {MOST_REPEATED} suggestions repeated earlier trials", flush=True)
         self.sweep = self.sweep.model_copy(update={"trials": len(self.trials())})
         return None
 
@@ -423,4 +424,4 @@ class Search:
         """
         last = self.failures[-MOST_ALIKE:]
         if len(last) == MOST_ALIKE and len({re.sub(r"\(.*\)$|\d[\d.e-]*", "#", reason) for reason in last}) == 1:
-            raise TemperError(f"{MOST_ALIKE} trials in a row failed: {last[-1]}; mend that, and start the sweep again")
+            raise TemperError(f"{MOST_ALIKE} trials in a row failed: {last[-1]}; fix that, then start the sweep again")

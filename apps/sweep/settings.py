@@ -200,9 +200,11 @@ class Sweep(Section):
     """The content of a SWEEP.yaml."""
 
     params: dict[str, Annotated[Param, BeforeValidator(_param)]] = Field(min_length=1)
-    trials: Annotated[Count | None, OrNone] = Field(None, description="the most; of a grid: null for all of it")
+    trials: Annotated[Count | None, OrNone] = Field(
+        None, description="the maximum number of trials; null with a grid: all its points"
+    )
     parallel: Count = Field(1, description="trials at once")
-    objective: Text = Field("fine_tune/validation/loss", description="what the best trial is best by")
+    objective: Text = Field("fine_tune/validation/loss", description="the validation metric to optimize")
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     pruner: Pruner | None = Field(None, description="null: reach on the fine-tune's curve, else off")
     stop: Stop = Stop()
