@@ -38,7 +38,7 @@ class Origin:
 
     def require_committed(self) -> None:
         """Raises a TemperError if tracked files differ from the commit, because nodes get only the commit."""
-        changed = [line[3:] for line in self._git("status", "--porcelain", "--untracked-files=no").splitlines()]
+        changed = self._repository.changed_files()
         if changed:
             some = ", ".join(changed[:3]) + (f", ... ({len(changed)} in all)" if len(changed) > 3 else "")
             raise TemperError(

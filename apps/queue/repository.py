@@ -91,13 +91,16 @@ class Repository:
         """The commit that runs start from."""
         return self.git("rev-parse", "HEAD").strip()
 
+    def changed_files(self) -> list[str]:
+        """The tracked files with uncommitted changes."""
+        return [line[3:] for line in self.git("status", "--porcelain", "--untracked-files=no").splitlines()]
+
     def uncommitted(self) -> str:
         """Why nothing may be queued now, if tracked files have uncommitted changes; otherwise empty.
 
         DVC would include such changes in each run.
         """
-        lines = self.git("status", "--porcelain", "--untracked-files=no").splitlines()
-        some = ", ".join(line[3:] for line in lines[:3])
+        some = ", ".join(self.changed_files()[:3])
         return f"expected all changes in the server's clone to be committed, received {some}: commit them" * bool(some)
 
     def serve_alone(self) -> IO[str]:

@@ -150,9 +150,7 @@ class Team(Alone):
             self._silent_since = now
             print(f"the server of the study does not answer: trying again for {PATIENCE / 60:.0f} minutes", flush=True)
         if now - self._silent_since > PATIENCE:
-            raise TemperError(
-                f"the server of the study: {said(error)}; run the same command again to continue"
-            ) from None
+            raise unanswered(error) from None
         time.sleep(min(BEAT, PATIENCE))
 
     def answered(self) -> None:
@@ -221,6 +219,11 @@ class Turns:
             if self._engine.dialect.name == "mysql" and got.scalar() != 1:
                 raise StorageInternalError("no turn within 600 seconds")
             yield
+
+
+def unanswered(error: BaseException) -> TemperError:
+    """The error for the user if the server failed during a sweep."""
+    return TemperError(f"the server of the study: {said(error)}; run the same command again to continue")
 
 
 def said(error: BaseException, url: str = "") -> str:

@@ -7,12 +7,11 @@ import optuna
 
 from apps.sweep import report
 from apps.sweep.comparable import identity, refuse_another, refuse_edits, refuse_stages_before
-from apps.sweep.drivers import Alone, Team, Turns, address, own_name, said
+from apps.sweep.drivers import Alone, Team, Turns, address, own_name, unanswered
 from apps.sweep.repetition import repeat_best
 from apps.sweep.search import Search, folder_of, open_study
 from apps.sweep.settings import Sweep
 from temper.base import loading
-from temper.base.errors import TemperError
 from temper.base.loading import PARAMS
 
 
@@ -33,7 +32,7 @@ def search(sweep: Sweep, path: Path, storage: str | None) -> int:
         with Team(study, own_name(folder_of(path.stem)), turns) as team:
             return go_on(sweep, path, study, team)
     except Team.lost as error:
-        raise TemperError(f"the server of the study: {said(error)}; run the same command again to continue") from None
+        raise unanswered(error) from None
 
 
 def go_on(sweep: Sweep, path: Path, study: optuna.Study, drivers: Alone) -> int:
