@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from apps.queue import postings
@@ -22,7 +23,7 @@ from apps.queue.tasks import Queue, Task
 from apps.queue.workers import put_back_unbegun
 from apps.serve.limits import Refusal
 from temper.base.errors import TemperError
-from tests.toys.queued import message
+from tests.toys.queued import message, wait_until
 from tests.toys.workspace import ROOT
 
 BASE = (ROOT / "recipes" / "digits.yaml").read_text(encoding="utf-8")
@@ -251,7 +252,7 @@ def test_a_task_that_was_lost_before_it_began_waits_again(queue: Queue) -> None:
     assert states(queue) == {"first": "queued", "second": "queued"}
 
 
-def test_a_copy_is_abandoned_when_no_process_works_in_it(queue: Queue) -> None:
+def test_a_copy_is_abandoned_when_no_process_works_in_it(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     used, abandoned, worked_in = (queue.exps / name for name in ("tmpused", "tmpabandoned", "tmpworked"))
     for copy in (used, abandoned, worked_in):
         (copy / ".git").mkdir(parents=True)
@@ -261,6 +262,7 @@ def test_a_copy_is_abandoned_when_no_process_works_in_it(queue: Queue) -> None:
     dvc = queue.root / "dvc"
     dvc.symlink_to(shutil.which("sleep") or "")
     try:
+        wait_until(lambda: psutil.Process(inside.pid).cmdline())
         assert abandoned_copies(queue) == [abandoned]
         maker = subprocess.Popen([dvc, "60"], cwd=queue.root)
         os.utime(abandoned)  # on a busy machine the process may begin long after the folder was made

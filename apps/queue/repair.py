@@ -111,12 +111,15 @@ def _processes_in(root: Path) -> list[tuple[psutil.Process, Path]]:
 
 
 def _is_dvc(process: psutil.Process) -> bool:
-    """Whether a process is a `dvc` command, which may be about to make a copy."""
+    """Whether a process is, or may be, a `dvc` command, which may be about to make a copy.
+
+    The command line of a process that has just started is empty for a moment. Such a process counts as `dvc`.
+    """
     try:
         words = process.cmdline()[:4]
     except psutil.Error:
         return False
-    return any(Path(word).name in ("dvc", "dvc.exe") for word in words)
+    return not words or any(Path(word).name in ("dvc", "dvc.exe") for word in words)
 
 
 def _made(copy: Path) -> float:
