@@ -124,6 +124,17 @@ def test_a_stage_tracks_the_params_that_its_settings_have() -> None:
     assert readers == [], "params.yaml is read in one place: temper/base/loading.py"
 
 
+def test_laws_are_listed() -> None:
+    """A comment that says "law 5" helps who finds law 5."""
+    listed = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## The laws")[1].split("\n## ")[0]
+    numbers = set(re.findall(r"^(\d+)\. ", listed, re.M))
+    mentioned: set[str] = set()
+    for path in (path for path in TRACKED if path.suffix == ".py"):
+        for found in re.findall(r"\blaws? ([\d, ]*\d)", path.read_text(encoding="utf-8"), re.I):
+            mentioned |= set(found.split(", "))
+    assert len(numbers) == 14 and mentioned <= numbers and len(mentioned) > 10
+
+
 # --- Law 7: what an edit of each module runs
 
 EVERY = set(STAGES)
