@@ -1,6 +1,7 @@
-"""Every recipe to a trained model, on a toy in its source's exact published layout.
+"""Every recipe on a toy in its source's exact published layout, and every recipe's backbone to an exported model.
 
-Only overrides as a user types them cut epochs and sizes; the backbones are the real ones, with random weights.
+Of the recipes with the same backbone, one is trained; the others end with their packed images. Only overrides as a user
+types them cut epochs and sizes; the backbones are the real ones, with random weights.
 """
 
 import functools
@@ -37,7 +38,28 @@ def start(make_workspace: Make, recipe: str) -> Workspace:
 
 
 def train(workspace: Workspace, **overrides: Any) -> dict[str, Any]:
-    """Runs `dvc exp run -S ...` and returns the metrics of the test images; `a__b=1` is `-S a.b=1`.
+    """Runs the pipeline with `dvc exp run -S ...`; the metrics of the photos and of the trained model."""
+    output = exp_run(workspace, "", **overrides)
+    assert {"fine_tune", "evaluate", "export"} <= set(ran(output)), output
+    photos, trained = metrics(workspace, "normalize"), metrics(workspace, "evaluate")
+    assert trained["test_images"] == photos["test"]
+    return photos | trained
+
+
+def pack(workspace: Workspace, **overrides: Any) -> dict[str, Any]:
+    """Runs the pipeline up to the packed images with `dvc exp run -S ... pack`; the metrics of the photos."""
+    output = exp_run(workspace, "pack", **overrides)
+    assert "pack" in ran(output), output
+    return metrics(workspace, "normalize")
+
+
+def metrics(workspace: Workspace, stage: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((workspace.folder / f"metrics/{stage}/metrics.json").read_text("utf-8"))
+    return values
+
+
+def exp_run(workspace: Workspace, target: str, **overrides: Any) -> str:
+    """Runs `dvc exp run -S ...` with `CUT` and these overrides and returns what it printed; `a__b=1` is `-S a.b=1`.
 
     A key that params.yaml does not have yet is typed as `-S +a.b=1`.
     """
@@ -49,14 +71,7 @@ def train(workspace: Workspace, **overrides: Any) -> dict[str, Any]:
         values["fine_tune.epochs"] = 2  # the rate rises in the first
     plus = {name: "" if has(params, name) else "+" for name in values}
     typed = " ".join("-S " + shlex.quote(f"{plus[name]}{name}={value}") for name, value in values.items())
-    output = workspace.run(f"dvc exp run {typed}")
-    assert {"fine_tune", "evaluate"} <= set(ran(output)), output
-    metrics: dict[str, dict[str, Any]] = {
-        stage: json.loads((workspace.folder / f"metrics/{stage}/metrics.json").read_text(encoding="utf-8"))
-        for stage in ("normalize", "evaluate")
-    }
-    assert metrics["evaluate"]["test_images"] == metrics["normalize"]["test"]
-    return metrics["normalize"] | metrics["evaluate"]
+    return workspace.run(f"dvc exp run {typed} {target}")
 
 
 def has(params: Any, name: str) -> bool:
@@ -84,7 +99,7 @@ def archive(source: str, path: Path, data: bytes) -> dict[str, str]:
 
 def test_flowers(make_workspace: Make, tmp_path: Path) -> None:
     workspace = start(make_workspace, "flowers")
-    train(workspace, image_size=48, **archive("flowers", tmp_path / "f.tgz", published.flowers()))
+    pack(workspace, image_size=48, **archive("flowers", tmp_path / "f.tgz", published.flowers()))
     assert classes(workspace) == ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
 
 
@@ -96,8 +111,8 @@ def test_cifar100(make_workspace: Make, tmp_path: Path) -> None:
 
 def test_cub(make_workspace: Make, tmp_path: Path) -> None:
     workspace = start(make_workspace, "cub")
-    metrics = train(workspace, image_size=40, **archive("cub", tmp_path / "c.tgz", published.cub()))
-    assert classes(workspace) == published.BIRDS and metrics["test"] == 24
+    found = pack(workspace, image_size=40, **archive("cub", tmp_path / "c.tgz", published.cub()))
+    assert classes(workspace) == published.BIRDS and found["test"] == 24
 
 
 def test_stanford_cars(make_workspace: Make, tmp_path: Path) -> None:
@@ -105,8 +120,8 @@ def test_stanford_cars(make_workspace: Make, tmp_path: Path) -> None:
     photos = published.stanford_cars(tmp_path / "photos")
     cut = {"image_size": 40, "warm_up__head__units": "[16, 8]"}
     cut |= {"fine_tune__epochs": 4, "fine_tune__schedule__epochs": "[1, 2, 3]"}  # its steps are inside the phase
-    metrics = train(workspace, **cut, fetch__cars__path=photos, detect__detector="published")
-    assert classes(workspace) == sorted(published.CARS) and metrics["test"] == 24
+    found = train(workspace, **cut, fetch__cars__path=photos, detect__detector="published")
+    assert classes(workspace) == sorted(published.CARS) and found["test"] == 24
     boxes = pq.read_table(workspace.folder / "data/boxes.parquet")
     assert len(boxes) == 84  # of each photo, which pack cropped to
 
@@ -118,10 +133,10 @@ def test_kaggle_four_classes(make_workspace: Make) -> None:
     keys = [secrets.token_hex(16) for _ in range(2)]  # in no file before
     with KaggleServer(datasets, key=keys[0], token=keys[1]) as server:
         workspace = Workspace(workspace.folder, workspace.environment | server.environment)
-        metrics = train(workspace, image_size="[40, 48]")
+        found = train(workspace, image_size="[40, 48]")
     assert classes(workspace) == ["architecture", "art and culture", "food and drinks", "travel and adventure"]
-    assert metrics["validation"] == 32 and metrics["unlabelled"] == 5 and metrics["rejected"] == 0
-    assert len(pq.read_table(workspace.folder / "data/predictions.parquet")) == metrics["test"] + 5
+    assert found["validation"] == 32 and found["unlabelled"] == 5 and found["rejected"] == 0
+    assert len(pq.read_table(workspace.folder / "data/predictions.parquet")) == found["test"] + 5
     source = json.loads((workspace.folder / "data/raw/kaggle/source.json").read_text(encoding="utf-8"))
     assert source["source"] == "kaggle" and source["version"] == 1
     for path in workspace.folder.rglob("*"):  # logs, DVC's files and cache, git's objects, downloads
@@ -166,9 +181,9 @@ def test_fungi(make_workspace: Make, tmp_path: Path, photo_server: tuple[str, Pa
     archive_path = gbif_archive(tmp_path / "gbif.zip", **tables)
     # The server is on this machine.
     source = {"fetch__gbif__path": archive_path, "fetch__gbif__allow_private_addresses": True}
-    metrics = train(workspace, image_size=72, **source, normalize__min_per_class=20)
+    found = train(workspace, image_size=72, **source, normalize__min_per_class=20)
     assert classes(workspace) == species[:2]
-    assert (metrics["rejected_unusable"], metrics["rejected_left_out"]) == (1, 2)
+    assert (found["rejected_unusable"], found["rejected_left_out"]) == (1, 2)
     rejected = (workspace.folder / "data/rejected.csv").read_text(encoding="utf-8")
     assert f"{address}/0-0.jpg,Amanita muscaria,,HTTP 404" in rejected
     raw = pq.read_table(workspace.folder / "data/raw/gbif/part-00000.parquet", columns=["licence"])
@@ -191,7 +206,7 @@ def test_sushi_sandwich_with_more_photos_from_elsewhere(make_workspace: Make, tm
     assert alone["only_train"] == 0
     more = write_two(tmp_path / "more", ("sushi", "sandwich"), 10, first=500)
     second = {"fetch__more__source": "folder", "fetch__more__path": more, "normalize__only_train": "[more]"}
-    both = train(workspace, **cut, **second)
+    both = pack(workspace, **cut, **second)
     assert both["only_train"] == 20 and both["train"] == alone["train"] + 20
     assert (both["test"], both["validation"]) == (alone["test"], alone["validation"])
 
@@ -206,6 +221,6 @@ def test_a_folder_of_photos(make_workspace: Make, tmp_path: Path) -> None:
 def test_a_competition_of_a_csv_and_folders(make_workspace: Make, tmp_path: Path) -> None:
     workspace = start(make_workspace, "csv")
     photos = published.competition(tmp_path / "photos")
-    metrics = train(workspace, image_size=40, fetch__photos__path=photos, fetch__photos__unlabelled="test")
-    assert classes(workspace) == published.BREEDS and metrics["unlabelled"] == 7
-    assert metrics["train"] + metrics["validation"] + metrics["test"] == 48 and metrics["rejected"] == 0
+    found = pack(workspace, image_size=40, fetch__photos__path=photos, fetch__photos__unlabelled="test")
+    assert classes(workspace) == published.BREEDS and found["unlabelled"] == 7
+    assert found["train"] + found["validation"] + found["test"] == 48 and found["rejected"] == 0
