@@ -106,7 +106,9 @@ def read_preparation(path: str | Path = PACKED) -> Preparation:
         if isinstance(error, ValidationError):
             first = error.errors(include_url=False)[0]
             problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
-        raise TemperError(f"{path}: expected how the photos were packed: {problem}; run dvc repro pack") from None
+        raise TemperError(
+            f"{path}: expected a description of how the photos were packed, received {problem}; run dvc repro pack"
+        ) from None
 
 
 def _read(kind: type[Model], path: str | Path) -> Model:

@@ -59,8 +59,9 @@ def join() -> None:
         keras.distribution.initialize()
     except (RuntimeError, ValueError) as error:
         raise TemperError(
-            f"expected all processes that {PROCESSES} counts to find the first of KERAS_DISTRIBUTION_JOB_ADDRESSES, "
-            f"received {' '.join(str(error).split())}; docs/scale.md says how they are started"
+            f"expected each of the processes, whose number is in {PROCESSES}, to reach the first address of "
+            f"KERAS_DISTRIBUTION_JOB_ADDRESSES, received {' '.join(str(error).split())}; docs/scale.md says how they "
+            "are started"
         ) from None
 
 

@@ -130,14 +130,17 @@ def test_a_file_without_a_card_ends_in_one_line(
 def test_what_pack_wrote_is_read_back_or_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "preparation.json"
     with pytest.raises(
-        TemperError, match=r"preparation.json: expected how the photos were packed.*run dvc repro pack$"
+        TemperError,
+        match=r"preparation.json: expected a description of how the photos were packed, .*run dvc repro pack$",
     ):
         card.read_preparation(path)
     for made in (CARD.preparation, WHOLE_PHOTO.preparation):
         write_json(path, made.model_dump(mode="json"))
         assert card.read_preparation(path) == made
     path.write_text('{"height": 32}', encoding="utf-8")
-    with pytest.raises(TemperError, match=r"expected how the photos were packed.*run dvc repro pack$") as refused:
+    with pytest.raises(
+        TemperError, match=r"expected a description of how the photos were packed, .*run dvc repro pack$"
+    ) as refused:
         card.read_preparation(path)
     assert "\n" not in str(refused.value)
 

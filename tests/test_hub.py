@@ -47,7 +47,7 @@ ENVIRONMENT = Path(os.environ.get("TEMPER_HUB", ROOT / ".venv-hub")).absolute()
         ({"weights": "hf://resnet50"}, "received hf://resnet50"),
         ({"weights": "https://huggingface.co/timm/resnet50"}, "or the folder of a preset, received https:"),
         ({"weights": "kaggle://keras/resnetv1/keras/resnet_50_imagenet"}, "VARIATION/VERSION"),
-        ({"weights": "hf://timm/resnet50.a1_in1k"}, "revision: expected the commit that hf:// is pinned to"),
+        ({"weights": "hf://timm/resnet50.a1_in1k"}, "revision: expected a commit, 40 hex digits"),
         ({"weights": "hf://timm/resnet50.a1_in1k", "revision": "main"}, "revision\n.*should match pattern"),
         ({"weights": "folder", "revision": COMMIT}, "and none with anything else, received 0123456789"),
         ({"weights": "folder", "arguments": {"alpha": 1}}, "arguments: expected {} with hub"),

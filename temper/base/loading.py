@@ -33,13 +33,13 @@ def read(path: str | Path = PARAMS) -> dict[str, Any]:
     except FileNotFoundError:
         raise TemperError(f"{path}: no such file; copy one of recipes/ to it") from None
     except RecursionError:
-        raise TemperError(f"{path}: not valid YAML: lists or mappings within each other, deeper than is read") from None
+        raise TemperError(f"{path}: not valid YAML: lists or mappings are nested too deeply") from None
     except (YAMLError, ValueError, TypeError) as error:  # such as bytes that are not UTF-8, month 13, a list as a key
         raise TemperError(f"{path}: not valid YAML: {short(str(error), 2 * _SHOWN)}") from None
     if len(text) > MOST or not _is_small(content):
         raise TemperError(
-            f"{path}: expected at most {MOST:,} characters, aliases (*name) written out, and numbers below 2**1024; "
-            "received more"
+            f"{path}: expected at most {MOST:,} characters, with aliases such as *name written out, and numbers below "
+            "2**1024, received more"
         )
     if not isinstance(content, dict):
         raise TemperError(f"{path}: expected a mapping of keys, received {type(content).__name__}")

@@ -106,7 +106,7 @@ class Backbone(Section):
             )
         if place.startswith("hf://") != (self.revision is not None):
             raise ValueError(
-                "revision: expected the commit that hf:// is pinned to, 40 hex digits, and none with anything else, "
+                "revision: expected a commit, 40 hex digits, if weights is hf://..., and null otherwise, "
                 f"received {self.revision} with {place}"
             )
 

@@ -82,8 +82,8 @@ def refuse_a_size_that_cannot_be_found(path: str | Path) -> None:
     if loading.load(fine_tune.Settings, path).images_in_a_batch == "auto" and not gpu_names():
         raise TemperError(
             f"{path}: fine_tune.batch_size: expected a number, or null for the top-level batch_size, on a machine "
-            "without an NVIDIA GPU, received auto: other programs use the memory of a processor too, so that what fits "
-            "now need not fit later"
+            "without an NVIDIA GPU, received auto: a processor shares its memory with other programs, so that what "
+            "fits now may not fit later"
         )
 
 

@@ -19,7 +19,7 @@ class EngineSettings(DetectorSettings):
     engine: Literal["local", "ray"] = Field(
         "local", description="where the detector runs: on this machine (local) or on a Ray cluster (ray)"
     )
-    actors: Count = Field(1, description="with ray: how many detectors run in parallel, each on its own core")
+    actors: Count = Field(1, description="with ray: how many detectors run in parallel, each on a core of its own")
     gpus: NotNegative = Field(0.0, description="with ray: GPUs of each actor; 0.5 puts two actors on one GPU")
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ def _no_name_twice(renamed: dict[str, str | None]) -> dict[str, str | None]:
     names = [" ".join(old.split()) for old in renamed]
     twice = [name for name in names if names.count(name) > 1 or not name]
     if twice or any(new is not None and not new.strip() for new in renamed.values()):
-        raise ValueError(f"expected every published name once, and names or null for them, received {renamed}")
+        raise ValueError(f"expected each published name once, with a new name or null, received {renamed}")
     return renamed
 
 

@@ -11,12 +11,12 @@ from temper.settings.base import Count, Fraction, FromText, Magnitude, NotNegati
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]
 # The descriptions of settings that several optimizers share; the settings have Keras's names.
-BETA_1 = "how slowly the mean of the gradients follows"
-BETA_2 = "how slowly the mean of the squared gradients follows"
-EPSILON = "keeps the division by the root of the squared gradients from blowing up; larger: steadier, slower"
-MOMENTUM = "how much of the last step is added to the next"
+BETA_1 = "the decay of the moving average of the gradients"
+BETA_2 = "the decay of the moving average of the squared gradients"
+EPSILON = "added to the denominator of each step, against division by zero; larger values give smaller steps"
+MOMENTUM = "the share of the last step that is added to the next"
 SMOOTHING = "the share of each target that is spread evenly over all classes (Szegedy et al., arXiv:1512.00567)"
-WEIGHT_DECAY = "times the rate: the share of each weight that a step takes away; biases and norms are spared"
+WEIGHT_DECAY = "each step shrinks a weight by this times the learning rate; biases and norms are left out"
 
 
 class Clipping(Section):

@@ -28,7 +28,7 @@ def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(
             f"expected none, before or after (the activation), received {str(value).lower()}; "
-            f"{'true was what before is now' if value else 'false was what none is now'}"
+            f"write {'before' if value else 'none'} instead"
         )
     return value
 

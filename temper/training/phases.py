@@ -288,7 +288,7 @@ def _continued(trained: _Trained, unfinished: Unfinished) -> State | None:
         return None
     trained.open_as_it_was(state)
     if not _fits(trained, state):
-        unfinished.put_aside("that of another model")
+        unfinished.put_aside("the state of another model")
         trained.open(0)
         return None
     print(f"resuming after epoch {len(state.history)} of an interrupted run")

@@ -49,13 +49,22 @@ class Settings(EngineSettings):
     """`detector: detectron2`: any detector of its model zoo, in an environment of its own."""
 
     detector: Literal["detectron2"]
-    config: Text = Field("COCO-Detection/faster_rcnn_R_101_FPN_3x", description="its name in the model zoo")
-    weights: Text = Field("zoo", description="zoo: those of the config; or a URL or a path")
-    sha256: Sha256 | None = Field(None, description="of weights that are not from the zoo")
-    device: Text = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
-    batch: Count = Field(4, description="photos that it looks at together")
-    floor: Share = Field(0.05, description="boxes below this score are not stored")
-    environment: Text = Field(".venv-detectron2", description="the folder of its Python environment")
+    config: Text = Field(
+        "COCO-Detection/faster_rcnn_R_101_FPN_3x",
+        description="the name of the network's configuration in Detectron2's model zoo",
+    )
+    weights: Text = Field(
+        "zoo", description="zoo: the published weights of `config`; or the address or path of a weights file"
+    )
+    sha256: Sha256 | None = Field(
+        None, description="the expected SHA-256 checksum of weights that are not from the zoo; null with zoo"
+    )
+    device: Text = Field("auto", description="where it computes: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
+    batch: Count = Field(4, description="the number of photos in a batch")
+    floor: Share = Field(0.05, description="boxes with a lower score are not stored, 0 to 1")
+    environment: Text = Field(
+        ".venv-detectron2", description="the folder of the Python environment in which Detectron2 is installed"
+    )
 
     @model_validator(mode="after")
     def _weights_are_known_by_their_checksum(self) -> "Settings":

@@ -30,11 +30,15 @@ class Settings(EngineSettings):
     """`detector: yolox`: any model in YOLOX's format; by default YOLOX-Nano, trained on COCO."""
 
     detector: Literal["yolox"]
-    weights: Text = Field(NANO, description="the ONNX file: a URL or a path")
-    sha256: Sha256 = Field(NANO_SHA256, description="of the weights")
-    input_size: ImageSize = Field(NANO_INPUT, description="that the model was exported for: N or [height, width]")
-    classes: Literal["coco"] | list[str] = Field("coco", description="the names of its classes, in their order")
-    floor: Share = Field(FLOOR, description="boxes below this score are not stored")
+    weights: Text = Field(NANO, description="the address or path of the network, an ONNX file")
+    sha256: Sha256 = Field(NANO_SHA256, description="the expected SHA-256 checksum of that file")
+    input_size: ImageSize = Field(
+        NANO_INPUT, description="the image size that the network was exported for, in pixels: N or [height, width]"
+    )
+    classes: Literal["coco"] | list[str] = Field(
+        "coco", description="the names of the network's classes, in its order; coco: the 80 of COCO"
+    )
+    floor: Share = Field(FLOOR, description="boxes with a lower score are not stored, 0 to 1")
 
 
 def find_boxes(images: pa.Table, settings: Settings) -> Iterator[tuple[str, Boxes]]:

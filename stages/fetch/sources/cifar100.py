@@ -27,10 +27,12 @@ class Settings(ArchiveSettings):
 
     source: Literal["cifar100"]
     archive: Text = Field(
-        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", description="a URL, a mirror's, or a local path"
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        description="where the archive is: an address, of the publisher or of a mirror, or a local path",
     )
     sha256: Sha256 = Field(
-        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba597a7", description="of the archive"
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba597a7",
+        description="the expected SHA-256 checksum of the archive",
     )
 
 

@@ -25,12 +25,18 @@ class Settings(ArchiveSettings):
     """`source: csv`: a table of file names and labels beside a folder of images, from Kaggle or from `path`."""
 
     source: Literal["csv"]
-    kaggle: Slug | None = Field(None, description="owner/name or a competition on Kaggle; null: files at `path`")
-    table: Text = Field("train.csv", description="the table, a path inside")
-    images: str = Field("train", description='the folder of its images, a path inside; "": its names are whole paths')
-    unlabelled: Text | None = Field(None, description="a folder of images to predict, a path inside; null: none")
+    kaggle: Slug | None = Field(
+        None, description="the dataset (owner/name) or competition on Kaggle to download; null: the files are at `path`"
+    )
+    table: Text = Field("train.csv", description="the path of the table within the data")
+    images: str = Field(
+        "train", description='the folder of the images within the data; "": the table has their whole paths'
+    )
+    unlabelled: Text | None = Field(
+        None, description="a folder of unlabelled images within the data, which are only predicted; null: none"
+    )
     image_column: Text = Field("id", description="the column of the file names, with or without their endings")
-    label_column: Text = Field("label", description="the column of the labels")
+    label_column: Text = Field("label", description="the column of the class names")
     split_column: Text | None = Field(None, description="the column of the published splits; null: none")
 
 

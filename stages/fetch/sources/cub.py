@@ -20,10 +20,11 @@ class Settings(ArchiveSettings):
     source: Literal["cub"]
     archive: Text = Field(
         "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
-        description="a URL, a mirror's, or a local path",
+        description="where the archive is: an address, of the publisher or of a mirror, or a local path",
     )
     sha256: Sha256 = Field(
-        "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081", description="of the archive"
+        "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+        description="the expected SHA-256 checksum of the archive",
     )
 
 

@@ -18,10 +18,11 @@ class Settings(ArchiveSettings):
     source: Literal["flowers"]
     archive: Text = Field(
         "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
-        description="a URL, a mirror's, or a local path",
+        description="where the archive is: an address, of the publisher or of a mirror, or a local path",
     )
     sha256: Sha256 = Field(
-        "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c", description="of the archive"
+        "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
+        description="the expected SHA-256 checksum of the archive",
     )
 
 

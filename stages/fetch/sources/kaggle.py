@@ -17,8 +17,10 @@ class Settings(ArchiveSettings):
     """`source: kaggle`: a dataset or a competition, whole or some of its files."""
 
     source: Literal["kaggle"]
-    dataset: Slug = Field(description="owner/name, owner/name/versions/3, or a competition's name")
-    files: list[Text] = Field([], description="by name; []: all of it")
+    dataset: Slug = Field(
+        description="the dataset (owner/name, or owner/name/versions/3 for one version) or competition to download"
+    )
+    files: list[Text] = Field([], description="the names of the files to download; []: all")
     layout: Annotated[list[Layout], Field(min_length=1)] | None = Field(None, description=LAYOUT)
 
 

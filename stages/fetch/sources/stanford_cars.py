@@ -31,7 +31,9 @@ class Settings(ArchiveSettings):
     """`source: stanford_cars`: cars_train, cars_test and the devkit, from Kaggle or from `path`."""
 
     source: Literal["stanford_cars"]
-    kaggle: Slug | None = Field(None, description="owner/name of a copy on Kaggle; null: the files lie at `path`")
+    kaggle: Slug | None = Field(
+        None, description="a copy on Kaggle to download, as owner/name; null: the files are at `path`"
+    )
 
 
 _MOST_MEMORY = 8 * 2**30  # bytes of address space; the devkit's files take some MB of it, the libraries one or two GB

@@ -24,13 +24,19 @@ class Settings(SourceSettings):
     """`source: urls`: a CSV, TSV or Parquet of url,label[,split], or a GBIF Darwin Core archive, at `path`."""
 
     source: Literal["urls"]
-    label: Text = Field("label", description="the column; in a Darwin Core archive any taxon column, such as species")
-    per_host: Count = Field(4, description="downloads at a time from one host")
-    attempts: Count = Field(5, description="of each download, with growing pauses between them")
-    failures: Fraction = Field(0.05, description="the share of the downloads that may fail for good")
-    max_table_mb: Count = Field(4000, description="MB of memory for the columns that are read; 25 million rows or so")
+    label: Text = Field(
+        "label", description="the column of the class names; in a Darwin Core archive any taxon column, such as species"
+    )
+    per_host: Count = Field(4, description="the largest number of downloads from one host at a time")
+    attempts: Count = Field(5, description="how often each download is tried, with growing pauses in between")
+    failures: Fraction = Field(0.05, description="the share of the downloads that may fail; more stop the stage")
+    max_table_mb: Count = Field(
+        4000,
+        description="the most memory for the columns that are read, in MB; the default is enough for about "
+        "25 million rows",
+    )
     max_photo_mb: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        200, description="millions of bytes of one photo; a longer answer is cut off and rejected"
+        200, description="the largest size of a photo, in MB; a longer download is stopped, and the photo rejected"
     )
     allow_private_addresses: bool = Field(
         False,
