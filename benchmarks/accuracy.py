@@ -5,8 +5,8 @@
     python -m benchmarks.accuracy flowers --seeds 3 --set normalize.max_per_class=15 --logistic
 
 Each seed draws its own split. The figures are test accuracies, with 95 % intervals of the mean (Student's t);
-differences are paired by seed. `kept` is the number of seeds at which the fine-tune was better on validation than the
-warm-up. `--logistic` adds scikit-learn's logistic regression on the plain embeddings of the same backbone, with its
+differences are paired by seed. `kept` is the number of seeds at which the fine-tuned weights, or those halfway to them,
+were kept. `--logistic` adds scikit-learn's logistic regression on the plain embeddings of the same backbone, with its
 strength chosen by the validation loss; it shows what a head alone can reach.
 """
 
@@ -83,7 +83,7 @@ def logistic_accuracy() -> None:
 
 
 def one_run(folder: Path, values: dict[str, Any], with_logistic: bool) -> Figures:
-    """Runs the pipeline with these params; test accuracies by name, and whether the fine-tune was kept."""
+    """Runs the pipeline with these params; test accuracies by name, and in `kept` 1 if any fine-tuned weights were."""
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     workspace.run(folder, "dvc repro evaluate")
     metrics = json.loads((folder / "metrics/evaluate/metrics.json").read_text(encoding="utf-8"))

@@ -6,8 +6,9 @@ the unfrozen layers and the head at the top-level `lr`, on images augmented by t
 - `fine_tune.unfreeze_further` unfreezes more blocks as the epochs go by.
 - With `fine_tune.views`, the stage `activations` has stored the output of the frozen layers, and only the layers above
   them run here, on these stored activations instead of images.
-- No worse model ships: the warm-up counts as epoch 0. If no epoch beats it on validation, or the best one does so by
-  less than `fine_tune.margin` standard errors, models/fine_tune.keras gets the warm-up's weights.
+- No worse model ships: the warm-up counts as epoch 0. If no epoch beats it on validation, models/fine_tune.keras gets
+  the warm-up's weights. If the best epoch beats it by less than `fine_tune.margin` standard errors, the file gets the
+  weights halfway between the two if these beat it, or else the warm-up's.
 """
 
 from temper.base import starting
@@ -17,7 +18,7 @@ if __name__ == "__main__":
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 
@@ -28,8 +29,9 @@ import numpy.typing as npt
 from stages.fine_tune import batch_size, sampling
 from stages.fine_tune.depth import computing_in, scales
 from stages.fine_tune.folding import fold_frozen_norms
-from stages.fine_tune.gains import Gain, gain
+from stages.fine_tune.gains import Gain
 from stages.fine_tune.opening import openings_due
+from stages.fine_tune.stepping_back import Step, between, step_back
 from temper import card, devices, keras_files, mixing
 from temper.augmentation.augment import augment_images, magnitudes
 from temper.base import loading, running
@@ -41,7 +43,7 @@ from temper.freezing.activations import Activations
 from temper.freezing.classifier import BACKBONE, backbone_layers, open_from, trainable_parameters, unfreeze
 from temper.freezing.cutting import boundary_tensors, names_of, open_part
 from temper.freezing.unfreezing import openings, place
-from temper.measures.calibration import fit_temperature
+from temper.measures.calibration import Probabilities, fit_temperature, log_losses
 from temper.packs import Pack
 from temper.settings.fine_tune import Every, FineTune, Never, Settings
 from temper.training.losses import balanced
@@ -57,7 +59,7 @@ from temper.training.phases import (
     try_steps,
     write_outcome,
 )
-from temper.training.unfinished import unfinished
+from temper.training.unfinished import Arrays, unfinished
 
 Labels = npt.NDArray[np.int32]
 
@@ -218,11 +220,11 @@ def trained_model(classifier: keras.Model, precision: str) -> keras.Model:
     return fold_frozen_norms(classifier, BACKBONE) if precision == "float32" else classifier
 
 
-def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> tuple[Result, Gain]:
+def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> tuple[Result, Step]:
     """Trains the unfrozen layers, saves the classifier, and logs each epoch to metrics/fine_tune.
 
     Returns:
-        The result of the phase, and how much its best epoch improves on the warm-up on the validation images.
+        The result of the phase, and how far the saved weights are from the warm-up's.
     """
     count, precision = len(made.classes), settings.fine_tune.precision
     of = material(classifier, count, settings)
@@ -231,29 +233,61 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         with computing_in(of.model.get_layer(BACKBONE), precision):
             result = fit(trained_model(of.model, precision), phase, of.training, of.validation, state, live)
-        after = predict(of.model, of.validation) if result.best_epoch else before
-        gained = gain(before, after, of.held_out)
-        if result.best_epoch and gained.in_standard_errors < settings.fine_tune.margin:
-            assign(classifier.variables, start)
-            result, after = result.without_gain(), before
-        made = made.model_copy(update={"temperature": fit_temperature(after, of.held_out)})
+        kept = Step(0.0, Gain(0.0, 0.0), Gain(0.0, 0.0), before)
+        if result.best_epoch:
+            kept = keep_what_gains(classifier, of, start, before, settings.fine_tune.margin)
+        made = made.model_copy(update={"temperature": fit_temperature(kept.probabilities, of.held_out)})
         # Save inside the block: on leaving it, the state from which a killed run continues is deleted.
         if is_first_process():
             keras_files.save(classifier, "models/fine_tune.keras", made.as_entry())
-    return result, gained
+    return outcome(result, kept, of.held_out), kept
 
 
-def in_words(result: Result, gained: Gain, margin: float) -> str:
+def keep_what_gains(classifier: keras.Model, of: Material, start: Arrays, before: Probabilities, margin: float) -> Step:
+    """Leaves a fine-tuned classifier with the weights that `step_back` chooses.
+
+    Args:
+        start: the values of the classifier's variables before the phase.
+        before: its predictions for the validation images then.
+    """
+    end = arrays(classifier.variables)
+
+    def predictions(share: float) -> Probabilities:
+        assign(classifier.variables, between(start, end, share))
+        return predict(of.model, of.validation)
+
+    kept = step_back(predictions, before, of.held_out, margin)
+    if not kept.share:
+        assign(classifier.variables, start)
+    return kept
+
+
+def outcome(result: Result, kept: Step, labels: Labels) -> Result:
+    """The result of the phase, with the validation figures of the weights that are kept."""
+    if not result.best_epoch or kept.share == 1:
+        return result
+    if not kept.share:
+        return result.without_gain()
+    right = kept.probabilities.argmax(axis=1) == labels
+    loss = log_losses(kept.probabilities, labels).mean()
+    return replace(result, best=result.best | {"val_accuracy": float(right.mean()), "val_loss": float(loss)})
+
+
+def in_words(result: Result, kept: Step, margin: float) -> str:
     """One console line: which weights were kept, and why."""
     accuracy = f"validation accuracy {result.best['val_accuracy']:.4f}"
-    if result.best_epoch:
+    if kept.share == 1:
         return f"{accuracy} at epoch {result.best_epoch}"
-    if result.refused:
-        return (
-            f"epoch {result.refused} was better on validation than the warm-up by {gained.in_standard_errors:.2f} "
-            f"standard errors, fine_tune.margin asks for {margin:g}: the warm-up's weights are kept, {accuracy}"
-        )
-    return f"no epoch was better on validation than the warm-up: its weights are kept, {accuracy}"
+    if not (result.best_epoch or result.refused):
+        return f"no epoch was better on validation than the warm-up: its weights are kept, {accuracy}"
+    why = (
+        f"the gain of epoch {result.best_epoch or result.refused} over the warm-up is "
+        f"{kept.whole.in_standard_errors:.2f} standard errors on validation, fine_tune.margin asks for {margin:g}"
+    )
+    if not kept.share:
+        return f"{why}: the warm-up's weights are kept, {accuracy}"
+    half = f"with a gain of {kept.gain.in_standard_errors:.2f}"
+    return f"{why}: the weights halfway between the two are kept, {half}, {accuracy}"
 
 
 def with_a_size(settings: Settings) -> Settings:
@@ -323,12 +357,15 @@ def main(settings: Settings) -> None:
         f"{len(open_layers)} layers of the backbone, lr {settings.lr:g}{opens_further(settings.fine_tune)}"
         f"{shown(settings.fine_tune)}"
     )
-    result, gained = train_classifier(classifier, made, settings)
-    facts: dict[str, float] = {"gain": gained.mean, "gain_standard_error": gained.standard_error} if gained.mean else {}
+    result, kept = train_classifier(classifier, made, settings)
+    gained = kept.gain if kept.share else kept.whole
+    facts: dict[str, float] = {"share": kept.share}
+    if gained.mean:
+        facts |= {"gain": gained.mean, "gain_standard_error": gained.standard_error}
     if settings.fine_tune.batch_size == "auto":
         facts["batch_size"] = settings.batch_size
     write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier), **facts)
-    print(f"fine-tune: {in_words(result, gained, settings.fine_tune.margin)}")
+    print(f"fine-tune: {in_words(result, kept, settings.fine_tune.margin)}")
 
 
 if __name__ == "__main__":
