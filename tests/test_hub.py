@@ -49,7 +49,7 @@ ENVIRONMENT = Path(os.environ.get("TEMPER_HUB", ROOT / ".venv-hub")).absolute()
         ({"weights": "kaggle://keras/resnetv1/keras/resnet_50_imagenet"}, "VARIATION/VERSION"),
         ({"weights": "hf://timm/resnet50.a1_in1k"}, "revision: expected a commit, 40 hex digits"),
         ({"weights": "hf://timm/resnet50.a1_in1k", "revision": "main"}, "revision\n.*should match pattern"),
-        ({"weights": "folder", "revision": COMMIT}, "and none with anything else, received 0123456789"),
+        ({"weights": "folder", "revision": COMMIT}, "and null otherwise, received 0123456789"),
         ({"weights": "folder", "arguments": {"alpha": 1}}, "arguments: expected {} with hub"),
         ({"name": "MobileNetV2", "revision": COMMIT}, "revision is a setting of name: hub, not of MobileNetV2: remove"),
         ({"name": "MobileNetV2", "environment": "x"}, "environment is a setting of name: hub, not of MobileNetV2"),

@@ -188,6 +188,18 @@ def test_the_picture_says_where_the_fine_tune_brought_nothing() -> None:
     fine_tune = replace(of_birds.phases[1], kept=0)
     said = words(summary.draw(SETUP, replace(of_birds, phases=[of_birds.phases[0], fine_tune])))
     assert {"no epoch of 2 was better", "the warm-up's weights were kept"} <= set(said)
+    phases = [of_birds.phases[0], replace(fine_tune, share=0.0, refused=True)]
+    assert "no epoch of 2 was clearly better" in words(summary.draw(SETUP, replace(of_birds, phases=phases)))
+
+
+def test_the_picture_says_where_the_fine_tune_was_kept_halfway() -> None:
+    of_birds = results(birds(3))
+    phases = [of_birds.phases[0], replace(of_birds.phases[1], share=0.5)]
+    said = words(summary.draw(SETUP, replace(of_birds, phases=phases)))
+    assert "kept: halfway from the warm-up to epoch 2" in said and "+0.0 points over the warm-up" in said
+    columns, rows = charts.curve_table(phases, "accuracy")
+    kept = [row for row in rows if dict(zip(columns, row, strict=True))["kept"] == "yes"]
+    assert [row[1] for row in kept] == ["warm-up"], "no point of the curve belongs to the weights that were kept"
 
 
 def test_the_start_of_the_fine_tune_stands_where_the_warm_up_ended() -> None:

@@ -22,6 +22,7 @@ from temper.settings.fine_tune import Every, OnPlateau
 from temper.settings.training import (
     Adam,
     AdamW,
+    Average,
     Constant,
     Cosine,
     CrossEntropy,
@@ -30,6 +31,7 @@ from temper.settings.training import (
     Focal,
     Lamb,
     Lion,
+    NoAverage,
     Optimizer,
     Piecewise,
     Plateau,
@@ -201,12 +203,26 @@ def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path: Path, row: str, whole: 
     assert "Cut" in f"{cut.type.__name__} {cut.value}"
     resumed, result = train_row(tmp_path / "cut", row)
     assert result == expected and len(result.history) > 3
-    assert same(resumed.get_weights(), model.get_weights())
+    assert same(resumed.get_weights(), model.get_weights()) and same(result.last, expected.last)
     curves = sorted((folder / "metrics/toy").rglob("*.tsv"))
     assert len(curves) == (6 if "opens" in row else 5)
     for curve in curves:
         again = tmp_path / "cut" / curve.relative_to(folder)
         assert again.read_bytes() == curve.read_bytes()
+
+
+@pytest.mark.parametrize("average", [NoAverage(), EMA])
+def test_a_phase_that_was_over_gives_its_last_weights_again(tmp_path: Path, average: Average) -> None:
+    """Killed after its last epoch, before its model was saved; the last weights are not those that are kept."""
+    how = phase(Adam(), lr=0.5, average=average)
+    _, expected = train(tmp_path / "phase", how)
+    model, again = train(tmp_path / "phase", how)
+    assert 0 < expected.best_epoch < len(expected.history), "or this test shows nothing"
+    assert again == expected and same(again.last, expected.last)
+    phases.assign(model.variables, again.last)
+    model.compile(loss="categorical_crossentropy")
+    figures = model.evaluate(INPUTS[64:], one_hot(LABELS, 2)(np.arange(64, 96)), verbose=0, return_dict=True)
+    assert figures["loss"] == pytest.approx(expected.history[-1]["val_loss"], rel=1e-5)
 
 
 def test_the_rows_are_all_different_phases(whole: Whole) -> None:

@@ -174,7 +174,7 @@ def test_no_worse_model_ships(pipeline: Workspace) -> None:
     """
     pipeline.set(lr=0.5, fine_tune__epochs=2)
     output = pipeline.run("dvc repro")
-    assert "no epoch was better on validation than the warm-up: its weights are kept" in output
+    assert "no epoch was better on validation than the warm-up, nor were the weights halfway" in output
     metrics = json.loads((pipeline.folder / "metrics/evaluate/metrics.json").read_text(encoding="utf-8"))
     assert metrics["accuracy"] == metrics["warm_up_accuracy"] and metrics["loss"] == metrics["warm_up_loss"]
     phase = json.loads((pipeline.folder / "metrics/fine_tune/metrics.json").read_text(encoding="utf-8"))
@@ -182,11 +182,10 @@ def test_no_worse_model_ships(pipeline: Workspace) -> None:
 
     pipeline.set(lr=2e-3, fine_tune__margin=1e6)
     output = pipeline.run("dvc repro evaluate")
-    assert "fine_tune.margin asks for 1e+06: the weights halfway between the two are kept" in output
+    assert "fine_tune.margin asks for 1e+06: the weights halfway to the last epoch" in output
     half = json.loads((pipeline.folder / "metrics/fine_tune/metrics.json").read_text(encoding="utf-8"))
     assert half["fine_tune_epoch"] > 0 and half["fine_tune_share"] == 0.5 and half["fine_tune_gain"] > 0
     metrics = json.loads((pipeline.folder / "metrics/evaluate/metrics.json").read_text(encoding="utf-8"))
-    assert metrics["validation_loss"] < metrics["warm_up_validation_loss"]
     assert half["fine_tune_best_val_loss"] == pytest.approx(metrics["validation_loss"], rel=1e-5)
     assert half["fine_tune_best_val_accuracy"] == pytest.approx(metrics["validation_accuracy"])
 

@@ -194,9 +194,9 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
         ),
         (
             {"normalize__rename": "{ant: a, 'ant ': b}"},
-            "normalize.rename: expected every",
+            "normalize.rename: expected each",
         ),
-        ({"normalize__rename": "{ant: ' '}"}, "expected every published name once, and names or null for them"),
+        ({"normalize__rename": "{ant: ' '}"}, "expected each published name once, with a new name or null"),
         (
             {"fetch__digits": "{source: folder, path: x, layout: ['{Label}/{name}']}"},
             "fetch.digits.layout.0: expected a path with {name},",

@@ -118,7 +118,7 @@ def test_a_linear_head_says_what_the_regression_says(output: str) -> None:
     ("given", "message"),
     [
         ({"head": {"units": [8], "batch_norm": True}}, "head.batch_norm: .*received true; write before instead"),
-        ({"head": {"units": [8], "batch_norm": False}}, "received false; false was what none is now"),
+        ({"head": {"units": [8], "batch_norm": False}}, "received false; write none instead"),
         ({"head": {"batch_norm": "before"}}, "batch_norm belongs to layers before the output, received units: "),
         ({"head": {"activation": "elu"}}, "activation belongs to layers before the output"),
         ({"head": {"like": "hevy"}}, r"warm_up.head.like: .*; did you mean heavy\?"),

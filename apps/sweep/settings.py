@@ -37,7 +37,7 @@ class Objective:
         figure: the column in the table of the fine-tune's curve, or the key in the stage's metrics.json.
         is_curve: whether the value is that of the best epoch on the fine-tune's curve; only then can trials be pruned.
             The metrics.json of `fine_tune` would not do: a fine-tune that gains too little over the warm-up keeps the
-            warm-up's weights (law 13), so its metrics are equal in all such trials.
+            warm-up's weights, or goes half of the way (law 13), so its metrics say little about such a trial.
     """
 
     name: str

@@ -6,9 +6,9 @@ the unfrozen layers and the head at the top-level `lr`, on images augmented by t
 - `fine_tune.unfreeze_further` unfreezes more blocks as the epochs go by.
 - With `fine_tune.views`, the stage `activations` has stored the output of the frozen layers, and only the layers above
   them run here, on these stored activations instead of images.
-- No worse model ships: the warm-up counts as epoch 0. If no epoch beats it on validation, models/fine_tune.keras gets
-  the warm-up's weights. If the best epoch beats it by less than `fine_tune.margin` standard errors, the file gets the
-  weights halfway between the two if these beat it, or else the warm-up's.
+- No worse model ships: the warm-up counts as epoch 0. If no epoch beats it on validation by `fine_tune.margin` standard
+  errors, models/fine_tune.keras gets the weights halfway from the warm-up to the last epoch if these beat it, and else
+  the warm-up's.
 """
 
 from temper.base import starting
@@ -16,6 +16,7 @@ from temper.base import starting
 if __name__ == "__main__":
     starting.begin(with_keras=True, on_gpu=True)  # before anything heavy is imported
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,9 +30,8 @@ import numpy.typing as npt
 from stages.fine_tune import batch_size, sampling
 from stages.fine_tune.depth import computing_in, scales
 from stages.fine_tune.folding import fold_frozen_norms
-from stages.fine_tune.gains import Gain
 from stages.fine_tune.opening import openings_due
-from stages.fine_tune.stepping_back import Step, between, step_back
+from stages.fine_tune.stepping_back import Step, halfway, step_back
 from temper import card, devices, keras_files, mixing
 from temper.augmentation.augment import augment_images, magnitudes
 from temper.base import loading, running
@@ -224,18 +224,18 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     """Trains the unfrozen layers, saves the classifier, and logs each epoch to metrics/fine_tune.
 
     Returns:
-        The result of the phase, and how far the saved weights are from the warm-up's.
+        The result of the phase, and which weights were saved.
     """
     count, precision = len(made.classes), settings.fine_tune.precision
     of = material(classifier, count, settings)
-    start, before = arrays(classifier.variables), predict(of.model, of.validation)
+    before = predict(of.model, of.validation)
     phase = plan(classifier, settings, made.backbone.pretrained, of.labels, count)
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
         with computing_in(of.model.get_layer(BACKBONE), precision):
-            result = fit(trained_model(of.model, precision), phase, of.training, of.validation, state, live)
-        kept = Step(0.0, Gain(0.0, 0.0), Gain(0.0, 0.0), before)
-        if result.best_epoch:
-            kept = keep_what_gains(classifier, of, start, before, settings.fine_tune.margin)
+            model = trained_model(of.model, precision)
+            start = arrays(model.variables)
+            result = fit(model, phase, of.training, of.validation, state, live)
+        kept = keep_what_gains(of, model.variables, start, before, result, settings.fine_tune.margin)
         made = made.model_copy(update={"temperature": fit_temperature(kept.probabilities, of.held_out)})
         # Save inside the block: on leaving it, the state from which a killed run continues is deleted.
         if is_first_process():
@@ -243,34 +243,43 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     return outcome(result, kept, of.held_out), kept
 
 
-def keep_what_gains(classifier: keras.Model, of: Material, start: Arrays, before: Probabilities, margin: float) -> Step:
-    """Leaves a fine-tuned classifier with the weights that `step_back` chooses.
+def keep_what_gains(
+    of: Material,
+    variables: list[keras.Variable],
+    start: Arrays,
+    before: Probabilities,
+    result: Result,
+    margin: float,
+) -> Step:
+    """Gives a fine-tuned model the weights that `step_back` chooses.
 
     Args:
-        start: the values of the classifier's variables before the phase.
-        before: its predictions for the validation images then.
+        variables: those of the model that was trained, with the weights of its best epoch.
+        start: their values before the phase.
+        before: the predictions for the validation images then.
     """
-    end = arrays(classifier.variables)
 
-    def predictions(share: float) -> Probabilities:
-        assign(classifier.variables, between(start, end, share))
+    def predict_halfway() -> Probabilities:
+        assign(variables, halfway(start, result.last))
         return predict(of.model, of.validation)
 
-    kept = step_back(predictions, before, of.held_out, margin)
+    best = predict(of.model, of.validation) if result.best_epoch else None
+    kept = step_back(before, best, predict_halfway, of.held_out, margin)
     if not kept.share:
-        assign(classifier.variables, start)
+        assign(variables, start)
     return kept
 
 
 def outcome(result: Result, kept: Step, labels: Labels) -> Result:
-    """The result of the phase, with the validation figures of the weights that are kept."""
-    if not result.best_epoch or kept.share == 1:
+    """The result of the phase, with the epoch and the validation figures of the weights that are kept."""
+    if kept.share == 1 or not (kept.share or result.best_epoch):
         return result
     if not kept.share:
         return result.without_gain()
     right = kept.probabilities.argmax(axis=1) == labels
     loss = log_losses(kept.probabilities, labels).mean()
-    return replace(result, best=result.best | {"val_accuracy": float(right.mean()), "val_loss": float(loss)})
+    figures = result.history[-1] | {"val_accuracy": float(right.mean()), "val_loss": float(loss)}
+    return replace(result, best_epoch=len(result.history), best=figures, refused=result.best_epoch)
 
 
 def in_words(result: Result, kept: Step, margin: float) -> str:
@@ -278,16 +287,16 @@ def in_words(result: Result, kept: Step, margin: float) -> str:
     accuracy = f"validation accuracy {result.best['val_accuracy']:.4f}"
     if kept.share == 1:
         return f"{accuracy} at epoch {result.best_epoch}"
-    if not (result.best_epoch or result.refused):
-        return f"no epoch was better on validation than the warm-up: its weights are kept, {accuracy}"
-    why = (
-        f"the gain of epoch {result.best_epoch or result.refused} over the warm-up is "
-        f"{kept.whole.in_standard_errors:.2f} standard errors on validation, fine_tune.margin asks for {margin:g}"
-    )
-    if not kept.share:
-        return f"{why}: the warm-up's weights are kept, {accuracy}"
-    half = f"with a gain of {kept.gain.in_standard_errors:.2f}"
-    return f"{why}: the weights halfway between the two are kept, {half}, {accuracy}"
+    why = "no epoch was better on validation than the warm-up"
+    if kept.best is not None:
+        why = (
+            f"the gain of epoch {result.refused} over the warm-up is {kept.best.in_standard_errors:.2f} standard "
+            f"errors on validation, fine_tune.margin asks for {margin:g}"
+        )
+    if kept.gain is None:
+        return f"{why}, nor were the weights halfway to the last epoch: the warm-up's are kept, {accuracy}"
+    half = f"the weights halfway to the last epoch, with a gain of {kept.gain.in_standard_errors:.2f}"
+    return f"{why}: {half} standard errors, are kept, {accuracy}"
 
 
 def with_a_size(settings: Settings) -> Settings:
@@ -358,10 +367,9 @@ def main(settings: Settings) -> None:
         f"{shown(settings.fine_tune)}"
     )
     result, kept = train_classifier(classifier, made, settings)
-    gained = kept.gain if kept.share else kept.whole
     facts: dict[str, float] = {"share": kept.share}
-    if gained.mean:
-        facts |= {"gain": gained.mean, "gain_standard_error": gained.standard_error}
+    if kept.best is not None and math.isfinite(kept.best.standard_error):
+        facts |= {"gain": kept.best.mean, "gain_standard_error": kept.best.standard_error}
     if settings.fine_tune.batch_size == "auto":
         facts["batch_size"] = settings.batch_size
     write_outcome("fine_tune", result, trainable_parameters=trainable_parameters(classifier), **facts)

@@ -74,11 +74,14 @@ def phase_card(phase: Phase, before: Phase | None) -> Card:
     lines = [f"epoch {phase.kept} of {phase.epochs} was kept"]
     if phase.C is not None:
         lines = [f"logistic regression, C {phase.C:g} of {phase.epochs} tried"]
+    if 0 < phase.share < 1:
+        lines = [f"kept: halfway from the {before.name if before else 'start'} to epoch {phase.kept}"]
     if before is not None:
         gain = 100 * (phase.accuracy - before.accuracy)
         lines.append(f"{gain:+.1f} points over the {before.name}")
         if phase.kept == 0:
-            lines = [f"no epoch of {phase.epochs} was better", f"the {before.name}'s weights were kept"]
+            better = "clearly better" if phase.refused else "better"
+            lines = [f"no epoch of {phase.epochs} was {better}", f"the {before.name}'s weights were kept"]
     lines.append(f"{phase.parameters:,} trainable parameters")
     return f"{phase.name.capitalize()}: accuracy on validation", percent(phase.accuracy), lines
 

@@ -132,8 +132,8 @@ class FineTune(Section):
     margin: NotNegative = Field(
         2.0,
         description="the best epoch must beat the warm-up on validation by at least this many standard errors of the "
-        "paired difference; otherwise the weights halfway between the two are kept if they beat the warm-up at all, or "
-        "else the warm-up's; 0: any gain is enough",
+        "paired difference; otherwise the weights halfway from the warm-up to the last epoch are kept if they beat it "
+        "at all, and else the warm-up's; 0: any gain is enough",
     )
     augmentation: MixedAugmentation = Field(
         MixedAugmentation(), description="the magnitude of single transformations, and the mixing of images"

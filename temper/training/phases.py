@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
@@ -109,6 +109,7 @@ class Result:
         best: the record of that epoch. Epoch 0 has `val_accuracy` and `val_loss` only.
         start: the figures before the first epoch, if they count as epoch 0.
         refused: the number of an epoch that was better than the start, but by too little to be kept; 0: none.
+        last: the weights of the last epoch, in the order of the trained model's variables.
     """
 
     history: list[schedules.Record]
@@ -116,11 +117,12 @@ class Result:
     best: schedules.Record
     start: schedules.Record | None = None
     refused: int = 0
+    last: Arrays = field(default_factory=list, repr=False, compare=False)
 
     def without_gain(self) -> "Result":
         """The outcome if the best epoch is refused and the weights from before the phase are kept instead."""
         assert self.start is not None
-        return Result(self.history, 0, self.start, self.start, refused=self.best_epoch)
+        return replace(self, best_epoch=0, best=self.start, refused=self.best_epoch)
 
 
 def fit(
@@ -151,6 +153,8 @@ def fit(
     trained = _Trained(model, phase, factor, validation)
     state = _continued(trained, unfinished) or _start(model, phase, validation)
     _log_so_far(live, state)
+    with _averaged(trained.model):
+        last = arrays(trained.variables)
     with Interrupts(phase.keep_on_interrupt) as interrupts:
         while len(state.history) < phase.epochs and not _stopped(phase, state):
             trained.open_what_is_due(state)
@@ -164,8 +168,9 @@ def fit(
                 record |= trained.how_much_is_open()
                 _refuse_infinite(record, len(state.history) + 1)
                 state.history.append(record)
+                last = arrays(trained.variables)
                 if _best_epoch(phase, state) == len(state.history):
-                    state.best = arrays(trained.variables)
+                    state.best = last
             state.weights, state.optimizer = arrays(trained.variables), arrays(trained.model.optimizer.variables)
             unfinished.save(state)
             _log(live, record)
@@ -179,7 +184,7 @@ def fit(
     best_epoch = _best_epoch(phase, state)
     best = state.history[best_epoch - 1] if best_epoch else state.start
     assert best is not None  # epoch 0 can be the best only if it was measured
-    return Result(state.history, best_epoch, best, state.start)
+    return Result(state.history, best_epoch, best, state.start, last=last)
 
 
 def try_steps(model: keras.Model, phase: Phase, batches: keras.utils.PyDataset) -> None:
