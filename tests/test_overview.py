@@ -196,7 +196,7 @@ def test_the_picture_says_where_the_fine_tune_was_kept_halfway() -> None:
     of_birds = results(birds(3))
     phases = [of_birds.phases[0], replace(of_birds.phases[1], share=0.5)]
     said = words(summary.draw(SETUP, replace(of_birds, phases=phases)))
-    assert "kept: halfway from the warm-up to epoch 2" in said and "+0.0 points over the warm-up" in said
+    assert "halfway to epoch 2 was kept" in said and "+0.0 points over the warm-up" in said
     columns, rows = charts.curve_table(phases, "accuracy")
     kept = [row for row in rows if dict(zip(columns, row, strict=True))["kept"] == "yes"]
     assert [row[1] for row in kept] == ["warm-up"], "no point of the curve belongs to the weights that were kept"

@@ -75,7 +75,7 @@ def phase_card(phase: Phase, before: Phase | None) -> Card:
     if phase.C is not None:
         lines = [f"logistic regression, C {phase.C:g} of {phase.epochs} tried"]
     if 0 < phase.share < 1:
-        lines = [f"kept: halfway from the {before.name if before else 'start'} to epoch {phase.kept}"]
+        lines = [f"halfway to epoch {phase.kept} was kept"]
     if before is not None:
         gain = 100 * (phase.accuracy - before.accuracy)
         lines.append(f"{gain:+.1f} points over the {before.name}")
