@@ -165,4 +165,6 @@ def test_the_weights_of_the_model_are_those_that_are_kept(
     assert kept.share == 0 and np.array_equal(kept.probabilities, before)
     assert weights_of(model) == [one.tobytes() for one in start]
     assert (then.best_epoch, then.refused, then.best["val_accuracy"]) == (0, 1, 0.7)
-    assert re.search("nor were the weights halfway .*: the warm-up's are kept, validation accuracy 0.7000$", said)
+    assert re.search(
+        "and the weights halfway .* gain nothing: the warm-up's are kept, validation accuracy 0.7000$", said
+    )

@@ -294,7 +294,7 @@ def in_words(result: Result, kept: Step, margin: float) -> str:
             f"errors on validation, fine_tune.margin asks for {margin:g}"
         )
     if kept.gain is None:
-        return f"{why}, nor were the weights halfway to the last epoch: the warm-up's are kept, {accuracy}"
+        return f"{why}, and the weights halfway to the last epoch gain nothing: the warm-up's are kept, {accuracy}"
     half = f"the weights halfway to the last epoch, with a gain of {kept.gain.in_standard_errors:.2f}"
     return f"{why}: {half} standard errors, are kept, {accuracy}"
 
