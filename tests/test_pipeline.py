@@ -282,9 +282,8 @@ def test_ctrl_c_ends_the_fine_tune_with_what_it_has_or_leaves_it_for_the_next_ru
 def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline: Workspace) -> None:
     pipeline.set(
         lr=2e-3,
-        fine_tune__epochs=30,
+        fine_tune__epochs=16,
         fine_tune__schedule={"name": "plateau", "patience": 2, "factor": 0.5},
-        fine_tune__early_stopping={"patience": 12},
         fine_tune__unfreeze_from="none",
         fine_tune__unfreeze_further={"name": "every", "epochs": 4},
         warm_up__head__dropout=0.3,
@@ -295,9 +294,8 @@ def test_a_killed_fine_tune_ends_in_the_same_bits_and_leaves_no_trainer(pipeline
         time.sleep(1)
         assert trainers(pipeline.folder) == []
         assert not (pipeline.folder / "models/fine_tune.keras").exists()
-    resumed = pipeline.run("dvc repro")
-    assert "resuming after epoch" in resumed
-    assert ran(resumed) == ["fine_tune", "evaluate", "export", "overview"]
+    resumed = pipeline.run("dvc repro fine_tune")
+    assert "resuming after epoch" in resumed and ran(resumed) == ["fine_tune"]
     model = checksum(pipeline.folder / "models/fine_tune.keras")
     plots = {path: path.read_bytes() for path in pipeline.folder.glob("metrics/fine_tune/plots/metrics/**/*.tsv")}
     assert list(pipeline.folder.glob(".temper/unfinished/fine_tune-*")) == []
@@ -394,6 +392,7 @@ def test_the_pipeline_leaves_its_own_files_alone(pipeline: Workspace) -> None:
     assert pipeline.run("git diff --stat HEAD~1 -- dvc.yaml params.yaml .dvc stages temper") == ""
 
 
+@pytest.mark.slow
 def test_an_experiment_in_a_temporary_copy(pipeline: Workspace) -> None:
     output = pipeline.run("dvc exp run --temp -S lr=2e-6")
     assert ran(output) == ["fine_tune", "evaluate", "export", "overview"]
