@@ -159,9 +159,10 @@ def clone(tmp_path: Path) -> Repository:
     return repository
 
 
-def test_what_dvc_changed_when_it_was_killed_is_put_back_and_kept(clone: Repository) -> None:
-    lock = clone.root / ".git/refs/exps/celery/stash.lock"  # without which nothing can be queued
-    lock.parent.mkdir(parents=True)
+@pytest.mark.parametrize("name", ["refs/exps/celery/stash.lock", "HEAD.lock", "index.lock"])
+def test_what_dvc_changed_when_it_was_killed_is_put_back_and_kept(clone: Repository, name: str) -> None:
+    lock = clone.root / ".git" / name  # while it is there, nothing can be queued
+    lock.parent.mkdir(parents=True, exist_ok=True)
     lock.touch()
     os.utime(lock, (0, 0))
     said = clone.restore()
@@ -169,6 +170,24 @@ def test_what_dvc_changed_when_it_was_killed_is_put_back_and_kept(clone: Reposit
     (kept,) = clone.folder.glob("params-*.yaml")
     assert kept.read_text() == "lr: 2\n" and said.endswith(f"is in {kept.relative_to(clone.root)}")
     assert clone.restore() == ""
+
+
+def test_the_lock_of_a_git_command_that_runs_stays(clone: Repository) -> None:
+    """Somebody's editor may be open in `git commit`."""
+    lock = clone.root / ".git/index.lock"
+    lock.touch()
+    os.utime(lock, (0, 0))
+    (clone.root / ".git/git").symlink_to(shutil.which("sleep") or "")
+    running = subprocess.Popen([clone.root / ".git/git", "60"], cwd=clone.root)
+    try:
+        wait_until(lambda: psutil.Process(running.pid).name() == "git")
+        with pytest.raises(TemperError, match=r"^git reset: .*index.lock"):
+            clone.restore()
+        assert lock.exists()
+    finally:
+        running.kill()
+        running.wait()
+    assert clone.restore() and not lock.exists() and not clone.uncommitted()
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from apps.queue.postings import Run
 from temper.base.atomic import atomic_file
 from temper.base.errors import TemperError
 from temper.settings.check import ROOT
 
-_ABANDONED = 5  # seconds after which a lock of a reference is considered abandoned
+_ABANDONED = 5  # seconds after which a lock of git is considered abandoned
 _SECRETS = ("TEMPER_TOKEN",)
 
 
@@ -174,7 +176,7 @@ class Repository:
         """
         if not self._begun.exists():
             return ""
-        self._unlock_references()
+        self._unlock()
         begun = json.loads(self._begun.read_text(encoding="utf-8"))
         if self._branch() not in ("", begun["branch"]) or self.head() != begun["commit"]:
             self._begun.unlink()
@@ -187,17 +189,30 @@ class Repository:
         self._begun.unlink()
         return f"put git's HEAD and params.yaml back to what they were before a run was queued{kept}"
 
-    def _unlock_references(self) -> None:
-        """Removes the locks that a killed process left on DVC's git references, which would prevent any queueing.
+    def _unlock(self) -> None:
+        """Removes the locks of git that a killed process left, which would prevent any queueing.
 
-        A living process holds such a lock only for milliseconds.
+        A living process holds the lock of a reference or of HEAD only for milliseconds. That of the index may be held
+        as long as somebody's editor is open in `git commit`, so it stays while a git command runs in the repository.
         """
-        folder = Path(self.git("rev-parse", "--git-path", "refs/exps").strip())
-        for path in (self.root / folder).rglob("*.lock"):
+        exps, head, index = (
+            self.root / self.git("rev-parse", "--git-path", name).strip()
+            for name in ("refs/exps", "HEAD.lock", "index.lock")
+        )
+        for path in (*exps.rglob("*.lock"), head, index):
             with suppress(FileNotFoundError):
                 while time.time() - path.stat().st_mtime < _ABANDONED:
                     time.sleep(0.2)
-                path.unlink()
+                if path != index or not self._git_runs():
+                    path.unlink()
+
+    def _git_runs(self) -> bool:
+        """Whether a git command runs in the repository."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.name() in ("git", "git.exe") and Path(process.cwd()).is_relative_to(self.root):
+                    return True
+        return False
 
     def _branch(self) -> str:
         """The reference of the branch that is checked out; empty if HEAD is detached."""
