@@ -53,6 +53,7 @@ NOT_RUN = {
     ("docs/page.md", "make page-runtime    # once: LiteRT.js, by npm"),  # downloads packages
     ("docs/page.md", "python -m http.server 8002 --bind 127.0.0.1 --directory models/export/page"),  # until stopped
     ("docs/page.md", "python -m apps.page site --models models/export/classifier.tflite other/classifier_b.tflite"),
+    ("docs/training.md", "dvc exp run --queue -S lr=1e-4"),  # tests/test_links.py runs experiments in the queue
     ("docs/queue.md", "make queue"),  # downloads packages
     ("docs/queue.md", "python -m apps.queue --jobs 2"),  # runs until it is stopped
     ("docs/queue.md", POSTED),  # asks a server: tests/test_queue_runs.py does the same
@@ -223,7 +224,7 @@ def test_the_commands_of_the_readme(readers_clone: Workspace) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in NAMES if page != "README.md" and runnable(page)])
 def test_the_commands_of_a_page(readers_clone: Workspace, page: str) -> None:
-    readers_clone.set(export__formats=[])  # no page but the README's asks for one
+    readers_clone.set(export__formats=[], evaluate__occlusion_maps=0)  # no page but the README's asks for them
     assert all(run_blocks(readers_clone, page))
 
 
