@@ -4,6 +4,7 @@ Weights on the straight line from a model to its fine-tuned version often predic
 the middle is what the method's authors recommend where there are too few images to choose by (WiSE-FT: Wortsman et al.,
 "Robust fine-tuning of zero-shot models", arXiv:2109.01903). The line leads to the last epoch, not to the best one,
 because which epoch looks best may be chance as well, and the last epochs have the lowest learning rates.
+docs/results.md says what this gains.
 """
 
 import math
