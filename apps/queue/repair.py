@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from apps.queue.repository import Repository
+from apps.queue.repository import Repository, processes_in
 from apps.queue.tasks import Queue, Task, may_hold
 from apps.queue.workers import end_cancelled, put_back
 
@@ -85,7 +85,7 @@ def abandoned_copies(queue: Queue) -> list[Path]:
     if not copies:
         return []
     used = {task.copy for task in queue.tasks() if task.state == "running"}
-    processes = list(_processes_in(queue.root))
+    processes = list(processes_in(queue.root))
     places = [place for _, place in processes]
     owners = [process for process, _ in processes if _is_dvc(process)]
     return [
@@ -95,19 +95,6 @@ def abandoned_copies(queue: Queue) -> list[Path]:
         and not any(place.is_relative_to(copy) for place in places)
         and not may_hold(owners, _made(copy), queue.exps)
     ]
-
-
-def _processes_in(root: Path) -> list[tuple[psutil.Process, Path]]:
-    """The processes whose working folder is in the repository or in one of its copies, with that folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            place = Path(process.cwd())
-        except (psutil.Error, OSError):  # another user's, or it has ended
-            continue
-        if place.is_relative_to(root):
-            found.append((process, place))
-    return found
 
 
 def _is_dvc(process: psutil.Process) -> bool:

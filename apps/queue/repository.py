@@ -208,9 +208,9 @@ class Repository:
 
     def _git_runs(self) -> bool:
         """Whether a git command runs in the repository."""
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, OSError):
-                if process.name() in ("git", "git.exe") and Path(process.cwd()).is_relative_to(self.root):
+        for process, _ in processes_in(self.root):
+            with suppress(psutil.Error):  # it has ended
+                if process.name() in ("git", "git.exe"):
                     return True
         return False
 
@@ -233,6 +233,17 @@ class Repository:
         with atomic_file(copy) as partial:
             partial.write_bytes(content)
         return f"; what params.yaml held is in {copy.relative_to(self.root)}"
+
+
+def processes_in(root: Path) -> Iterator[tuple[psutil.Process, Path]]:
+    """The processes whose working folder is a given one or below it, each with its working folder."""
+    for process in psutil.process_iter():
+        try:
+            place = Path(process.cwd())
+        except (psutil.Error, OSError):  # another user's, or it has ended
+            continue
+        if place.is_relative_to(root):
+            yield process, place
 
 
 def _last_line(text: str) -> str:
