@@ -188,13 +188,13 @@ def test_the_picture_says_where_the_fine_tune_brought_nothing() -> None:
     fine_tune = replace(of_birds.phases[1], kept=0)
     said = words(summary.draw(SETUP, replace(of_birds, phases=[of_birds.phases[0], fine_tune])))
     assert {"no epoch of 2 was better", "the warm-up's weights were kept"} <= set(said)
-    phases = [of_birds.phases[0], replace(fine_tune, share=0.0, refused=True)]
+    phases = [of_birds.phases[0], replace(fine_tune, refused=True)]
     assert "no epoch of 2 was clearly better" in words(summary.draw(SETUP, replace(of_birds, phases=phases)))
 
 
 def test_the_picture_says_where_the_fine_tune_was_kept_halfway() -> None:
     of_birds = results(birds(3))
-    phases = [of_birds.phases[0], replace(of_birds.phases[1], share=0.5)]
+    phases = [of_birds.phases[0], replace(of_birds.phases[1], halfway=True)]
     said = words(summary.draw(SETUP, replace(of_birds, phases=phases)))
     assert "halfway to epoch 2 was kept" in said and "+0.0 points over the warm-up" in said
     columns, rows = charts.curve_table(phases, "accuracy")

@@ -67,9 +67,11 @@ def step_back(
         predict_halfway: gives the model the weights halfway to the last epoch and returns their predictions.
         labels: the classes of these images, (N,).
     """
-    of_best = None if best is None else gain(before, best, labels)
-    if best is not None and of_best is not None and of_best.mean >= 0 and of_best.in_standard_errors >= margin:
-        return Step(1.0, of_best, best, of_best)
+    of_best = None
+    if best is not None:
+        of_best = gain(before, best, labels)
+        if of_best.mean >= 0 and of_best.in_standard_errors >= margin:
+            return Step(1.0, of_best, best, of_best)
     half = predict_halfway()
     of_half = gain(before, half, labels)
     if of_half.mean > 0 and math.isfinite(of_half.standard_error):  # one image shows nothing

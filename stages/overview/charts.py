@@ -42,8 +42,7 @@ def curve_table(phases: Sequence[Phase], measure: str) -> Table:
     for phase in phases:
         for (split, of), values in phase.curves.items():
             for epoch, value in values.items() if of == measure else ():
-                whole = epoch == phase.kept and (phase.share == 1 or phase.kept == 0)
-                kept = "yes" if split == "validation" and whole else "no"
+                kept = "yes" if split == "validation" and epoch == phase.kept and not phase.halfway else "no"
                 rows.append((start + epoch, phase.name, split, short(value), kept))
         start += phase.epochs
     return ["epoch", "phase", "split", measure, "kept"], rows

@@ -25,8 +25,8 @@ class Phase:
         rates: the learning rate of each epoch; empty for a logistic regression.
         epochs: how many epochs were trained.
         kept: the epoch whose weights were kept; 0: the weights from before the phase.
-        share: 1, or the share of the way to that epoch's weights from those before the phase that was kept.
-        refused: whether an epoch was better than the weights from before the phase, but may have been so by chance.
+        halfway: whether the weights that were kept are halfway to those of that epoch.
+        refused: whether nothing was kept although an epoch was better, because it may have been so by chance.
         accuracy: on validation, with the weights that were kept.
         parameters: how many parameters were trainable.
         C: the chosen value of C of a logistic regression, where each tried value counts as an epoch; else None.
@@ -40,7 +40,7 @@ class Phase:
     accuracy: float
     parameters: int
     C: float | None = None
-    share: float = 1.0
+    halfway: bool = False
     refused: bool = False
 
 
@@ -133,8 +133,8 @@ def read_phase(name: str, folder: Path) -> Phase:
         accuracy=figures["best_val_accuracy"],
         parameters=figures["trainable_parameters"],
         C=figures.get("C"),
-        share=figures.get("share", 1.0),
-        refused=figures.get("share", 1.0) < 1 and "gain" in figures,
+        halfway=0 < figures.get("share", 1) < 1,
+        refused=figures["epoch"] == 0 and "gain" in figures,
     )
 
 

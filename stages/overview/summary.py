@@ -74,7 +74,7 @@ def phase_card(phase: Phase, before: Phase | None) -> Card:
     lines = [f"epoch {phase.kept} of {phase.epochs} was kept"]
     if phase.C is not None:
         lines = [f"logistic regression, C {phase.C:g} of {phase.epochs} tried"]
-    if 0 < phase.share < 1:
+    if phase.halfway:
         lines = [f"halfway to epoch {phase.kept} was kept"]
     if before is not None:
         gain = 100 * (phase.accuracy - before.accuracy)
