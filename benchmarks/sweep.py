@@ -8,8 +8,9 @@ Runs two sweeps in one clone, with the same seed of the sampler. The first one p
 (SIGKILL) at three random moments and started again. The second one does not prune; results of values that the first
 sweep has tried to the end come from DVC's run cache. For each sweep it prints the trials, how often each stage ran, the
 number of epochs and the best validation accuracy; then the ratio of the epochs and the difference of the accuracies.
-Finally it applies each pruner to the recorded curves of the second sweep, in the order of the trials and in 50 random
-orders, which show how much of the result is luck.
+Then it applies each pruner to the recorded curves of the second sweep, in the order of the trials and in 50 random
+orders, which show how much of the result is luck. Finally it simulates 1,000 sweeps with each pruner and as many
+without, on curves interpolated between the recorded ones: there the sampler learns from what it sees, as in a real one.
 
 Without arguments, the data are scikit-learn's digits, 60 of each class. MOBILENET.h5 has the ImageNet weights of
 MobileNet (alpha 0.25) without its head; it is used for CIFAR-100 with coarse labels, enlarged to 96 pixels.
@@ -36,11 +37,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from apps.sweep.pruning import EPOCHS, pruner_of
 from apps.sweep.settings import Median, Reach
+from benchmarks.simulated_sweeps import Surface, compare
 from tests.toys import workspace
 
 OBJECTIVE = "fine_tune/validation/accuracy"
 KILLS = 3
 ORDERS = 50
+SEEDS = 1000
 PRUNERS: tuple[Median | Reach, ...] = (
     Reach(name="reach"),
     Reach(name="reach", after_epochs=1),
@@ -191,6 +194,8 @@ def main(folder: Path, chosen: argparse.Namespace) -> None:
         f"accuracy: {100 * (pruned.best_value - whole.best_value):+.2f} points"
     )
     compare_pruners(whole, chosen.epochs)
+    finished = [trial for trial in whole.trials if len(trial.intermediate_values) == chosen.epochs]
+    compare(Surface(finished), PRUNERS, SEEDS, chosen.trials)
 
 
 if __name__ == "__main__":
