@@ -15,6 +15,8 @@ from filelock import FileLock
 from tests.toys.photos import write_toy_photos
 from tests.toys.workspace import ROOT, Workspace, copy_working_tree, toy_params
 
+pytest_plugins = ["tests.only_skipped"]
+
 
 def pytest_configure() -> None:
     """Lets Ctrl-C reach what tests start, also where they run in the background and are told to ignore it."""
