@@ -1,6 +1,7 @@
 """A plugin of pytest: `--only-skipped` runs the tests that the run before skipped, for example for want of a package.
 
-.ci/run runs all tests as on a fresh machine, installs the packages that are optional, and runs the rest with this.
+.ci/run runs all tests as on a fresh machine, installs the packages that are optional, and runs the rest with this. So a
+test that needs such a package must skip without it; one that only does less without it is not run again.
 """
 
 import pytest
@@ -13,7 +14,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("--only-skipped") and not hasattr(config, "workerinput"):
+    has_cache = config.pluginmanager.has_plugin("cacheprovider")
+    if has_cache and not config.getoption("--only-skipped") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder())
 
 
@@ -38,8 +40,10 @@ class Recorder:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--only-skipped"):
-        assert config.cache is not None
-        skipped = set(config.cache.get(RECORD, []))
+        recorded = config.cache.get(RECORD, None) if config.cache else None
+        if recorded is None:
+            raise pytest.UsageError("--only-skipped: expected a run before this one, found no record of any")
+        skipped = set(recorded)
         chosen = [item for item in items if {item.nodeid, item.nodeid.partition("::")[0]} & skipped]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen

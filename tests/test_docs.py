@@ -225,7 +225,7 @@ def test_the_commands_of_the_readme(readers_clone: Workspace) -> None:
 @pytest.mark.parametrize("page", [page for page in NAMES if page != "README.md" and runnable(page)])
 def test_the_commands_of_a_page(readers_clone: Workspace, page: str) -> None:
     readers_clone.set(export__formats=[], evaluate__occlusion_maps=0)  # no page but the README's asks for them
-    readers_clone.run("git commit --quiet --all -m params")  # a retraining wants it, and no photos of the reader in git
+    readers_clone.run("git commit --quiet --all -m params")  # for apps.retrain; the photos stay out of git
     assert all(run_blocks(readers_clone, page))
 
 

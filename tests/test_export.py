@@ -38,8 +38,12 @@ FILES = {
     "onnx": "classifier.onnx",
     "saved_model": "classifier_saved_model",
 }
-HAS_ONNX = all(importlib.util.find_spec(package) for package in NEEDS["onnx"])
-FORMATS = [name for name in FILES if name != "onnx" or HAS_ONNX]
+needs_onnx = pytest.mark.skipif(
+    not all(importlib.util.find_spec(package) for package in NEEDS["onnx"]), reason="needs the packages of `make onnx`"
+)
+# A test of several formats has a row without ONNX and one with it, which skips where ONNX is not installed.
+ALL, BUT_ONNX = list(FILES), [name for name in FILES if name != "onnx"]
+SAME = ["litert", "saved_model"]  # whose predictions are the classifier's, as ONNX's are
 MADE = CARD.model_copy(
     update={
         "classes": CLASSES,
@@ -77,15 +81,24 @@ def packed(in_tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore")  # of the converters, about their own age
-@pytest.mark.parametrize("name", ["tiny", pytest.param("MobileNet", marks=pytest.mark.slow)])
-def test_every_format_answers_as_the_classifier_and_twice_in_the_same_bytes(name: str, packed: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "formats"),
+    [
+        pytest.param("tiny", BUT_ONNX, id="tiny, but ONNX"),
+        pytest.param("tiny", ALL, id="tiny", marks=needs_onnx),
+        pytest.param("MobileNet", ALL, id="MobileNet", marks=[needs_onnx, pytest.mark.slow]),
+    ],
+)
+def test_every_format_answers_as_the_classifier_and_twice_in_the_same_bytes(
+    name: str, formats: list[str], packed: Path
+) -> None:
     """Law 10, also in another order, beside other formats, and after whatever else the process has traced."""
     save(classifier(name, SIDE))
-    stage.main(settings(*FORMATS, float16_difference=0.05, int8_accuracy_loss=1.0))
+    stage.main(settings(*formats, float16_difference=0.05, int8_accuracy_loss=1.0))
     found, first = figures(), contents(packed / "models/export")
     assert (found["split"], found["images"]) == ("test", 6)
-    assert {name.split("/")[0] for name in first} == {FILES[name] for name in FORMATS}
-    for format_ in FORMATS:
+    assert {name.split("/")[0] for name in first} == {FILES[name] for name in formats}
+    for format_ in formats:
         taken = sum(len(data) for file, data in first.items() if file.split("/")[0] == FILES[format_])
         assert found[format_]["bytes"] == taken
         if not format_.startswith("litert_"):
@@ -93,7 +106,7 @@ def test_every_format_answers_as_the_classifier_and_twice_in_the_same_bytes(name
     assert 1e-4 < found["litert_float16"]["largest_difference"] < found["litert_int8"]["largest_difference"]
     assert found["litert_int8"]["bytes"] < 0.8 * found["litert_float16"]["bytes"] < 0.5 * found["litert"]["bytes"]
     classifier("tiny", 8)
-    stage.main(settings(*reversed(FORMATS), float16_difference=0.05, int8_accuracy_loss=1.0))
+    stage.main(settings(*reversed(formats), float16_difference=0.05, int8_accuracy_loss=1.0))
     assert contents(packed / "models/export") == first
     stage.main(settings("litert"))
     assert contents(packed / "models/export") == {"classifier.tflite": first["classifier.tflite"]}
@@ -102,26 +115,32 @@ def test_every_format_answers_as_the_classifier_and_twice_in_the_same_bytes(name
 @pytest.mark.filterwarnings("ignore")
 def test_the_card_and_a_checksum_are_inside_each_file(packed: Path) -> None:
     save(classifier("tiny", SIDE))
-    stage.main(settings(*FORMATS, int8_accuracy_loss=1.0, float16_difference=1))
+    stage.main(settings(*BUT_ONNX, int8_accuracy_loss=1.0, float16_difference=1))
     folder = packed / "models/export"
-    for name in [name for name in FORMATS if name.startswith("litert")]:
+    for name in [name for name in BUT_ONNX if name.startswith("litert")]:
         assert card.read(folder / FILES[name]) == MADE
         data = (folder / FILES[name]).read_bytes()
         assert data[4:8] == b"TFL3" and zipfile.is_zipfile(folder / FILES[name])
         a_changed_weight_is_found(folder / FILES[name], len(data) // 2)
     written = json.loads((folder / FILES["saved_model"] / "assets/card.json").read_text(encoding="utf-8"))
     assert card.Card.model_validate(written) == MADE
-    if HAS_ONNX:
-        import onnx  # noqa: PLC0415
 
-        model = onnx.load(folder / FILES["onnx"])
-        onnx.checker.check_model(model, full_check=True)
-        assert [entry.key for entry in model.metadata_props] == [card.NAME, graph_checksums.NAME]
-        assert card.Card.model_validate_json(model.metadata_props[0].value) == MADE
-        assert [one.name for one in (*model.graph.input, *model.graph.output)] == ["pixels", "probabilities"]
-        weights = max((weight.raw_data for weight in model.graph.initializer), key=len)
-        path = folder / FILES["onnx"]
-        a_changed_weight_is_found(path, path.read_bytes().index(weights) + len(weights) // 2)
+
+@needs_onnx
+@pytest.mark.filterwarnings("ignore")
+def test_the_card_and_a_checksum_are_inside_an_onnx_file(packed: Path) -> None:
+    import onnx  # noqa: PLC0415
+
+    save(classifier("tiny", SIDE))
+    stage.main(settings("onnx"))
+    path = packed / "models/export" / FILES["onnx"]
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert [entry.key for entry in model.metadata_props] == [card.NAME, graph_checksums.NAME]
+    assert card.Card.model_validate_json(model.metadata_props[0].value) == MADE
+    assert [one.name for one in (*model.graph.input, *model.graph.output)] == ["pixels", "probabilities"]
+    weights = max((weight.raw_data for weight in model.graph.initializer), key=len)
+    a_changed_weight_is_found(path, path.read_bytes().index(weights) + len(weights) // 2)
 
 
 def a_changed_weight_is_found(path: Path, place: int) -> None:
@@ -171,32 +190,33 @@ BIG = [
     "ConvNeXtTiny",
 ]
 BACKBONES = [
-    *(pytest.param(name, arguments, id=name) for name, arguments in QUICK),
-    *(pytest.param(name, {}, id=name, marks=pytest.mark.slow) for name in BIG),
+    *(pytest.param(name, arguments, SAME, id=f"{name}, but ONNX") for name, arguments in QUICK),
+    *(pytest.param(name, arguments, ["onnx"], id=f"{name}, ONNX", marks=needs_onnx) for name, arguments in QUICK),
+    *(pytest.param(name, {}, [*SAME, "onnx"], id=name, marks=[needs_onnx, pytest.mark.slow]) for name in BIG),
 ]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "arguments"), BACKBONES)
+@pytest.mark.parametrize(("name", "arguments", "formats"), BACKBONES)
 @pytest.mark.parametrize(("input_size", "frozen"), [(None, True), (40, False)], ids=["plain", "resized"])
 def test_a_backbone_converts(
-    name: str, arguments: dict[str, Any], input_size: int | None, frozen: bool, packed: Path
+    name: str, arguments: dict[str, Any], formats: list[str], input_size: int | None, frozen: bool, packed: Path
 ) -> None:
     """With dropout in the head, and also with a `Resizing` inside and BatchNorm that trains."""
     model = classifier(name, SIDE, input_size, **arguments)
     for layer in model.get_layer("backbone").layers:
         layer.trainable = not (frozen and isinstance(layer, keras.layers.BatchNormalization))
     save(model)
-    chosen = [format_ for format_ in FORMATS if not format_.startswith("litert_")]
-    stage.main(settings(*chosen))
+    stage.main(settings(*formats))
     found = figures()
     reference = model.predict(Pack("data/packed/test").images(np.arange(6)), verbose=0)
     assert np.ptp(reference, axis=0).max() > 0.05, "the answers must differ between images for this to mean anything"
-    assert all(found[format_]["largest_difference"] < 1e-4 for format_ in chosen)
+    assert all(found[format_]["largest_difference"] < 1e-4 for format_ in formats)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_grouped_convolution_and_a_gelu_convert(packed: Path) -> None:
+@pytest.mark.parametrize("formats", [SAME, pytest.param(["onnx"], marks=needs_onnx)], ids=["but ONNX", "ONNX"])
+def test_a_grouped_convolution_and_a_gelu_convert(formats: list[str], packed: Path) -> None:
     """What ConvNeXt has: Keras computes the first in a function of its own, and ONNX has no Erfc."""
     pixels = keras.Input((SIDE, SIDE, 3))
     x = keras.layers.Conv2D(8, 3, padding="same", groups=8)(keras.layers.Conv2D(8, 4, strides=4)(pixels))
@@ -204,9 +224,8 @@ def test_a_grouped_convolution_and_a_gelu_convert(packed: Path) -> None:
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(0.02)(x))
     grouped = keras.Model(pixels, keras.layers.Dense(3, activation="softmax")(x))
     keras_files.save(grouped, exporting.MODEL, MADE.as_entry())
-    chosen = [format_ for format_ in FORMATS if not format_.startswith("litert_")]
-    stage.main(settings(*chosen))
-    assert all(figures()[format_]["largest_difference"] < 1e-5 for format_ in chosen)
+    stage.main(settings(*formats))
+    assert all(figures()[format_]["largest_difference"] < 1e-5 for format_ in formats)
 
 
 def write_in_training_mode(request: Request, path: Path) -> None:

@@ -63,6 +63,7 @@ def test_what_was_skipped_runs_and_nothing_else(run: Callable[..., str]) -> None
         assert "1 failed, 2 passed" in again and "FAILED test_some.py::test_broken_with" in again
     assert "1 failed, 4 passed, 1 xfailed" in run(EXTRA="1")
     assert "passed" not in run("--only-skipped", EXTRA="1")
+    assert "2 passed, 3 skipped, 1 xfailed" in run("-p", "no:cacheprovider")
 
 
 def test_it_knows_what_was_skipped_in_other_processes(run: Callable[..., str]) -> None:
