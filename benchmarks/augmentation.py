@@ -3,11 +3,14 @@
     python -m benchmarks.augmentation [--side 224] [--images 64] [--rounds 7]
 
 Each round runs all kinds in turn on one thread; printed are the median of the rounds and their range. Mixing includes
-the mixing of targets. Expected at 224 pixels: the default takes 0.65 ms an image. In addition to that, a crop costs
-nothing, mixing and erasing a tenth to a fifth of its time, and RandAugment half of it.
+the mixing of targets. The last two ways are `fine_tune.augment_on: device`: what the host still does, and what the
+device does, here on the processor. Then it prints how far their images are apart from those of the host. Expected at
+224 pixels: the default takes 0.4 to 0.65 ms an image. In addition to that, a crop costs nothing, mixing and erasing a
+tenth to a fifth of its time, and RandAugment half of it.
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -69,11 +72,50 @@ def one_way(images: npt.NDArray[np.uint8], aug: float, chosen: dict[str, object]
     return measured
 
 
+def print_differences(images: npt.NDArray[np.uint8]) -> None:
+    """Prints how far the images that a device makes are from those of the host, in levels of 255."""
+    from stages.fine_tune.on_device import changed, draw_numbers  # noqa: PLC0415
+
+    rows, size = np.arange(len(images)), (images.shape[1], images.shape[2])
+    for name, chosen in (("default", {}), ("default, hue: 0", {"hue": 0})):
+        magnitude, expected = magnitudes(AUG, MixedAugmentation.model_validate(chosen)), images.copy()
+        augment_images(expected, rows, magnitude, 0, 0)
+        drawn = draw_numbers(rows, np.zeros_like(rows), size, magnitude, 0, 0)
+        apart = np.abs(np.asarray(changed(images, drawn, magnitude, mixes=False)) - expected)
+        print(f"{name}: the device's values differ by {apart.mean():.5f} on average and {apart.max():.0f} at most")
+
+
+def on_device(images: npt.NDArray[np.uint8], computes: bool) -> Callable[[int], float]:
+    """The same for the default where a device augments: drawing its numbers, or with `computes` what it does then."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    import tensorflow as tf  # noqa: PLC0415
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    from stages.fine_tune.on_device import changed, draw_numbers  # noqa: PLC0415
+
+    magnitude, rows = magnitudes(AUG, MixedAugmentation()), np.arange(len(images))
+    size = images.shape[1], images.shape[2]
+    compiled = tf.function(lambda pixels, drawn: changed(pixels, drawn, magnitude, mixes=False))
+
+    def measured(number: int) -> float:
+        start = time.process_time()
+        drawn = draw_numbers(rows, np.zeros_like(rows), size, magnitude, 0, number)
+        if computes:
+            start = time.process_time()
+            compiled(images, drawn).numpy()
+        return time.process_time() - start
+
+    return measured
+
+
 def main(side: int, count: int, rounds: int) -> None:
     cv2.setNumThreads(1)
     images = photos(side, count)
     ways = {f"{name} alone": one_way(images, 0, {name: value}) for name, value in USUAL.items()}
     ways |= {name: one_way(images, aug, chosen) for name, (aug, chosen) in COMBINATIONS.items()}
+    ways |= {"default, numbers for the device": on_device(images, computes=False)}
+    ways |= {"default, on the device": on_device(images, computes=True)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):  # the first one warms up
         for name, measured in ways.items():
@@ -85,6 +127,7 @@ def main(side: int, count: int, rounds: int) -> None:
         print(
             f"{name:34} {1 / typical[name]:7,.0f} images/s ({slowest:,.0f} to {fastest:,.0f}), {ratio:.2f} of default"
         )
+    print_differences(images)
 
 
 if __name__ == "__main__":

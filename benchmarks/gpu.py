@@ -1,14 +1,15 @@
 """Measures ResNet50 in bfloat16 on one NVIDIA GPU: training images per second, here and in PyTorch, interleaved.
 
-    python -m benchmarks.gpu --torch .venv-detectron2/bin/python [--rounds 3] [--batch 128] [--image 224]
+    python -m benchmarks.gpu [--torch .venv-detectron2/bin/python] [--rounds 3] [--batch 128] [--image 224]
 
 All train on the same uint8 images in memory, with SGD and momentum. `keras` reads them as the fine-tune does, with
-TensorFlow's deterministic operations; `keras_xla` does without deterministic operations and compiles with XLA; `torch`
-is a plain loop with channels_last, bfloat16 and torch.compile, in another environment with torch. Each runs in a
-process of its own, and the first epoch, which compiles, does not count. `busy` is the share of the time in which the
-GPU computes anything: the mean of nvidia-smi's figure, read ten times a second.
+TensorFlow's deterministic operations; `keras_xla` does without deterministic operations and compiles with XLA;
+`keras_host` and `keras_device` are `keras` with `aug: 0.1`, under `fine_tune.augment_on: host` and `device`; `torch` is
+a plain loop with channels_last, bfloat16 and torch.compile, in another environment with torch. Each runs in a process
+of its own, and the first epoch, which compiles, does not count. `busy` is the share of the time in which the GPU
+computes anything: the mean of nvidia-smi's figure, read ten times a second.
 
-Without a GPU or torch, it says so in one line. To try the script itself, without meaningful figures:
+Without a GPU, it says so in one line. To try the script itself, without meaningful figures:
 
     python -m benchmarks.gpu --device cpu --image 64 --batch 4 --images 16 --rounds 1 [--torch PYTHON]
 """
@@ -26,7 +27,9 @@ import numpy as np
 
 from temper.base.machine import gpu_names
 
-KERAS = ("keras", "keras_xla")
+PLAIN = ("keras", "keras_xla")  # what PyTorch's loop is compared with, which does not augment
+KERAS = (*PLAIN, "keras_host", "keras_device")
+AUG = 0.1
 EPOCHS = 3  # after the first
 CLASSES = 1000
 
@@ -38,31 +41,46 @@ def images(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(0).integers(256, size=(count, side, side, 3), dtype=np.uint8)
 
 
-def keras_epoch(arguments: argparse.Namespace, deterministic: bool) -> Callable[[], None]:
+def keras_epoch(arguments: argparse.Namespace) -> Callable[[], None]:
     """An epoch as the fine-tune trains it."""
     import os  # noqa: PLC0415
 
+    deterministic = arguments.run != "keras_xla"
     os.environ["TF_DETERMINISTIC_OPS"] = "1" if deterministic else "0"
     if arguments.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     import keras  # noqa: PLC0415
 
+    from stages.fine_tune.on_device import Augmenting, draw_numbers  # noqa: PLC0415
+    from temper.augmentation.augment import augment_images, magnitudes  # noqa: PLC0415
     from temper.base.machine import cores  # noqa: PLC0415
     from temper.batches import Batches, one_hot, shuffled  # noqa: PLC0415
+    from temper.settings.augmentation import Augmentation  # noqa: PLC0415
     from temper.training.phases import STEPS_AT_ONCE  # noqa: PLC0415
 
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     pixels = keras.Input((arguments.image, arguments.image, 3))
     scaled = keras.layers.Rescaling(1 / 127.5, -1)(pixels)
     network = keras.applications.ResNet50(weights=None, classes=CLASSES, input_shape=pixels.shape[1:])
-    model = keras.Model(pixels, network(scaled))
+    model, magnitude = keras.Model(pixels, network(scaled)), magnitudes(AUG, Augmentation())
+    if arguments.run == "keras_device":
+        model = Augmenting(model, magnitude, mixes=False)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     compiled = {"jit_compile": not deterministic, "steps_per_execution": STEPS_AT_ONCE}
     model.compile(optimizer, "categorical_crossentropy", **compiled)
     photos = images(arguments.images, arguments.image)
     targets = one_hot(np.arange(len(photos), dtype=np.int32) % CLASSES, CLASSES)
     order = shuffled(len(photos), 0, 0)
-    batches = Batches(lambda rows: photos[rows], targets, order, arguments.batch, cores())
+
+    def read(rows: np.ndarray) -> Any:
+        chosen = photos[rows]
+        if arguments.run == "keras_device":
+            return chosen, draw_numbers(rows, np.zeros_like(rows), chosen.shape[1:3], magnitude, 0, 0)
+        if arguments.run == "keras_host":
+            augment_images(chosen, rows, magnitude, 0, 0)
+        return chosen
+
+    batches = Batches(read, targets, order, arguments.batch, cores())
     return lambda: (model.fit(batches, verbose=0, shuffle=False), None)[1]
 
 
@@ -131,7 +149,7 @@ def torch_epoch(arguments: argparse.Namespace) -> Callable[[], None]:
 
 def measure(arguments: argparse.Namespace) -> None:
     """In a process of its own: prints images a second, and the share of the time in which the GPU was busy."""
-    epoch = torch_epoch(arguments) if arguments.run == "torch" else keras_epoch(arguments, arguments.run == "keras")
+    epoch = torch_epoch(arguments) if arguments.run == "torch" else keras_epoch(arguments)
     epoch()  # compiles
     asked = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100", "--id=0"]
     watch = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) if arguments.device == "gpu" else None
@@ -176,10 +194,10 @@ def main() -> None:
     if arguments.run:
         return measure(arguments)
     torch = has_torch(arguments.torch)
-    lacks = [] if arguments.device == "cpu" or gpu_names() else ["an NVIDIA GPU with its driver"]
-    lacks += [] if torch or arguments.device == "cpu" else ["--torch PYTHON, an environment with torch"]
-    if lacks:
-        sys.exit(f"nothing is measured: expected {' and '.join(lacks)}, found none")
+    if arguments.device == "gpu" and not gpu_names():
+        sys.exit("nothing is measured: expected an NVIDIA GPU with its driver, found none")
+    if not torch:
+        print("without PyTorch: --torch PYTHON names an environment that has it")
     kinds = [*KERAS, "torch"] if torch else [*KERAS]
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
     for number in range(arguments.rounds):
@@ -188,9 +206,15 @@ def main() -> None:
             rates[kind].append(rate)
             said = "on the CPU" if arguments.device == "cpu" else f"GPU busy {busy:.0f} %"
             print(f"round {number + 1}, {kind}: {rate:,.1f} images a second, {said}", flush=True)
-    for kind in KERAS if torch else ():
-        ratios = [ours / theirs for ours, theirs in zip(rates[kind], rates["torch"], strict=True)]
-        print(f"{kind} / torch: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    print_ratio("keras_device", "keras_host", rates)
+    for kind in PLAIN if torch else ():
+        print_ratio(kind, "torch", rates)
+
+
+def print_ratio(kind: str, other: str, rates: dict[str, list[float]]) -> None:
+    """Prints the median and the range of the ratios of two kinds' rates, round by round."""
+    ratios = [ours / theirs for ours, theirs in zip(rates[kind], rates[other], strict=True)]
+    print(f"{kind} / {other}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def epochs(settings: Settings, count: int) -> list[float]:
     classifier = assemble(backbone, build_head(backbone.output_shape[-1], CLASSES, Head()))
     unfreeze(classifier, settings.fine_tune.unfreeze_from, pretrained=True)
     of = material(classifier, CLASSES, settings)
-    model = trained_model(of.model, "float32")
+    model = trained_model(of.model, settings)
     phases._compile(model, plan(classifier, settings, True, of.labels, CLASSES), None)
     return [seconds(model, of.training(epoch)) for epoch in range(count + 1)][1:]
 

@@ -73,7 +73,7 @@ class Batches(keras.utils.PyDataset):
         share = self._spread.share(len(rows))
         places = share % len(rows)
         if self._mixes:
-            read = tuple(array[places] for array in _tuple(self._of(rows)))
+            read = _tuple(keras.tree.map_structure(lambda array: array[places], self._of(rows)))
         else:
             read = _tuple(self._of(rows[places]))
         return read[0] if self._targets is None else (*read, (share < len(rows)).astype(np.float32))

@@ -42,7 +42,7 @@ def plan(
         count: the number of images in the batch.
         batch: the number of the batch in its epoch.
     """
-    if not (chosen.mixup or chosen.cutmix) or count < 2:
+    if not chosen.mixes or count < 2:
         return None
     random = np.random.default_rng([seed, epoch, batch, STREAM])
     by_mixup = bool(chosen.mixup) and (not chosen.cutmix or random.random() < 0.5)

@@ -121,7 +121,7 @@ def trained(
     folder.mkdir(exist_ok=True)
     precision = settings.fine_tune.precision
     with logged("fine_tune") as live, computing_in(of.model.get_layer("backbone"), precision):
-        result = fit(trained_model(of.model, precision), phase, training, of.validation, Unfinished(folder), live)
+        result = fit(trained_model(of.model, settings), phase, training, of.validation, Unfinished(folder), live)
     return result, classifier.get_weights()
 
 

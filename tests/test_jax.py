@@ -92,12 +92,14 @@ def test_a_phase_that_is_cut_off_ends_in_the_same_bits(tmp_path: Path, average: 
 def test_each_row_of_the_table_that_is_cut_off_ends_in_the_same_bits() -> None:
     """Law 5 for each optimizer, schedule, loss, average, precision and gradual unfreezing: tests/test_phases.py on JAX.
 
-    How photos are sampled, augmented and mixed is the same on every backend: tests/test_epoch_batches.py.
+    How the host samples, augments and mixes photos is the same on every backend: tests/test_epoch_batches.py.
+    tests/test_on_device.py tests augmentation on the device, and runs here on JAX.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/test_phases.py"]
+    files = ["tests/test_phases.py", "tests/test_on_device.py"]
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(
-        [*command, "-k", "cut_off or opens_nothing or all_different"],
+        [*command, "-k", "cut_off or opens_nothing or all_different or on_device"],
         cwd=ROOT,
         env=environment | {"KERAS_BACKEND": "jax"},
         capture_output=True,
@@ -194,6 +196,7 @@ def test_the_whole_pipeline_on_two_devices_and_in_two_processes(
     """On one device, then with the edit to two: what computes runs again. Two processes then come to the same bits."""
     params = toy_params(write_toy_photos(tmp_path / "photos"))
     params["backbone"]["backend"] = "jax"
+    params["fine_tune"] |= {"augment_on": "device", "augmentation": {"mixup": 0.2}}
     workspace = make_workspace(params)
     workspace.environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     assert "device: 2 x CPU" in workspace.run("dvc repro")

@@ -137,7 +137,7 @@ def fine_tuned(
     phase = plan(classifier, chosen, pretrained, LABELS, 2)
     gradual = phase.gradual
     assert gradual is not None
-    model = trained_model(classifier, chosen.fine_tune.precision)
+    model = trained_model(classifier, chosen)
     now = [model]
     folded: list[int] = []
 

@@ -133,6 +133,14 @@ def test_image_size_is_height_and_width(tmp_path: Path, text: str, value: tuple[
             "views: expected 0, or unfreeze_further: never, for what opens later cannot be stored; received 2",
         ),
         (
+            {"fine_tune": "{augment_on: device, augmentation: {randaugment: {}}}"},
+            "augment_on: expected host with augmentation.randaugment, which no device computes, received device; rem",
+        ),
+        (
+            {"fine_tune": "{views: 2, unfreeze_from: none, augment_on: device}"},
+            "views: expected 0, or augment_on: host, because stored views are drawn there; received 2",
+        ),
+        (
             {"fine_tune": "{views: 2, unfreeze_from: none, augmentation: {mixup: 0.2}}"},
             "views: expected 0, or augmentation.mixup: 0, for it mixes the pixels of images anew in each epoch",
         ),

@@ -19,15 +19,16 @@ if __name__ == "__main__":
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from stages.fine_tune import batch_size, sampling
+from stages.fine_tune import batch_size, on_device, sampling
 from stages.fine_tune.depth import computing_in, scales
 from stages.fine_tune.folding import fold_frozen_norms
 from stages.fine_tune.opening import openings_due
@@ -62,10 +63,13 @@ from temper.training.phases import (
 from temper.training.unfinished import Arrays, unfinished
 
 Labels = npt.NDArray[np.int32]
+Inputs = npt.NDArray[np.uint8] | tuple[npt.NDArray[np.uint8], on_device.Numbers]  # images, or with augment_on: device
 
 
 def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> Batches:
     """An epoch's training batches: the images that `sampling` draws, augmented anew, then mixed within each batch.
+
+    With `fine_tune.augment_on: device`, they have plain images with the numbers by which the device changes them.
 
     The `Batches` are indexed by positions in the epoch's order, not by rows of the pack: the number of the batch, on
     which the mixing depends, follows from the position.
@@ -80,8 +84,11 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
         batch = int(places[0]) // settings.batch_size
         return mixing.plan(len(places), *pack.image_shape[:2], chosen.augmentation, seed, epoch, batch)
 
-    def read(places: Indices) -> npt.NDArray[np.uint8]:
+    def read(places: Indices) -> Inputs:
         images = pack.images(rows[places])
+        if chosen.augment_on == "device":
+            size, mixed = pack.image_shape[:2], planned(places)
+            return images, on_device.draw_numbers(rows[places], repeats[places], size, magnitude, seed, epoch, mixed)
         augment_images(images, rows[places], magnitude, seed, epoch, repeats[places])
         if (plan := planned(places)) is not None:
             mixing.mix_images(images, plan)
@@ -91,8 +98,7 @@ def epoch_batches(pack: Pack, classes: int, settings: Settings, epoch: int) -> B
         plain = of_rows(rows[places])
         return plain if (plan := planned(places)) is None else mixing.mixed_targets(plain, plan)
 
-    mixes = bool(chosen.augmentation.mixup or chosen.augmentation.cutmix)
-    return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores(), mixes)
+    return Batches(read, targets, np.arange(len(rows)), settings.batch_size, cores(), chosen.augmentation.mixes)
 
 
 def stored_batches(stored: Activations, labels: Labels, classes: int, settings: Settings, epoch: int) -> Batches:
@@ -176,13 +182,13 @@ def plan(classifier: keras.Model, settings: Settings, pretrained: bool, labels: 
         accumulate=chosen.accumulate,
         scale_loss=chosen.precision == "mixed_float16",
         keep_on_interrupt=chosen.on_interrupt == "keep" and devices.spread().processes == 1,
-        gradual=gradual(classifier, chosen, pretrained),
+        gradual=gradual(classifier, settings, pretrained),
     )
 
 
-def gradual(classifier: keras.Model, chosen: FineTune, pretrained: bool) -> Gradual | None:
+def gradual(classifier: keras.Model, settings: Settings, pretrained: bool) -> Gradual | None:
     """Gradual unfreezing as `fine_tune.unfreeze_further` describes it; None if it is off."""
-    further = chosen.unfreeze_further
+    chosen, further = settings.fine_tune, settings.fine_tune.unfreeze_further
     if isinstance(further, Never):
         return None
     layers = backbone_layers(classifier)
@@ -190,7 +196,7 @@ def gradual(classifier: keras.Model, chosen: FineTune, pretrained: bool) -> Grad
 
     def opened(count: int) -> keras.Model:
         open_from(classifier, firsts[count], pretrained)
-        return trained_model(classifier, chosen.precision)
+        return trained_model(classifier, settings)
 
     due = partial(openings_due, further, chosen.select)
     return Gradual(due, opened, tuple(place(layers, first) for first in firsts))
@@ -211,13 +217,18 @@ def shown(chosen: FineTune) -> str:
     return f"; on the stored activations of {chosen.views} view(s) of each image" if chosen.views else ""
 
 
-def trained_model(classifier: keras.Model, precision: str) -> keras.Model:
-    """The model to train in place of a classifier: the same variables, but its frozen BatchNorm layers are folded.
+def trained_model(classifier: keras.Model, settings: Settings) -> keras.Model:
+    """The model to train in place of a classifier, with the same variables.
 
-    Which layers are folded depends on what is frozen at the time of the call. Nothing is folded unless the precision is
+    Its frozen BatchNorm layers are folded, and it augments its images if `fine_tune.augment_on` is `device`. Which
+    layers are folded depends on what is frozen at the time of the call. Nothing is folded unless the precision is
     float32: a folded layer ignores the precision that is set for the layers it consists of.
     """
-    return fold_frozen_norms(classifier, BACKBONE) if precision == "float32" else classifier
+    chosen = settings.fine_tune
+    model = fold_frozen_norms(classifier, BACKBONE) if chosen.precision == "float32" else classifier
+    if chosen.augment_on == "host":
+        return model
+    return on_device.Augmenting(model, magnitudes(settings.aug, chosen.augmentation), chosen.augmentation.mixes)
 
 
 def train_classifier(classifier: keras.Model, made: card.Card, settings: Settings) -> tuple[Result, Step]:
@@ -226,13 +237,13 @@ def train_classifier(classifier: keras.Model, made: card.Card, settings: Setting
     Returns:
         The result of the phase, and which weights were saved.
     """
-    count, precision = len(made.classes), settings.fine_tune.precision
+    count = len(made.classes)
     of = material(classifier, count, settings)
     before = predict(of.model, of.validation)
     phase = plan(classifier, settings, made.backbone.pretrained, of.labels, count)
     with unfinished("fine_tune", settings) as state, logged("fine_tune") as live:
-        with computing_in(of.model.get_layer(BACKBONE), precision):
-            model = trained_model(of.model, precision)
+        with computing_in(of.model.get_layer(BACKBONE), settings.fine_tune.precision):
+            model = trained_model(of.model, settings)
             start = arrays(model.variables)
             result = fit(model, phase, of.training, of.validation, state, live)
         kept = keep_what_gains(of, model.variables, start, before, result, settings.fine_tune.margin)
@@ -299,6 +310,15 @@ def in_words(result: Result, kept: Step, margin: float) -> str:
     return f"{why}: {half} standard errors, are kept, {accuracy}"
 
 
+def what_a_step_computes(settings: Settings) -> dict[str, Any]:
+    """The settings on which it may depend how much memory a training step needs, and so which batch size fits."""
+    computed = settings.model_dump(exclude={"seed", "lr", "aug", "batch_size"})
+    if settings.fine_tune.augment_on == "device":
+        magnitude = asdict(magnitudes(settings.aug, settings.fine_tune.augmentation))
+        computed["augments"] = [name for name, value in magnitude.items() if value]
+    return computed
+
+
 def with_a_size(settings: Settings) -> Settings:
     """The settings with a number as the batch size: the one they give or, for `auto`, the largest that fits.
 
@@ -315,11 +335,10 @@ def with_a_size(settings: Settings) -> Settings:
         raise TemperError("fine_tune.batch_size: expected a number where processes train together, received auto")
     images = len(Pack("data/packed/train"))
     command = batch_size.command("stages.fine_tune.__main__", "try_batches_of")
-    described = settings.model_dump(exclude={"seed", "lr", "aug", "batch_size"})
     versions = [metadata.version("keras"), devices.library()]
     made = card.read("models/warm_up.keras").model_dump(exclude={"temperature"})
     size = batch_size.kept(
-        [described, versions, made, images.bit_length(), gpu_sizes(os.environ.get(VISIBLE))],
+        [what_a_step_computes(settings), versions, made, images.bit_length(), gpu_sizes(os.environ.get(VISIBLE))],
         lambda: batch_size.largest(partial(batch_size.fits_in_child, command), images),
     )
     print(f"batch_size {size}: the largest power of two that fits (fine_tune.batch_size: auto)")
@@ -346,9 +365,15 @@ def try_batches_of(size: int) -> None:
     shape = (made.preparation.height, made.preparation.width, 3)
     of_class = one_hot(np.zeros(1, np.int32), len(made.classes))
     rows = np.zeros(STEPS_AT_ONCE * size, np.int64)
-    batches = Batches(lambda rows: np.zeros((len(rows), *shape), np.uint8), of_class, rows, size)
+
+    def blank(rows: Indices) -> Inputs:
+        images = np.zeros((len(rows), *shape), np.uint8)
+        numbers = np.zeros((len(rows), on_device.COLUMNS), np.float32)
+        return (images, numbers) if chosen.augment_on == "device" else images
+
+    batches = Batches(blank, of_class, rows, size)
     with computing_in(classifier.get_layer(BACKBONE), chosen.precision):
-        try_steps(trained_model(classifier, chosen.precision), phase, batches)
+        try_steps(trained_model(classifier, settings), phase, batches)
 
 
 def main(settings: Settings) -> None:

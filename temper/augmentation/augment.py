@@ -1,8 +1,8 @@
 """Augmentation: changes an image at random, always in the same way for the same seed, epoch and image.
 
-It runs on the CPU with plain OpenCV. Each image has its own random numbers. Keras's augmentation layers have a hidden
-random state instead, which would have to be saved for a killed run to resume with the same bits. It also works with
-any Keras backend.
+It runs on the CPU with plain OpenCV; stages/fine_tune/on_device.py makes the same changes inside a training step. Each
+image has its own random numbers. Keras's augmentation layers have a hidden random state instead, which would have to be
+saved for a killed run to resume with the same bits. It also works with any Keras backend.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from temper.augmentation.erasing import erase
-from temper.augmentation.geometry import Pixels, after, cropping, mirroring, rectangle, warp
+from temper.augmentation.geometry import Matrix, Pixels, after, cropping, mirroring, rectangle, warp
 from temper.augmentation.randaugment import MOST_OPERATIONS, randaugment
 from temper.settings.augmentation import Augmentation
 
@@ -83,6 +83,11 @@ class Magnitudes:
         """Whether any transformation is on."""
         return any(getattr(self, name) for name in PLACES)
 
+    @property
+    def moves(self) -> bool:
+        """Whether any transformation is on that interpolates between pixels."""
+        return bool(self.rotation or self.zoom or self.translation or self.crop)
+
 
 def magnitudes(aug: float, alone: Augmentation) -> Magnitudes:
     """The magnitudes that the settings mean: `aug` for every transformation whose own setting is null."""
@@ -111,7 +116,7 @@ def augment_by(pixels: Pixels, magnitude: Magnitudes, draw: Draw, random: np.ran
         draw: COUNT numbers from -1 to 1; PLACES says which of them belong to which transformation.
         random: the source of the noise in erased rectangles.
     """
-    numbers = {name: draw[place] for name, place in PLACES.items()}
+    numbers = named(draw)
     pixels = _move(pixels, magnitude, numbers)
     if magnitude.randaugment:
         pixels = randaugment(pixels, magnitude.randaugment_ops, magnitude.randaugment, numbers["randaugment"])
@@ -142,20 +147,42 @@ def augment_images(
         return
     repeats = np.zeros_like(rows) if repeats is None else repeats
     for row, repeat, image in zip(rows.tolist(), repeats.tolist(), images, strict=True):
-        numbers = [seed, epoch, row, repeat] if repeat else [seed, epoch, row]
-        image[:] = augment(image, magnitude, np.random.default_rng(numbers))
+        image[:] = augment(image, magnitude, generator(seed, epoch, row, repeat))
+
+
+def generator(seed: int, epoch: int, row: int, repeat: int) -> np.random.Generator:
+    """The random numbers of one image in one epoch; `augment_images` explains the arguments."""
+    return np.random.default_rng([seed, epoch, row, repeat] if repeat else [seed, epoch, row])
+
+
+def named(draw: Draw) -> dict[str, Draw]:
+    """COUNT random numbers by the transformations that they belong to."""
+    return {name: draw[place] for name, place in PLACES.items()}
 
 
 def _move(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> Pixels:
     """Crops, then flips, then rotates and zooms, then translates, all in a single interpolation."""
-    height, width = pixels.shape[:2]
-    left_right = bool(magnitude.flip and draw["flip"][0] < 0)
-    up_down = bool(magnitude.vertical_flip and draw["vertical_flip"][0] < 0)
-    if not (magnitude.rotation or magnitude.zoom or magnitude.translation or magnitude.crop):
+    if not magnitude.moves:
+        left_right, up_down = mirrored(magnitude, draw)
         return pixels[:: -1 if up_down else 1, :: -1 if left_right else 1].copy()
+    height, width = pixels.shape[:2]
+    return warp(pixels, movement(height, width, magnitude, draw))
+
+
+def mirrored(magnitude: Magnitudes, draw: dict[str, Draw]) -> tuple[bool, bool]:
+    """Whether an image is mirrored left to right, and top to bottom."""
+    return (
+        bool(magnitude.flip and draw["flip"][0] < 0),
+        bool(magnitude.vertical_flip and draw["vertical_flip"][0] < 0),
+    )
+
+
+def movement(height: int, width: int, magnitude: Magnitudes, draw: dict[str, Draw]) -> Matrix:
+    """The matrix of all geometric transformations of an image: crop, flips, rotation and zoom, translation."""
+    left_right, up_down = mirrored(magnitude, draw)
     centre = ((width - 1) / 2, (height - 1) / 2)
     angle, scale = 360 * magnitude.rotation * draw["rotation"][0], 1 + magnitude.zoom * draw["zoom"][0]
-    matrix = cv2.getRotationMatrix2D(centre, angle, scale)
+    matrix: Matrix = cv2.getRotationMatrix2D(centre, angle, scale)
     across, down = draw["translation"]
     matrix[:, 2] += magnitude.translation * across * width, magnitude.translation * down * height
     if left_right or up_down:
@@ -163,24 +190,33 @@ def _move(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> Pixel
     if magnitude.crop:
         share = 1 - magnitude.crop * (draw["crop"][0] + 1) / 2
         matrix = after(matrix, cropping(height, width, rectangle(max(share, 1e-3), WIDEST_CROP, draw["crop"][1:])))
-    return warp(pixels, matrix)
+    return matrix
 
 
 def _recolour(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> Pixels:
     """Changes hue, then contrast around the image's mean, then brightness, then may turn the image to grayscale."""
     if magnitude.hue:
         hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL)
-        turn = round(128 * magnitude.hue * draw["hue"][0])  # a full turn is 256: it wraps around
-        hsv[..., 0] += np.uint8(turn % 256)
+        hsv[..., 0] += np.uint8(hue_turn(magnitude, draw) % 256)  # it wraps around
         pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     if magnitude.contrast or magnitude.brightness:
         mean = pixels.mean()
         contrasted = (np.arange(256) - mean) * (1 + magnitude.contrast * draw["contrast"][0]) + mean
         levels = contrasted + 255 * magnitude.brightness * draw["brightness"][0]
         pixels = cv2.LUT(pixels, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
-    if (draw["grayscale"][0] + 1) / 2 < magnitude.grayscale:
+    if loses_colour(magnitude, draw):
         pixels = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return pixels
+
+
+def hue_turn(magnitude: Magnitudes, draw: dict[str, Draw]) -> int:
+    """By how much the hue of an image is shifted, where a full turn of the colour circle is 256."""
+    return round(128 * magnitude.hue * float(draw["hue"][0]))
+
+
+def loses_colour(magnitude: Magnitudes, draw: dict[str, Draw]) -> bool:
+    """Whether an image is turned to grayscale."""
+    return bool((draw["grayscale"][0] + 1) / 2 < magnitude.grayscale)
 
 
 def _degrade(pixels: Pixels, magnitude: Magnitudes, draw: dict[str, Draw]) -> Pixels:

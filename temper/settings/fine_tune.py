@@ -138,6 +138,12 @@ class FineTune(Section):
     augmentation: MixedAugmentation = Field(
         MixedAugmentation(), description="the magnitude of single transformations, and the mixing of images"
     )
+    augment_on: Literal["host", "device"] = Field(
+        "host",
+        description="where images are augmented: on the host, by the processor's cores while the device trains, or on "
+        "the device, in the training step itself, for a GPU that has to wait for too few cores; device does everything "
+        "but blur, jpeg, erasing and randaugment",
+    )
     views: Whole = Field(
         0,
         description="0: every epoch augments the images anew; 1 or more: draws this many views of each training image "
@@ -208,12 +214,26 @@ class FineTune(Section):
             raise ValueError(
                 wanted.format("a number as batch_size, because auto tries whole images and views train on activations")
             )
+        if self.augment_on == "device":
+            raise ValueError(wanted.format("augment_on: host, because stored views are drawn there"))
         for name in ("mixup", "cutmix"):
             if getattr(self.augmentation, name):
                 without = f"augmentation.{name}: 0, for it mixes the pixels of images anew in each epoch"
                 raise ValueError(wanted.format(without))
         if self.views > self.epochs:
             raise ValueError(wanted.format(f"at most the phase's {self.epochs} epochs, each of which shows one view"))
+        return self
+
+    @model_validator(mode="after")
+    def _the_device_can_augment(self) -> "FineTune":
+        policy = self.augmentation.randaugment
+        on = {"blur": self.augmentation.blur, "jpeg": self.augmentation.jpeg, "erasing": self.augmentation.erasing}
+        for name, magnitude in {**on, "randaugment": policy.magnitude if policy else 0}.items():
+            if self.augment_on == "device" and magnitude:
+                raise ValueError(
+                    f"augment_on: expected host with augmentation.{name}, which no device computes, received device; "
+                    "remove one of the two"
+                )
         return self
 
     @model_validator(mode="after")

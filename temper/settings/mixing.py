@@ -23,3 +23,8 @@ class MixedAugmentation(Augmentation):
         description="alpha of CutMix (Yun et al., arXiv:1905.04899): a rectangle of each image comes from another "
         "image of its batch; 1 is usual; if mixup is on too, each batch is mixed by one of the two; 0: off",
     )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the images of a batch are mixed with one another."""
+        return bool(self.mixup or self.cutmix)
