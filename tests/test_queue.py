@@ -172,6 +172,15 @@ def test_what_dvc_changed_when_it_was_killed_is_put_back_and_kept(clone: Reposit
     assert clone.restore() == ""
 
 
+def test_params_that_git_had_removed_when_it_was_killed_are_put_back(clone: Repository) -> None:
+    (clone.root / "params.yaml").unlink()
+    assert Repository(clone.root).restore().endswith("before a run was queued")
+    assert (clone.root / "params.yaml").read_text() == "lr: 1\n" and not clone.uncommitted()
+    (clone.root / "params.yaml").unlink()
+    with pytest.raises(TemperError, match="expected a repository of Temper, found no .dvc or no params.yaml"):
+        Repository(clone.root)
+
+
 def test_the_lock_of_a_git_command_that_runs_stays(clone: Repository) -> None:
     """Somebody's editor may be open in `git commit`."""
     lock = clone.root / ".git/index.lock"

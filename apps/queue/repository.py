@@ -28,14 +28,16 @@ class Repository:
     """A clone of the repository with its queue."""
 
     def __init__(self, root: Path) -> None:
-        if not (root / ".dvc").is_dir() or not (root / "params.yaml").is_file():
+        self.root = root.resolve()
+        self.folder = self.root / ".temper" / "queue"
+        self._begun = self.folder / "queueing.json"
+        # If git was killed while it changed params.yaml for DVC, the file may be missing until `restore` is called.
+        has_params = (root / "params.yaml").is_file() or self._begun.exists()
+        if not (root / ".dvc").is_dir() or not has_params:
             raise TemperError(
                 f"{root}: expected a repository of Temper, found no .dvc or no params.yaml: start it there"
             )
-        self.root = root.resolve()
-        self.folder = self.root / ".temper" / "queue"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._begun = self.folder / "queueing.json"
 
     def git(self, *arguments: str) -> str:
         """Runs git and returns its output.

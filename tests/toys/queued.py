@@ -114,6 +114,7 @@ def served(repository: Workspace, *options: str, token: str | None = None) -> It
     server = Served(process, "", repository.folder)
     try:
         wait_until(lambda: "serving on " in log.read_text() or process.poll() is not None)
+        assert "serving on " in log.read_text(), f"the server ended: {log.read_text()}"
         server.url = log.read_text().split("serving on ")[1].split()[0]
         yield server
     finally:
