@@ -159,7 +159,14 @@ def clone(tmp_path: Path) -> Repository:
     return repository
 
 
-@pytest.mark.parametrize("name", ["refs/exps/celery/stash.lock", "HEAD.lock", "index.lock"])
+# What git, dulwich and libgit2 leave where they are killed.
+LOCKS = [
+    *("refs/exps/celery/stash.lock", "refs/heads/main.lock", "HEAD.lock", "index.lock", "packed-refs.lock"),
+    f"objects/6b/{'f' * 38}.lock",
+]
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_what_dvc_changed_when_it_was_killed_is_put_back_and_kept(clone: Repository, name: str) -> None:
     lock = clone.root / ".git" / name  # while it is there, nothing can be queued
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -179,6 +186,16 @@ def test_params_that_git_had_removed_when_it_was_killed_are_put_back(clone: Repo
     (clone.root / "params.yaml").unlink()
     with pytest.raises(TemperError, match="expected a repository of Temper, found no .dvc or no params.yaml"):
         Repository(clone.root)
+
+
+@pytest.mark.parametrize(("content", "stays"), [('{"read": ', False), ("", False), ("{}", True)])
+def test_a_list_of_locks_that_dvc_wrote_half_is_removed(clone: Repository, content: str, stays: bool) -> None:
+    path = clone.root / ".dvc/tmp/exps/rwlock"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    os.utime(path, (0, 0))
+    clone.restore()
+    assert path.exists() == stays
 
 
 def test_the_lock_of_a_git_command_that_runs_stays(clone: Repository) -> None:

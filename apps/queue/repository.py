@@ -192,21 +192,28 @@ class Repository:
         return f"put git's HEAD and params.yaml back to what they were before a run was queued{kept}"
 
     def _unlock(self) -> None:
-        """Removes the locks of git that a killed process left, which would prevent any queueing.
+        """Removes the locks of git and DVC that a killed process left, which would prevent any queueing.
 
-        A living process holds the lock of a reference or of HEAD only for milliseconds. That of the index may be held
-        as long as somebody's editor is open in `git commit`, so it stays while a git command runs in the repository.
+        DVC's is a list of who reads and writes what. It counts only living processes, but refuses a half-written list.
+        A living process holds the lock of an object, of a reference or of HEAD only for milliseconds. That of the index
+        may be held as long as somebody's editor is open in `git commit`, and that of the packed references as long as
+        git tidies up, so these two stay while a git command runs in the repository.
         """
-        exps, head, index = (
+        objects, refs, head, *long = (
             self.root / self.git("rev-parse", "--git-path", name).strip()
-            for name in ("refs/exps", "HEAD.lock", "index.lock")
+            for name in ("objects", "refs", "HEAD.lock", "index.lock", "packed-refs.lock")
         )
-        for path in (*exps.rglob("*.lock"), head, index):
+        for path in (*objects.glob("??/*.lock"), *refs.rglob("*.lock"), head, *long):
             with suppress(FileNotFoundError):
-                while time.time() - path.stat().st_mtime < _ABANDONED:
-                    time.sleep(0.2)
-                if path != index or not self._git_runs():
+                _wait_until_abandoned(path)
+                if path not in long or not self._git_runs():
                     path.unlink()
+        for path in (self.root / ".dvc/tmp/rwlock", self.root / ".dvc/tmp/exps/rwlock"):
+            with suppress(FileNotFoundError):
+                if not _is_json(path):
+                    _wait_until_abandoned(path)
+                    if not _is_json(path):
+                        path.unlink()
 
     def _git_runs(self) -> bool:
         """Whether a git command runs in the repository."""
@@ -235,6 +242,24 @@ class Repository:
         with atomic_file(copy) as partial:
             partial.write_bytes(content)
         return f"; what params.yaml held is in {copy.relative_to(self.root)}"
+
+
+def _wait_until_abandoned(path: Path) -> None:
+    """Waits until nobody has written a file for `_ABANDONED` seconds.
+
+    Raises:
+        FileNotFoundError: it is not there any more.
+    """
+    while time.time() - path.stat().st_mtime < _ABANDONED:
+        time.sleep(0.2)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def processes_in(root: Path) -> Iterator[tuple[psutil.Process, Path]]:
