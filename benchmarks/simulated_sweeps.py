@@ -62,6 +62,27 @@ class Surface:
         return np.asarray(np.clip(found * self._scale + self._mean, 0, 1))
 
 
+def train(study: optuna.Study, trial: optuna.Trial, curve: Sequence[float], value: float, epochs: int) -> int:
+    """Ends a trial as if it had been trained: its curve is reported epoch by epoch until the pruner ends it.
+
+    Args:
+        curve: the accuracy of each epoch that the trial has without pruning.
+        value: the objective, if the trial is not pruned.
+        epochs: the maximum number of epochs of a trial.
+
+    Returns:
+        The number of epochs that the trial would have trained.
+    """
+    trial.set_user_attr(EPOCHS, epochs)
+    for epoch, accuracy in enumerate(curve, start=1):
+        trial.report(accuracy, epoch)
+        if epoch < epochs and trial.should_prune():
+            study.tell(trial, state=TrialState.PRUNED)
+            return epoch
+    study.tell(trial, value)
+    return len(curve)
+
+
 def sweep(surface: Surface, pruning: Median | Reach | None, seed: int, trials: int) -> tuple[float, float]:
     """Simulates a sweep with Optuna's TPE sampler.
 
@@ -76,17 +97,9 @@ def sweep(surface: Surface, pruning: Median | Reach | None, seed: int, trials: i
         curve = surface.curve(trial.params)
         chance = np.random.default_rng([seed, *(int(1e6 * place) for place in normalized(trial.params, surface.space))])
         seen = np.clip(curve + chance.normal(0, OF_A_TRIAL) + chance.normal(0, OF_AN_EPOCH, len(curve)), 0, 1)
-        trial.set_user_attr(EPOCHS, len(curve))
-        is_pruned = False
-        for epoch, value in enumerate(seen, start=1):
-            trial.report(float(value), epoch)
-            spent += 1
-            if epoch < len(curve) and trial.should_prune():
-                is_pruned = True
-                break
+        spent += train(study, trial, seen.tolist(), float(seen.max()), len(curve))
         most += len(curve)
         expected[number] = float(curve[seen.argmax()])
-        study.tell(trial, None if is_pruned else float(seen.max()), TrialState.PRUNED if is_pruned else None)
     return spent / most, expected[study.best_trial.number]
 
 

@@ -33,11 +33,11 @@ from typing import Any
 
 import optuna
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from apps.sweep.pruning import EPOCHS, pruner_of
+from apps.sweep.pruning import pruner_of
 from apps.sweep.settings import Median, Reach
-from benchmarks.simulated_sweeps import Surface, compare
+from benchmarks.simulated_sweeps import Surface, compare, train
 from tests.toys import workspace
 
 OBJECTIVE = "fine_tune/validation/accuracy"
@@ -138,15 +138,8 @@ def replayed(trials: list[FrozenTrial], pruning: Median | Reach, most: int) -> t
     """
     study, spent = optuna.create_study(direction="maximize", pruner=pruner_of(pruning)), 0
     for one in trials:
-        trial, is_pruned = study.ask(), False
-        trial.set_user_attr(EPOCHS, most)
-        for epoch, value in one.intermediate_values.items():
-            trial.report(value, epoch)
-            spent += 1
-            if epoch < most and trial.should_prune():
-                is_pruned = True
-                break
-        study.tell(trial, None if is_pruned else one.value, TrialState.PRUNED if is_pruned else None)
+        assert one.value is not None
+        spent += train(study, study.ask(), list(one.intermediate_values.values()), one.value, most)
     return spent, study.best_value
 
 
