@@ -17,13 +17,11 @@ import pytest
 from stages.activations import frozen
 from stages.backbone.architectures import build
 from stages.boundary import boundary_of
-from stages.fine_tune.__main__ import Material, material, plan, trained_model
-from stages.fine_tune.depth import computing_in
+from stages.fine_tune.__main__ import Material, material
 from stages.warm_up.heads import assemble, build_head
 from temper import card, keras_files
 from temper.base import disk
 from temper.base.errors import TemperError
-from temper.batches import Batches
 from temper.freezing import boundary
 from temper.freezing.activations import FOLDER, Activations, read_layers
 from temper.freezing.boundary import Boundary
@@ -33,8 +31,7 @@ from temper.settings import boundary as boundary_settings
 from temper.settings.fine_tune import Settings
 from temper.settings.warm_up import Head
 from temper.shards import ShardWriter
-from temper.training.phases import Result, fit, logged
-from temper.training.unfinished import Unfinished
+from tests.toys.fine_tuning import Cut, trained
 from tests.toys.workspace import ROOT, Workspace, ran
 
 SIDE, CLASSES, EPOCHS = 16, 2, 3
@@ -100,29 +97,6 @@ def small_classifier(start: str = "block3", dropout: float = 0.0) -> keras.Model
 def opened(split: str, views: int) -> tuple[Pack, Activations]:
     pack = Pack(Path("data/packed") / split)
     return pack, Activations(split, pack.image_ids, LAYERS, views)
-
-
-class Cut(Exception):
-    """Stands for a kill."""
-
-
-def trained(
-    classifier: keras.Model, settings: Settings, folder: Path, cut_at: int | None = None
-) -> tuple[Result, list[Any]]:
-    """A fine-tune as the stage does it, on images or on what is stored; and the weights of the whole classifier."""
-    of = material(classifier, CLASSES, settings)
-
-    def training(epoch: int) -> Batches:
-        if epoch == cut_at:
-            raise Cut
-        return of.training(epoch)
-
-    phase = plan(classifier, settings, False, of.labels, CLASSES)
-    folder.mkdir(exist_ok=True)
-    precision = settings.fine_tune.precision
-    with logged("fine_tune") as live, computing_in(of.model.get_layer("backbone"), precision):
-        result = fit(trained_model(of.model, settings), phase, training, of.validation, Unfinished(folder), live)
-    return result, classifier.get_weights()
 
 
 def test_what_is_stored_is_what_the_frozen_part_gives(here: Path) -> None:

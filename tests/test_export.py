@@ -26,6 +26,7 @@ from temper.page import assembly, runtime
 from temper.settings.check import refuse_missing_exporters
 from temper.settings.export import NEEDS, Export, Settings
 from tests.toys.classifier import CARD, alive, classifier
+from tests.toys.exported import needs_onnx
 from tests.toys.packed import write_packed
 from tests.toys.workspace import ROOT
 
@@ -38,9 +39,6 @@ FILES = {
     "onnx": "classifier.onnx",
     "saved_model": "classifier_saved_model",
 }
-needs_onnx = pytest.mark.skipif(
-    not all(importlib.util.find_spec(package) for package in NEEDS["onnx"]), reason="needs the packages of `make onnx`"
-)
 # A test of several formats has a row without ONNX and one with it, which skips where ONNX is not installed.
 ALL, BUT_ONNX = list(FILES), [name for name in FILES if name != "onnx"]
 SAME = ["litert", "saved_model"]  # whose predictions are the classifier's, as ONNX's are

@@ -9,20 +9,17 @@ import numpy as np
 import pytest
 
 from stages.backbone.architectures import build
-from stages.fine_tune.__main__ import epoch_batches, material, plan, trained_model, what_a_step_computes
-from stages.fine_tune.depth import computing_in
+from stages.fine_tune.__main__ import epoch_batches, trained_model, what_a_step_computes
 from stages.fine_tune.on_device import Augmenting, changed
 from stages.warm_up.heads import assemble, build_head
 from temper import batches
 from temper.augmentation.augment import magnitudes
-from temper.batches import Batches
 from temper.devices import Spread
 from temper.freezing.classifier import unfreeze
 from temper.packs import Pack, PackWriter
 from temper.settings.fine_tune import Settings
 from temper.settings.warm_up import Head
-from temper.training.phases import Result, fit, logged
-from temper.training.unfinished import Unfinished
+from tests.toys.fine_tuning import Cut, trained
 
 HEIGHT, WIDTH, BATCH, CLASSES = 24, 32, 8, 3
 OFF = dict.fromkeys(("flip", "rotation", "zoom", "translation", "brightness", "contrast", "hue"), 0)
@@ -146,28 +143,6 @@ def test_a_batch_size_that_fits_is_found_anew_for_what_the_device_computes() -> 
     assert computed("device", 0) != computed("device", 0.1) == computed("device", 0.3)
 
 
-class Cut(Exception):
-    """Stands for a kill."""
-
-
-def trained(folder: Path, chosen: Settings, cut_at: int | None = None) -> tuple[Result, list[np.ndarray]]:
-    """A fine-tune as the stage does it; its result and weights."""
-    classifier = small_classifier()
-    of = material(classifier, CLASSES, chosen)
-
-    def training(epoch: int) -> Batches:
-        if epoch == cut_at:
-            raise Cut
-        return of.training(epoch)
-
-    folder.mkdir(exist_ok=True)
-    with computing_in(of.model.get_layer("backbone"), chosen.fine_tune.precision):
-        phase, model = plan(classifier, chosen, False, of.labels, CLASSES), trained_model(of.model, chosen)
-        with logged("fine_tune") as live:
-            result = fit(model, phase, training, of.validation, Unfinished(folder), live)
-    return result, classifier.get_weights()
-
-
 MIXED = {"mixup": 0.2, "cutmix": 1.0, "crop": 0.3}
 FURTHER = {"unfreeze_from": "block3", "unfreeze_further": {"name": "every"}}
 AVERAGED = {"average": {"name": "ema"}, "precision": "mixed_bfloat16", "sampling": "balanced"}
@@ -178,10 +153,10 @@ def test_a_fine_tune_that_is_cut_off_ends_in_the_same_bits(in_tmp_path: Path, mo
     write_pack(Path("data/packed/train"), 33)
     write_pack(Path("data/packed/validation"), 9)
     chosen = settings("device", MIXED, epochs=3, **more)
-    expected, weights = trained(in_tmp_path / "whole", chosen)
+    expected, weights = trained(small_classifier(), chosen, in_tmp_path / "whole")
     with pytest.raises(Cut):
-        trained(in_tmp_path / "cut", chosen, cut_at=2)
-    result, after = trained(in_tmp_path / "cut", chosen)
+        trained(small_classifier(), chosen, in_tmp_path / "cut", cut_at=2)
+    result, after = trained(small_classifier(), chosen, in_tmp_path / "cut")
     assert result.history == expected.history and len(result.history) == 3
     assert all(map(np.array_equal, after, weights))
     start = small_classifier().get_weights()

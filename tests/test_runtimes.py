@@ -14,7 +14,7 @@ from temper.inference.runtimes.litert import dequantized, quantized
 from temper.inference.runtimes.opening import FORMATS, open_model
 from temper.predictor import Predictor
 from tests.toys.classifier import PIXELS
-from tests.toys.exported import HAS_ONNX, WHOLE, set_card, write_exported
+from tests.toys.exported import WHOLE, needs_onnx, set_card, write_exported
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def text(path: Path, exported: dict[str, Path]) -> None:
             "m.onnx",
             text,
             "expected a model that ONNX Runtime runs",
-            marks=pytest.mark.skipif(not HAS_ONNX, reason="needs the packages of `make onnx`"),
+            marks=needs_onnx,
         ),
         ("m.onnx", without_a_card, "expected a model of this pipeline with its card among the metadata"),
         ("m.onnx", of_another_size, r"expected a model for photos of \(48, 64, 3\).*received one for \(32, 32, 3\)"),

@@ -14,6 +14,7 @@ from temper.settings.export import NEEDS
 from tests.toys.classifier import CARD, classifier
 
 HAS_ONNX = all(importlib.util.find_spec(package) for package in NEEDS["onnx"])
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs the packages of `make onnx`")
 WHOLE = CARD.model_copy(update={"preparation": CARD.preparation.model_copy(update={"crop": None})})
 
 
